@@ -1,0 +1,41 @@
+# The CUDA kernels: pure .cu files with a static runtime, so that the module imports where there is
+# no driver. The toolkit's own compiler goes before whatever is first on PATH, which may be a wrapper.
+if(NOT GRADSPLINTER_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "GRADSPLINTER_CUDA must be AUTO, ON or OFF, got '${GRADSPLINTER_CUDA}'")
+endif()
+if(GRADSPLINTER_CUDA STREQUAL "OFF")
+  return()
+endif()
+
+if(NOT CMAKE_CUDA_COMPILER)
+  find_program(GRADSPLINTER_NVCC nvcc
+    HINTS ENV CUDA_HOME ENV CUDA_PATH /usr/local/cuda PATH_SUFFIXES bin)
+  if(GRADSPLINTER_NVCC)
+    set(CMAKE_CUDA_COMPILER ${GRADSPLINTER_NVCC})
+  endif()
+endif()
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  if(GRADSPLINTER_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "GRADSPLINTER_CUDA=ON, but no working CUDA compiler was found")
+  endif()
+  message(STATUS "gradsplinter: no CUDA compiler, building for the CPU only")
+  return()
+endif()
+
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+  # PTX of the newest, for cards that come later.
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100-real 120)
+endif()
+enable_language(CUDA)
+set(CMAKE_CUDA_STANDARD 17)
+message(STATUS "gradsplinter: CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
+
+add_library(gradsplinter_cuda STATIC csrc/cuda/hash.cu)
+target_include_directories(gradsplinter_cuda PRIVATE csrc)
+# -fmad=false: which products are fused is written in the code, as on the CPU.
+target_compile_options(gradsplinter_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>)
+set_target_properties(gradsplinter_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static)
+target_compile_definitions(gradsplinter_core PUBLIC GRADSPLINTER_CUDA)
+target_link_libraries(gradsplinter_core PUBLIC gradsplinter_cuda)

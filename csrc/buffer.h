@@ -1,0 +1,28 @@
+// Scratch memory of the kernels: aligned to a cache line, not initialised.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <new>
+
+namespace gradsplinter {
+
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t size)
+      : data_(static_cast<T*>(::operator new(static_cast<size_t>(size) * sizeof(T), alignment))) {}
+  T* get() const { return data_.get(); }
+  T& operator[](int64_t i) const { return data_.get()[i]; }
+
+ private:
+  static constexpr std::align_val_t alignment{64};
+  struct Free {
+    void operator()(T* p) const { ::operator delete(p, alignment); }
+  };
+  std::unique_ptr<T, Free> data_;
+};
+
+inline int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+
+}  // namespace gradsplinter

@@ -1,0 +1,107 @@
+// What a CPU kernel is given, and the table of kernels of one instruction set.
+//
+// The kernel files are compiled once per instruction set, each into its own namespace
+// (GRADSPLINTER_ISA). They include no torch and no standard containers, and keep their helpers in
+// anonymous namespaces: a weak symbol compiled for AVX-512 could otherwise be linked everywhere.
+#pragma once
+
+#include <cstdint>
+
+namespace gradsplinter {
+
+// One layer of the forward pass. Weights are transposed into panels of `tile` units, so that lanes
+// hold different units: panel p is [inputs, tile] with W[p * tile + lane, k] at [k, lane]; panels
+// and bias are padded with zeros, and a unit of zeros is always off.
+template <class T>
+struct ForwardLayer {
+  const T* panels;  // [ceil(outputs / tile), inputs, tile]
+  const T* bias;    // [ceil(outputs / tile) * tile]
+  int64_t inputs;
+  int64_t outputs;
+  int64_t word;  // where this site's words start in a signature; -1: not asked for
+};
+
+// Up to `block_rows` examples through all layers.
+template <class T>
+struct SignatureBlock {
+  const ForwardLayer<T>* layers;
+  int64_t depth;  // number of layers to compute
+  const T* x;     // [rows, layers[0].inputs]
+  int64_t rows;
+  uint64_t* signature;  // [rows, words]
+  int64_t words;
+  T* y;            // [rows, layers[depth - 1].outputs], or null: the last layer is a hidden one
+  T* activations;  // scratch [2, rows, stride]
+  int64_t stride;  // at least the widest padded layer
+};
+
+// One step back, from site l to site l - 1.
+template <class T>
+struct BackwardLayer {
+  const T* weight;  // W^l [outputs, stride], rows padded with zeros to whole vectors
+  int64_t inputs;
+  int64_t stride;
+  int64_t outputs;
+  int64_t word;  // where the bits of site l start in a pattern; -1: no ReLU, every unit is on
+};
+
+template <class T>
+struct JacobianBlock {
+  const BackwardLayer<T>* layers;  // the first step back first
+  int64_t depth;                   // at least 1
+  const T* start;                  // [directions, layers[0].outputs]
+  int64_t directions;
+  const uint64_t* patterns;  // [modes, words]
+  int64_t words;
+  int64_t modes;
+  T* out;           // [modes, directions, layers[depth - 1].inputs]
+  T* gradients;     // scratch [directions, stride]
+  T* coefficients;  // scratch [directions, stride]
+  int32_t* active;  // scratch [stride]
+  int64_t stride;   // at least the widest padded layer
+};
+
+// Up to `lanes` modes at once: lanes hold different modes, and a dot product is one chain.
+template <class T>
+struct CrossBlock {
+  const T* jacobian;  // [modes, directions, width]
+  int64_t modes;
+  int64_t directions;
+  int64_t width;
+  bool normalize;
+  T* out;           // [modes, directions, directions]
+  double* columns;  // scratch [padded directions, columns_per_pass, lanes]
+  double* sums;     // scratch [padded directions, padded directions, lanes]
+};
+
+template <class T>
+struct KernelsOf {
+  int64_t lanes;                // of Vec<T>
+  int64_t tile;                 // units in a panel of ForwardLayer
+  int64_t block_rows;           // examples in a SignatureBlock
+  int64_t cross_lanes;          // modes in a CrossBlock
+  int64_t cross_pad;            // directions are padded to a multiple of this
+  int64_t cross_columns;        // columns_per_pass
+  void (*signature)(const SignatureBlock<T>&);
+  void (*jacobian)(const JacobianBlock<T>&);
+  void (*cross)(const CrossBlock<T>&);
+};
+
+struct Kernels {
+  const char* name;
+  KernelsOf<float> f32;
+  KernelsOf<double> f64;
+};
+
+template <class T>
+const KernelsOf<T>& kernels_of(const Kernels& kernels);
+template <>
+inline const KernelsOf<float>& kernels_of<float>(const Kernels& kernels) {
+  return kernels.f32;
+}
+template <>
+inline const KernelsOf<double>& kernels_of<double>(const Kernels& kernels) {
+  return kernels.f64;
+}
+
+}  // namespace gradsplinter

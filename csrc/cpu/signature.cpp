@@ -1,0 +1,150 @@
+// Activation patterns: every layer of a block of examples while its activations are in cache. The
+// pre-activations of a hidden layer live in registers only; what is stored is their bits and a^l.
+#include "cpu/isa.h"
+
+namespace gradsplinter {
+namespace {
+
+template <int bytes>
+struct UnsignedOf;
+template <>
+struct UnsignedOf<1> { using type = uint8_t; };
+template <>
+struct UnsignedOf<2> { using type = uint16_t; };
+template <>
+struct UnsignedOf<4> { using type = uint32_t; };
+
+// z[r][v] = the chain b + fma over k, for R examples and one panel of units.
+template <class T, int R>
+struct Tile {
+  static constexpr int V = ForwardTile<T>::vectors;
+  static constexpr int lanes = Vec<T>::lanes;
+  static constexpr int units = ForwardTile<T>::units;
+  Vec<T> z[R][V];
+
+  void compute(const T* panel, const T* bias, const T* a, int64_t a_stride, int64_t inputs) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) z[r][v] = Vec<T>::load(bias + v * lanes);
+    }
+    for (int64_t k = 0; k < inputs; ++k) {
+      Vec<T> w[V];
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) w[v] = Vec<T>::load(panel + k * units + v * lanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const Vec<T> s = Vec<T>::fill(a[r * a_stride + k]);
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) z[r][v] = Vec<T>::fma(s, w[v], z[r][v]);
+      }
+    }
+  }
+
+  // Bits of the panel, as little-endian integers of the signature; words are at 8-byte boundaries.
+  void store_bits(uint8_t* bits, int64_t row_bytes) const {
+    using Bits = typename UnsignedOf<units / 8>::type;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      uint32_t mask = 0;
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) mask |= z[r][v].positive() << (v * lanes);
+      const Bits stored = static_cast<Bits>(mask);
+      __builtin_memcpy(bits + r * row_bytes, &stored, sizeof stored);
+    }
+  }
+
+  void store_relu(T* a, int64_t stride) const {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) z[r][v].relu().store(a + r * stride + v * lanes);
+    }
+  }
+
+  void store_outputs(T* y, int64_t stride, int64_t count) const {
+    for (int r = 0; r < R; ++r) {
+      T row[units];
+      for (int v = 0; v < V; ++v) z[r][v].store(row + v * lanes);
+      __builtin_memcpy(y + r * stride, row, static_cast<uint64_t>(count) * sizeof(T));
+    }
+  }
+};
+
+template <class T>
+struct Step {
+  const SignatureBlock<T>& block;
+  const ForwardLayer<T>& layer;
+  const T* from;
+  int64_t from_stride;
+  T* to;  // null where no later layer reads the activations
+
+  template <int R>
+  void tile(int64_t row, int64_t panel) const {
+    constexpr int64_t units = ForwardTile<T>::units;
+    Tile<T, R> t;
+    t.compute(layer.panels + panel * layer.inputs * units, layer.bias + panel * units,
+              from + row * from_stride, from_stride, layer.inputs);
+    if (block.y != nullptr && &layer == block.layers + block.depth - 1) {
+      const int64_t left = layer.outputs - panel * units;
+      t.store_outputs(block.y + row * layer.outputs + panel * units, layer.outputs,
+                      left < units ? left : units);
+      return;
+    }
+    if (layer.word >= 0) {
+      auto* bits = reinterpret_cast<uint8_t*>(block.signature + row * block.words + layer.word);
+      t.store_bits(bits + panel * (units / 8), block.words * 8);
+    }
+    if (to != nullptr) t.store_relu(to + row * block.stride + panel * units, block.stride);
+  }
+
+  void run() const {
+    constexpr int R = ForwardTile<T>::rows;
+    constexpr int64_t units = ForwardTile<T>::units;
+    const int64_t panels = (layer.outputs + units - 1) / units;
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      if (block.rows < R) {
+        for (int64_t row = 0; row < block.rows; ++row) tile<1>(row, panel);
+        continue;
+      }
+      // The last tile overlaps the one before it: the same rows again, with the same results.
+      for (int64_t row = 0; row < block.rows; row += R) {
+        tile<R>(row + R <= block.rows ? row : block.rows - R, panel);
+      }
+    }
+    if (layer.word >= 0) clear_rest(panels * units);
+  }
+
+  // The bytes of a site's last word after its last panel.
+  void clear_rest(int64_t units_stored) const {
+    const int64_t stored = units_stored / 8;
+    const int64_t bytes = (layer.outputs + 63) / 64 * 8;
+    if (stored >= bytes) return;
+    for (int64_t row = 0; row < block.rows; ++row) {
+      auto* bits = reinterpret_cast<uint8_t*>(block.signature + row * block.words + layer.word);
+      __builtin_memset(bits + stored, 0, static_cast<uint64_t>(bytes - stored));
+    }
+  }
+};
+
+template <class T>
+void run(const SignatureBlock<T>& block) {
+  const T* from = block.x;
+  int64_t from_stride = block.layers[0].inputs;
+  for (int64_t l = 0; l < block.depth; ++l) {
+    T* to = block.activations + (l % 2) * block.rows * block.stride;
+    const bool last = l == block.depth - 1;
+    Step<T>{block, block.layers[l], from, from_stride, last ? nullptr : to}.run();
+    from = to;
+    from_stride = block.stride;
+  }
+}
+
+}  // namespace
+
+namespace GRADSPLINTER_ISA {
+void signature(const SignatureBlock<float>& block) { run(block); }
+void signature(const SignatureBlock<double>& block) { run(block); }
+}  // namespace GRADSPLINTER_ISA
+
+}  // namespace gradsplinter

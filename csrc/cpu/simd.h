@@ -1,0 +1,139 @@
+// One vector type per element type and instruction set, chosen by the flags of the compilation.
+// Every operation is lane by lane and correctly rounded, so results do not depend on the choice.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__aarch64__) && !defined(GRADSPLINTER_PORTABLE)
+#include <arm_neon.h>
+#endif
+
+namespace gradsplinter {
+namespace {
+
+template <class T>
+struct Vec;
+
+#if defined(__AVX512F__)
+
+constexpr int kRegisters = 32;
+
+template <>
+struct Vec<float> {
+  static constexpr int lanes = 16;
+  __m512 v;
+  static Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static Vec fill(float s) { return {_mm512_set1_ps(s)}; }
+  void store(float* p) const { _mm512_storeu_ps(p, v); }
+  static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+  __mmask16 compare() const { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_GT_OQ); }
+  uint32_t positive() const { return compare(); }
+  Vec relu() const { return {_mm512_maskz_mov_ps(compare(), v)}; }
+};
+
+template <>
+struct Vec<double> {
+  static constexpr int lanes = 8;
+  __m512d v;
+  static Vec load(const double* p) { return {_mm512_loadu_pd(p)}; }
+  static Vec fill(double s) { return {_mm512_set1_pd(s)}; }
+  void store(double* p) const { _mm512_storeu_pd(p, v); }
+  static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+  __mmask8 compare() const { return _mm512_cmp_pd_mask(v, _mm512_setzero_pd(), _CMP_GT_OQ); }
+  uint32_t positive() const { return compare(); }
+  Vec relu() const { return {_mm512_maskz_mov_pd(compare(), v)}; }
+};
+
+#elif defined(__AVX2__) && defined(__FMA__)
+
+constexpr int kRegisters = 16;
+
+template <>
+struct Vec<float> {
+  static constexpr int lanes = 8;
+  __m256 v;
+  static Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static Vec fill(float s) { return {_mm256_set1_ps(s)}; }
+  void store(float* p) const { _mm256_storeu_ps(p, v); }
+  static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+  __m256 compare() const { return _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_GT_OQ); }
+  uint32_t positive() const { return static_cast<uint32_t>(_mm256_movemask_ps(compare())); }
+  Vec relu() const { return {_mm256_and_ps(v, compare())}; }
+};
+
+template <>
+struct Vec<double> {
+  static constexpr int lanes = 4;
+  __m256d v;
+  static Vec load(const double* p) { return {_mm256_loadu_pd(p)}; }
+  static Vec fill(double s) { return {_mm256_set1_pd(s)}; }
+  void store(double* p) const { _mm256_storeu_pd(p, v); }
+  static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+  __m256d compare() const { return _mm256_cmp_pd(v, _mm256_setzero_pd(), _CMP_GT_OQ); }
+  uint32_t positive() const { return static_cast<uint32_t>(_mm256_movemask_pd(compare())); }
+  Vec relu() const { return {_mm256_and_pd(v, compare())}; }
+};
+
+#elif defined(__aarch64__) && !defined(GRADSPLINTER_PORTABLE)
+
+constexpr int kRegisters = 32;
+
+template <>
+struct Vec<float> {
+  static constexpr int lanes = 4;
+  float32x4_t v;
+  static Vec load(const float* p) { return {vld1q_f32(p)}; }
+  static Vec fill(float s) { return {vdupq_n_f32(s)}; }
+  void store(float* p) const { vst1q_f32(p, v); }
+  static Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+  uint32_t positive() const {
+    constexpr uint32_t weights[4] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vcgtzq_f32(v), vld1q_u32(weights)));
+  }
+  Vec relu() const {
+    return {vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vcgtzq_f32(v)))};
+  }
+};
+
+template <>
+struct Vec<double> {
+  static constexpr int lanes = 2;
+  float64x2_t v;
+  static Vec load(const double* p) { return {vld1q_f64(p)}; }
+  static Vec fill(double s) { return {vdupq_n_f64(s)}; }
+  void store(double* p) const { vst1q_f64(p, v); }
+  static Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f64(c.v, a.v, b.v)}; }
+  uint32_t positive() const {
+    constexpr uint64_t weights[2] = {1, 2};
+    return static_cast<uint32_t>(vaddvq_u64(vandq_u64(vcgtzq_f64(v), vld1q_u64(weights))));
+  }
+  Vec relu() const {
+    return {vreinterpretq_f64_u64(vandq_u64(vreinterpretq_u64_f64(v), vcgtzq_f64(v)))};
+  }
+};
+
+#else  // any other CPU, and x86-64 without FMA: one lane, libm's fma
+
+constexpr int kRegisters = 16;
+
+inline float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+inline double fused(double a, double b, double c) { return __builtin_fma(a, b, c); }
+
+template <class T>
+struct Vec {
+  static constexpr int lanes = 1;
+  T v;
+  static Vec load(const T* p) { return {*p}; }
+  static Vec fill(T s) { return {s}; }
+  void store(T* p) const { *p = v; }
+  static Vec fma(Vec a, Vec b, Vec c) { return {fused(a.v, b.v, c.v)}; }
+  uint32_t positive() const { return v > 0; }
+  Vec relu() const { return {v > 0 ? v : T(0)}; }
+};
+
+#endif
+
+}  // namespace
+}  // namespace gradsplinter

@@ -1,0 +1,135 @@
+// gradsplinter._C: the operations on tensors that Python has checked and allocated. The functions
+// are called through torch.ops.gradsplinter (gradsplinter/ops.py), never directly.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <string>
+#include <type_traits>
+
+#include "ops.h"
+#include "tensor.h"
+
+namespace py = pybind11;
+
+namespace gradsplinter {
+namespace {
+
+bool python_interrupted() {
+  const py::gil_scoped_acquire lock;
+  return PyErr_CheckSignals() != 0;
+}
+
+// Runs `work` without Python's lock; a KeyboardInterrupt that `work` noticed is raised here.
+template <class Work>
+auto unlocked(int threads, const Work& work) {
+  const Run run{threads, python_interrupted};
+  try {
+    const py::gil_scoped_release unlock;
+    return work(run);
+  } catch (const Interrupted&) {
+    throw py::error_already_set();
+  }
+}
+
+// Calls `work` with a value of the C++ type of a float tensor.
+template <class Work>
+auto with_float(const Tensor& tensor, const Work& work) {
+  return tensor.is(kDLFloat, 64) ? work(double{}) : work(float{});
+}
+
+template <class T>
+std::vector<Layer<T>> layers_of(const std::vector<Tensor>& weights,
+                                const std::vector<Tensor>& biases) {
+  std::vector<Layer<T>> layers;
+  for (size_t l = 0; l < weights.size(); ++l) {
+    layers.push_back({weights[l].data<const T>(),
+                      biases.empty() ? nullptr : biases[l].data<const T>(), weights[l].size(1),
+                      weights[l].size(0)});
+  }
+  return layers;
+}
+
+void signatures_op(const Tensor& x, const std::vector<Tensor>& weights,
+                   const std::vector<Tensor>& biases, const std::vector<int64_t>& sites,
+                   const Tensor& words, const std::optional<Tensor>& y, int threads) {
+  with_float(x, [&](auto zero) {
+    using T = decltype(zero);
+    unlocked(threads, [&](const Run& run) {
+      signatures(layers_of<T>(weights, biases), sites, x.data<const T>(), x.size(0),
+                 words.data<uint64_t>(), y ? y->data<T>() : nullptr, run);
+    });
+  });
+}
+
+int64_t unique_rows_op(const Tensor& rows, int hash_bits, const Tensor& first,
+                       const Tensor& counts, const Tensor& ids, int threads) {
+  const auto call = [&](auto zero) {
+    using Entry = decltype(zero);
+    return unlocked(threads, [&](const Run& run) {
+      return unique_rows(rows.data<const Entry>(), rows.size(0), rows.size(1), hash_bits,
+                         first.data<int64_t>(), counts.data<int64_t>(), ids.data<int64_t>(), run);
+    });
+  };
+  return rows.is(kDLInt, 64) ? call(uint64_t{}) : with_float(rows, call);
+}
+
+void hash_rows_op(const Tensor& rows, const Tensor& hashes, int threads) {
+  const auto* from = rows.data<const uint64_t>();
+  auto* to = hashes.data<uint64_t>();
+#ifdef GRADSPLINTER_CUDA
+  if (rows.on_cuda()) {
+    void* stream = nullptr;
+    if (torch_exchange().current_work_stream(kDLCUDA, rows.device(), &stream) != 0) {
+      throw py::error_already_set();
+    }
+    cuda::hash_rows(from, rows.size(0), rows.size(1), to, rows.device(), stream);
+    return;
+  }
+#endif
+  unlocked(threads,
+           [&](const Run& run) { hash_rows(from, rows.size(0), rows.size(1), to, run); });
+}
+
+void jacobian_op(const std::vector<Tensor>& weights, bool output, const Tensor& patterns,
+                 const Tensor& directions, const Tensor& out, int threads) {
+  with_float(directions, [&](auto zero) {
+    using T = decltype(zero);
+    unlocked(threads, [&](const Run& run) {
+      jacobian(layers_of<T>(weights, {}), output, patterns.data<const uint64_t>(),
+               patterns.size(0), directions.data<const T>(), directions.size(0), out.data<T>(),
+               run);
+    });
+  });
+}
+
+void cross_op(const Tensor& jacobian, bool normalize, const Tensor& out, int threads) {
+  with_float(jacobian, [&](auto zero) {
+    using T = decltype(zero);
+    unlocked(threads, [&](const Run& run) {
+      cross(jacobian.data<const T>(), jacobian.size(0), jacobian.size(1), jacobian.size(2),
+            normalize, out.data<T>(), run);
+    });
+  });
+}
+
+}  // namespace
+}  // namespace gradsplinter
+
+PYBIND11_MODULE(_C, m) {
+  using namespace gradsplinter;
+  torch_exchange();
+  m.def("signatures", signatures_op);
+  m.def("unique_rows", unique_rows_op);
+  m.def("hash_rows", hash_rows_op);
+  m.def("jacobian", jacobian_op);
+  m.def("cross", cross_op);
+  m.def("instruction_sets", instruction_sets);
+  m.def("instruction_set", [] { return kernels().name; });
+  m.def("use_instruction_set", [](const std::string& name) { use(name.c_str()); });
+#ifdef GRADSPLINTER_CUDA
+  m.attr("cuda") = true;
+#else
+  m.attr("cuda") = false;
+#endif
+}

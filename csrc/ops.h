@@ -1,0 +1,61 @@
+// The operations on raw pointers, above the kernels of one instruction set and below the tensors.
+// All checks have been made in Python; T is float or double.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cpu/kernels.h"
+#include "parallel.h"
+
+namespace gradsplinter {
+
+// The kernels in use: the best that this CPU has, unless GRADSPLINTER_CPU or `use` says otherwise.
+const Kernels& kernels();
+std::vector<const char*> instruction_sets();  // those this CPU can run, best first
+void use(const char* name);                   // throws std::invalid_argument
+
+// W^l [outputs, inputs] and b^l [outputs] of a linear layer.
+template <class T>
+struct Layer {
+  const T* weight;
+  const T* bias;  // not read by jacobian
+  int64_t inputs;
+  int64_t outputs;
+};
+
+// Bits of the sites in `sites` (ascending, each in 1..L-1) -> signature [n, words], and y [n, h_L]
+// unless it is null.
+template <class T>
+void signatures(const std::vector<Layer<T>>& layers, const std::vector<int64_t>& sites, const T* x,
+                int64_t n, uint64_t* signature, T* y, const Run& run);
+
+// Unique rows in order of first appearance -> how many; first and counts [at least that many],
+// ids [n]. `width` entries in a row; float rows throw std::invalid_argument at a NaN.
+// hash_bits < 64 keeps only so many bits of the hash, to force collisions in tests.
+template <class Entry>
+int64_t unique_rows(const Entry* rows, int64_t n, int64_t width, int hash_bits, int64_t* first,
+                    int64_t* counts, int64_t* ids, const Run& run);
+
+void hash_rows(const uint64_t* rows, int64_t n, int64_t words, uint64_t* hashes, const Run& run);
+
+// Layers source+1..target in ascending order; `output` tells that the last of them is layer L,
+// which has no ReLU. patterns [modes, words] hold the bits of sites source+1..target, or
+// source+1..L-1. directions [count, h_target] -> out [modes, count, h_source].
+template <class T>
+void jacobian(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patterns,
+              int64_t modes, const T* directions, int64_t count, T* out, const Run& run);
+
+// jacobian [modes, directions, width] -> out [modes, directions, directions].
+template <class T>
+void cross(const T* jacobian, int64_t modes, int64_t directions, int64_t width, bool normalize,
+           T* out, const Run& run);
+
+#ifdef GRADSPLINTER_CUDA
+namespace cuda {
+void hash_rows(const uint64_t* rows, int64_t n, int64_t words, uint64_t* hashes, int device,
+               void* stream);
+}
+#endif
+
+}  // namespace gradsplinter

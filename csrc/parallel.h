@@ -1,0 +1,67 @@
+// Work in independent blocks over OpenMP threads, stopped between blocks when the caller is
+// interrupted. Results never depend on which thread takes which block.
+#pragma once
+
+#include <omp.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+
+namespace gradsplinter {
+
+// How a call may run: on how many threads, and what tells that it shall stop (Ctrl-C). Only the
+// calling thread asks.
+struct Run {
+  int threads = 1;
+  bool (*interrupted)() = nullptr;
+};
+
+struct Interrupted {};
+
+// Asks at most every 50 ms, since asking takes Python's lock.
+class Watch {
+ public:
+  explicit Watch(const Run& run) : run_(run) {}
+  bool interrupted() {
+    if (run_.interrupted == nullptr) return false;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::milliseconds(50)) return false;
+    last_ = now;
+    return run_.interrupted();
+  }
+
+ private:
+  const Run& run_;
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+// work(block, thread) for every block in [0, blocks); thread is in [0, threads_for(blocks, run)).
+inline int threads_for(int64_t blocks, const Run& run) {
+  const int64_t most = blocks < run.threads ? blocks : run.threads;
+  return most < 1 ? 1 : static_cast<int>(most);
+}
+
+template <class Work>
+void parallel_blocks(int64_t blocks, const Run& run, const Work& work) {
+  std::atomic<int64_t> next{0};
+  std::atomic<bool> stop{false};
+  const int threads = threads_for(blocks, run);
+  const auto loop = [&] {
+    const int thread = threads == 1 ? 0 : omp_get_thread_num();  // 0 is the calling thread
+    Watch watch(run);
+    for (int64_t block; !stop && (block = next++) < blocks;) {
+      work(block, thread);
+      if (thread == 0 && watch.interrupted()) stop = true;
+    }
+  };
+  if (threads == 1) {
+    loop();
+  } else {
+#pragma omp parallel num_threads(threads)
+    loop();
+  }
+  if (stop) throw Interrupted{};
+}
+
+}  // namespace gradsplinter

@@ -1,0 +1,76 @@
+// A set of rows of 64-bit words, numbered in order of insertion: open addressing with linear
+// probing over 8-byte slots (half a hash as tag, id + 1). A slot whose tag fits is compared word by
+// word with the stored row, so a collision costs time and never correctness.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <stdexcept>
+#include <vector>
+
+namespace gradsplinter {
+
+class RowTable {
+ public:
+  explicit RowTable(int64_t words) : words_(words), slots_(1024, 0) {}
+
+  int64_t size() const { return static_cast<int64_t>(hashes_.size()); }
+  const uint64_t* row(int64_t id) const { return rows_.data() + id * words_; }
+  uint64_t hash(int64_t id) const { return hashes_[static_cast<size_t>(id)]; }
+  int64_t count(int64_t id) const { return counts_[static_cast<size_t>(id)]; }
+  int64_t first(int64_t id) const { return first_[static_cast<size_t>(id)]; }
+
+  void prefetch(uint64_t hash) const { __builtin_prefetch(&slots_[hash & mask()]); }
+
+  // Adds `count` occurrences of a row, the first of them at index `first` -> its id.
+  int64_t insert(const uint64_t* row, uint64_t hash, int64_t count, int64_t first) {
+    const uint64_t tag = hash & tag_mask;
+    for (uint64_t at = hash & mask();; at = (at + 1) & mask()) {
+      const uint64_t slot = slots_[at];
+      if (slot == 0) return append(at, tag, row, hash, count, first);
+      if ((slot & tag_mask) != tag) continue;
+      const auto id = static_cast<int64_t>(slot & ~tag_mask) - 1;
+      if (words_ == 0 || std::memcmp(this->row(id), row, bytes()) == 0) {
+        counts_[static_cast<size_t>(id)] += count;
+        return id;
+      }
+    }
+  }
+
+ private:
+  static constexpr uint64_t tag_mask = 0xFFFFFFFF00000000u;
+
+  uint64_t mask() const { return slots_.size() - 1; }
+  size_t bytes() const { return static_cast<size_t>(words_) * sizeof(uint64_t); }
+
+  int64_t append(uint64_t at, uint64_t tag, const uint64_t* row, uint64_t hash, int64_t count,
+                 int64_t first) {
+    const int64_t id = size();
+    if (id + 1 >= int64_t{1} << 32) throw std::length_error("more than 2^32 - 2 unique rows");
+    rows_.insert(rows_.end(), row, row + words_);
+    hashes_.push_back(hash);
+    counts_.push_back(count);
+    first_.push_back(first);
+    slots_[at] = tag | static_cast<uint64_t>(id + 1);
+    if (2 * hashes_.size() > slots_.size()) grow();
+    return id;
+  }
+
+  void grow() {
+    slots_.assign(4 * slots_.size(), 0);
+    for (size_t id = 0; id < hashes_.size(); ++id) {
+      uint64_t at = hashes_[id] & mask();
+      while (slots_[at] != 0) at = (at + 1) & mask();
+      slots_[at] = (hashes_[id] & tag_mask) | (id + 1);
+    }
+  }
+
+  int64_t words_;
+  std::vector<uint64_t> slots_;
+  std::vector<uint64_t> rows_;
+  std::vector<uint64_t> hashes_;
+  std::vector<int64_t> counts_;
+  std::vector<int64_t> first_;
+};
+
+}  // namespace gradsplinter

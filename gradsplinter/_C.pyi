@@ -1,0 +1,39 @@
+from torch import Tensor
+
+cuda: bool
+
+def signatures(
+    x: Tensor,  # [N, h_0]
+    weights: list[Tensor],  # [h_l, h_(l-1)]
+    biases: list[Tensor],  # [h_l]
+    sites: list[int],
+    words: Tensor,  # out: int64 [N, words]
+    y: Tensor | None,  # out: [N, h_L]
+    threads: int,
+) -> None: ...
+def unique_rows(
+    rows: Tensor,  # [N, width]
+    hash_bits: int,
+    first: Tensor,  # out: int64 [at least U]
+    counts: Tensor,  # out: int64 [at least U]
+    ids: Tensor,  # out: int64 [N]
+    threads: int,
+) -> int: ...
+def hash_rows(rows: Tensor, hashes: Tensor, threads: int) -> None: ...
+def jacobian(
+    weights: list[Tensor],  # of layers source+1..target
+    output: bool,
+    patterns: Tensor,  # int64 [U, words]
+    directions: Tensor,  # [D, h_target]
+    out: Tensor,  # [U, D, h_source]
+    threads: int,
+) -> None: ...
+def cross(
+    jacobian: Tensor,  # [U, D, h]
+    normalize: bool,
+    out: Tensor,  # [U, D, D]
+    threads: int,
+) -> None: ...
+def instruction_sets() -> list[str]: ...
+def instruction_set() -> str: ...
+def use_instruction_set(name: str) -> None: ...

@@ -1,0 +1,33 @@
+"""gradsplinter: how a ReLU network does its work, by the finitely many gradients that it has.
+
+>>> import torch, gradsplinter
+>>> net = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+>>> splinters = gradsplinter.splinter(net, torch.rand(1000, 4))
+>>> splinters.n_examples
+1000
+"""
+
+from importlib.metadata import version
+
+from gradsplinter.network import ReluNetwork
+from gradsplinter.ops import cross, hash_rows, jacobian, signatures, unique_rows
+from gradsplinter.patterns import pack_bits, pattern_sites, select_sites, unpack_bits
+from gradsplinter.splinters import Gradients, Splinters, splinter
+
+__version__ = version("gradsplinter")
+
+__all__ = [
+    "Gradients",
+    "ReluNetwork",
+    "Splinters",
+    "cross",
+    "hash_rows",
+    "jacobian",
+    "pack_bits",
+    "pattern_sites",
+    "select_sites",
+    "signatures",
+    "splinter",
+    "unique_rows",
+    "unpack_bits",
+]

@@ -1,0 +1,140 @@
+"""The compiled kernels, registered as torch operators `torch.ops.gradsplinter.*`.
+
+Outputs are allocated here, by torch, and written by the kernels. Arguments have been checked in
+`gradsplinter.ops`.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+from gradsplinter import _C
+from gradsplinter.patterns import words_of
+
+_library = torch.library.Library("gradsplinter", "DEF")
+
+
+def _signatures_like(
+    x: Tensor, weights: list[Tensor], sites: list[int], outputs: bool
+) -> tuple[Tensor, Tensor]:
+    words = sum(words_of(weights[site - 1].shape[0]) for site in sites)
+    return (
+        x.new_empty(x.shape[0], words, dtype=torch.int64),
+        x.new_empty(x.shape[0] if outputs else 0, weights[-1].shape[0]),
+    )
+
+
+def _signatures(
+    x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int], outputs: bool
+) -> tuple[Tensor, Tensor]:
+    words, y = _signatures_like(x, weights, sites, outputs)
+    _C.signatures(
+        x.contiguous(), weights, biases, sites, words, y if outputs else None, _threads()
+    )
+    return words, y
+
+
+def _signatures_fake(
+    x: Tensor,
+    weights: list[Tensor],
+    biases: list[Tensor],  # noqa: ARG001
+    sites: list[int],
+    outputs: bool,
+) -> tuple[Tensor, Tensor]:
+    return _signatures_like(x, weights, sites, outputs)
+
+
+def _unique_rows(rows: Tensor, hash_bits: int = 64) -> tuple[Tensor, Tensor, Tensor]:
+    n = rows.shape[0]
+    # Room for n unique rows; pages that are not written cost nothing.
+    first, counts, ids = (rows.new_empty(n, dtype=torch.int64) for _ in range(3))
+    unique = _C.unique_rows(rows.contiguous(), hash_bits, first, counts, ids, _threads())
+    return first[:unique].clone(), counts[:unique].clone(), ids
+
+
+def _unique_rows_fake(
+    rows: Tensor,
+    hash_bits: int = 64,  # noqa: ARG001
+) -> tuple[Tensor, Tensor, Tensor]:
+    unique = torch.library.get_ctx().new_dynamic_size()
+    first, counts = (rows.new_empty(unique, dtype=torch.int64) for _ in range(2))
+    return first, counts, rows.new_empty(rows.shape[0], dtype=torch.int64)
+
+
+def _hash_rows(rows: Tensor) -> Tensor:
+    hashes = rows.new_empty(rows.shape[0])
+    _C.hash_rows(rows.contiguous(), hashes, _threads())
+    return hashes
+
+
+def _hash_rows_fake(rows: Tensor) -> Tensor:
+    return rows.new_empty(rows.shape[0])
+
+
+def _jacobian(weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor) -> Tensor:
+    out = _jacobian_fake(weights, output, patterns, directions)
+    _C.jacobian(
+        weights, output, patterns.contiguous(), directions.contiguous(), out, _threads()
+    )
+    return out
+
+
+def _jacobian_fake(
+    weights: list[Tensor],
+    output: bool,  # noqa: ARG001
+    patterns: Tensor,
+    directions: Tensor,
+) -> Tensor:
+    return directions.new_empty(patterns.shape[0], directions.shape[0], weights[0].shape[1])
+
+
+def _cross(jacobian: Tensor, normalize: bool) -> Tensor:
+    out = _cross_fake(jacobian, normalize)
+    _C.cross(jacobian.contiguous(), normalize, out, _threads())
+    return out
+
+
+def _cross_fake(jacobian: Tensor, normalize: bool) -> Tensor:  # noqa: ARG001
+    modes, directions, _ = jacobian.shape
+    return jacobian.new_empty(modes, directions, directions)
+
+
+def _threads() -> int:
+    return torch.get_num_threads()
+
+
+def _not_on_cuda(*_: object) -> NoReturn:
+    raise NotImplementedError(
+        "this build of gradsplinter has no kernel for CUDA tensors; move them to the CPU, or build "
+        "with `pip install . -C cmake.define.GRADSPLINTER_CUDA=ON` where the operation has one"
+    )
+
+
+for _schema, _kernel, _fake in (
+    (
+        "signatures(Tensor x, Tensor[] weights, Tensor[] biases, int[] sites, bool outputs)"
+        " -> (Tensor, Tensor)",
+        _signatures,
+        _signatures_fake,
+    ),
+    (
+        "unique_rows(Tensor rows, int hash_bits=64) -> (Tensor, Tensor, Tensor)",
+        _unique_rows,
+        _unique_rows_fake,
+    ),
+    ("hash_rows(Tensor rows) -> Tensor", _hash_rows, _hash_rows_fake),
+    (
+        "jacobian(Tensor[] weights, bool output, Tensor patterns, Tensor directions) -> Tensor",
+        _jacobian,
+        _jacobian_fake,
+    ),
+    ("cross(Tensor jacobian, bool normalize) -> Tensor", _cross, _cross_fake),
+):
+    _name = _schema.partition("(")[0]
+    _library.define(_schema)
+    _library.impl(_name, _kernel, "CPU")
+    _library.impl(_name, _hash_rows if _name == "hash_rows" and _C.cuda else _not_on_cuda, "CUDA")
+    torch.library.register_fake(f"gradsplinter::{_name}", _fake, lib=_library)

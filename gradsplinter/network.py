@@ -1,0 +1,285 @@
+"""The one network type that everything below works on: a chain of linear layers with ReLU between."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+SUPPORTED = "nn.Sequential (nested or not) of nn.Linear and nn.ReLU, with nn.Dropout and nn.Identity"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ReluNetwork:
+    """A multilayer perceptron with ReLU between its layers: z^l = W^l a^(l-1) + b^l, a^l = max(z^l, 0).
+
+    Layers are numbered 1..L. Site 0 is the input, site l < L is a^l after the ReLU, site L is the
+    output, which has no ReLU.
+
+    Args:
+        weights: W^1 ... W^L, each `[h_l, h_(l-1)]` as in `nn.Linear`; float32 or float64.
+        biases: b^1 ... b^L, each `[h_l]`, of the same dtype and device.
+
+    Raises:
+        ValueError: shapes that do not chain, no layer, an empty layer, weights that are not finite.
+        TypeError: a dtype other than float32 or float64, or more than one dtype.
+
+    Examples:
+        >>> import torch
+        >>> net = ReluNetwork([torch.tensor([[1.0, -1.0]]), torch.tensor([[2.0]])],
+        ...                   [torch.tensor([0.0]), torch.tensor([1.0])])
+        >>> net
+        ReluNetwork(2-1-1, float32)
+        >>> net(torch.tensor([[3.0, 1.0], [1.0, 3.0]]))
+        tensor([[5.],
+                [1.]])
+    """
+
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tuple(self.weights))
+        object.__setattr__(self, "biases", tuple(self.biases))
+        _check_layers(self.weights, self.biases)
+        # A snapshot: training the module on must not change what was extracted from it.
+        for field in ("weights", "biases"):
+            copies = tuple(t.detach().clone(memory_format=torch.contiguous_format)
+                           for t in getattr(self, field))  # fmt: skip
+            object.__setattr__(self, field, copies)
+
+    @property
+    def depth(self) -> int:
+        """L, the number of linear layers."""
+        return len(self.weights)
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """(h_0, ..., h_L)."""
+        return (self.weights[0].shape[1], *(w.shape[0] for w in self.weights))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weights[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.weights[0].device
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of widths, dtype, weights and biases; equal for equal networks anywhere."""
+        digest = hashlib.sha256(f"{self.widths}{self.dtype}".encode())
+        for tensor in itertools.chain(self.weights, self.biases):
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    @classmethod
+    def from_module(cls, module: nn.Module) -> ReluNetwork:
+        """Read the layers of a torch module; the module is not changed and not kept.
+
+        Two linear layers without a ReLU between are multiplied into one (in float64, rounded once).
+        A ReLU before the first or after the last linear layer gets an identity layer on its other
+        side, which is exact.
+
+        Args:
+            module: an `nn.Sequential` (nested or not) of `nn.Linear` and `nn.ReLU`; `nn.Dropout` in
+                eval mode and `nn.Identity` are ignored.
+
+        Raises:
+            NotImplementedError: any other module; the message gives its path.
+            ValueError: a dropout in training mode, a lazy layer without weights, no linear layer.
+
+        Examples:
+            >>> from torch import nn
+            >>> ReluNetwork.from_module(nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)))
+            ReluNetwork(4-16-2, float32)
+        """
+        layers = list(_walk(module, ""))
+        linears = [layer for layer in layers if layer is not None]
+        if not linears:
+            raise ValueError("module must hold at least one nn.Linear, got none")
+        if layers[0] is None:
+            layers.insert(0, _identity(linears[0][0], side=1))
+        if layers[-1] is None:
+            layers.append(_identity(linears[-1][0], side=0))
+        weights: list[Tensor] = []
+        biases: list[Tensor] = []
+        after_linear = False
+        for layer in layers:
+            if layer is not None:
+                weight, bias = layer
+                if after_linear and _chains(weight, weights[-1]):
+                    weight, bias = _compose(weight, bias, weights.pop(), biases.pop())
+                weights.append(weight)
+                biases.append(bias)
+            after_linear = layer is not None
+        return cls(tuple(weights), tuple(biases))
+
+    def to_module(self) -> nn.Sequential:
+        """The same network as `nn.Sequential` of `nn.Linear` and `nn.ReLU`, with its own weights."""
+        modules: list[nn.Module] = []
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            linear = nn.utils.skip_init(
+                nn.Linear, weight.shape[1], weight.shape[0], dtype=self.dtype, device=self.device
+            )
+            with torch.no_grad():
+                linear.weight.copy_(weight)
+                linear.bias.copy_(bias)
+            modules += [linear, nn.ReLU()]
+        return nn.Sequential(*modules[:-1])
+
+    def save(self, path: str | Path) -> None:
+        """Write weights and biases to one safetensors file."""
+        tensors = {f"weight.{i}": w for i, w in enumerate(self.weights, 1)}
+        tensors |= {f"bias.{i}": b for i, b in enumerate(self.biases, 1)}
+        save_file(tensors, path, metadata={"format": "gradsplinter.ReluNetwork", "schema": "1"})
+
+    @classmethod
+    def load(cls, path: str | Path) -> ReluNetwork:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: the file is not a safetensors file or holds something else.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"path must be a safetensors file, got {path}: {error}") from error
+        if metadata.get("format") != "gradsplinter.ReluNetwork" or metadata.get("schema") != "1":
+            raise ValueError(
+                f"path must be a file written by ReluNetwork.save (schema 1), got {path} "
+                f"with metadata {metadata}"
+            )
+        depth = len(tensors) // 2
+        try:
+            weights = tuple(tensors[f"weight.{i}"] for i in range(1, depth + 1))
+            biases = tuple(tensors[f"bias.{i}"] for i in range(1, depth + 1))
+        except KeyError as error:
+            raise ValueError(f"{path} lacks the tensor {error}") from error
+        return cls(weights, biases)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Outputs y `[N, h_L]` of inputs `[N, h_0]`, by the numeric contract (not torch's order)."""
+        from gradsplinter.ops import signatures
+
+        return signatures(self, x, sites=(), outputs=True)[1]
+
+    def __repr__(self) -> str:
+        widths = "-".join(map(str, self.widths))
+        return f"ReluNetwork({widths}, {str(self.dtype).removeprefix('torch.')})"
+
+
+def _check_layers(weights: tuple[Tensor, ...], biases: tuple[Tensor, ...]) -> None:
+    if not weights:
+        raise ValueError("weights must hold at least one layer, got none")
+    if len(weights) != len(biases):
+        raise ValueError(
+            f"biases must hold one tensor per layer ({len(weights)}), got {len(biases)}"
+        )
+    first = weights[0]
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True), 1):
+        for name, tensor, rank in (("weights", weight, 2), ("biases", bias, 1)):
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"{name}: layer {i} must be a tensor, got {type(tensor).__name__}")
+            if tensor.dtype not in (torch.float32, torch.float64) or tensor.dtype != first.dtype:
+                raise TypeError(
+                    f"{name}: layer {i} must be float32 or float64 like the other layers "
+                    f"(layer 1 is {first.dtype}), got {tensor.dtype}"
+                )
+            if tensor.device != first.device:
+                raise ValueError(
+                    f"{name}: layer {i} must be on {first.device} like layer 1, got {tensor.device}"
+                )
+            if tensor.dim() != rank or 0 in tensor.shape:
+                raise ValueError(
+                    f"{name}: layer {i} must be non-empty with {rank} dimensions, "
+                    f"got shape {list(tensor.shape)}"
+                )
+            check_finite(tensor, f"{name}: layer {i}")
+        if bias.shape[0] != weight.shape[0]:
+            raise ValueError(
+                f"biases: layer {i} must have shape [{weight.shape[0]}] to match its weights, "
+                f"got {list(bias.shape)}"
+            )
+        if i > 1 and weight.shape[1] != weights[i - 2].shape[0]:
+            raise ValueError(
+                f"weights: layer {i} must have shape [*, {weights[i - 2].shape[0]}] to follow "
+                f"layer {i - 1}, got {list(weight.shape)}"
+            )
+
+
+def check_finite(tensor: Tensor, name: str) -> None:
+    """Raise ValueError with the number of values that are not finite and where the first one is."""
+    # A sum is finite only if every term is; it costs a third of isfinite().all().
+    if tensor.is_meta or bool(torch.isfinite(tensor.detach().sum())):
+        return
+    bad = ~torch.isfinite(tensor)
+    count = int(bad.sum())
+    if count:
+        first = bad.nonzero()[0].tolist()
+        value = tensor[tuple(first)].item()
+        raise ValueError(
+            f"{name} must be finite, got {count} value{'s' if count > 1 else ''} "
+            f"that {'are' if count > 1 else 'is'} not (the first at {first}: {value})"
+        )
+
+
+def _walk(module: nn.Module, path: str) -> Iterator[tuple[Tensor, Tensor] | None]:
+    """(weight, bias) of the linear layers in order, with None where a ReLU stands."""
+    where = f"{type(module).__name__} at '{path}'" if path else type(module).__name__
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise NotImplementedError(f"{where} has forward hooks, which may change what it computes")
+    forward = type(module).forward
+    if isinstance(module, nn.Sequential) and forward is nn.Sequential.forward:
+        # Not named_children(), which leaves out a module (often one nn.ReLU) that is used twice.
+        for name, child in module._modules.items():
+            if child is not None:
+                yield from _walk(child, f"{path}.{name}" if path else name)
+    elif isinstance(module, nn.Linear) and forward is nn.Linear.forward:
+        if nn.parameter.is_lazy(module.weight):
+            raise ValueError(f"{where} has no weights yet; run the network once to initialise it")
+        weight = module.weight.detach()
+        bias = weight.new_zeros(len(weight)) if module.bias is None else module.bias.detach()
+        yield weight, bias
+    elif type(module) is nn.ReLU:
+        yield None
+    elif type(module) is nn.Dropout:
+        if module.training and module.p > 0:
+            raise ValueError(f"{where} is in training mode; call .eval() on the network first")
+    elif type(module) is not nn.Identity:
+        raise NotImplementedError(f"{where} is not supported; supported: {SUPPORTED}")
+
+
+def _identity(weight: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    width = weight.shape[side]
+    return (
+        torch.eye(width, dtype=weight.dtype, device=weight.device),
+        torch.zeros(width, dtype=weight.dtype, device=weight.device),
+    )
+
+
+def _chains(after: Tensor, before: Tensor) -> bool:
+    """Whether two layers can be multiplied; if not, the check of the whole network says why."""
+    return (
+        after.shape[1] == before.shape[0]
+        and after.dtype == before.dtype
+        and after.device == before.device
+    )
+
+
+def _compose(w2: Tensor, b2: Tensor, w1: Tensor, b1: Tensor) -> tuple[Tensor, Tensor]:
+    """(W2 W1, W2 b1 + b2), in float64 and rounded once."""
+    weight = w2.double() @ w1.double()
+    bias = w2.double() @ b1.double() + b2.double()
+    return weight.to(w1.dtype), bias.to(w1.dtype)

@@ -1,0 +1,294 @@
+"""The kernels as functions on tensors: arguments are checked here, once, and nowhere below.
+
+Every function goes through `torch.ops.gradsplinter`, so that it works under `torch.compile` and fake
+tensors, and the compiled module never sees a tensor without data. Results are the same bits for any
+batch size, number of threads and instruction set; `gradsplinter.reference` says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, NamedTuple, overload
+
+import torch
+from torch import Tensor
+
+from gradsplinter import _C, _library  # noqa: F401  (_library registers torch.ops.gradsplinter)
+from gradsplinter.network import ReluNetwork
+from gradsplinter.network import check_finite as _check_finite
+from gradsplinter.patterns import pattern_sites, resolve_sites, words_of
+
+class UniqueRows(NamedTuple):
+    """What `unique_rows` found: U unique rows, numbered in order of first appearance."""
+
+    first: Tensor
+    """int64 [U]: the index of each unique row's first occurrence."""
+    counts: Tensor
+    """int64 [U]: how often each occurs."""
+    ids: Tensor
+    """int64 [N]: which unique row each row is."""
+
+
+@overload
+def signatures(
+    net: ReluNetwork,
+    x: Tensor,
+    sites: Sequence[int] | None = None,
+    *,
+    outputs: Literal[False] = False,
+    check_finite: bool = True,
+) -> Tensor: ...
+@overload
+def signatures(
+    net: ReluNetwork,
+    x: Tensor,
+    sites: Sequence[int] | None = None,
+    *,
+    outputs: Literal[True],
+    check_finite: bool = True,
+) -> tuple[Tensor, Tensor]: ...
+def signatures(
+    net: ReluNetwork,
+    x: Tensor,
+    sites: Sequence[int] | None = None,
+    *,
+    outputs: bool = False,
+    check_finite: bool = True,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Activation patterns of examples, packed in bits.
+
+    Unit j of a site is on where its pre-activation z_j > 0, with z_j = b_j + Σ_k a_k W_jk summed as
+    a chain of fused multiply-adds in ascending k.
+
+    Args:
+        net: the network.
+        x: inputs `[N, h_0]`, of the network's dtype.
+        sites: hidden sites (1..L-1) in ascending order; all by default.
+        outputs: also return the network's outputs.
+        check_finite: refuse inputs that are NaN or infinite.
+
+    Returns:
+        int64 `[N, words]`: for each site ceil(h / 64) words, unit j being bit j mod 64 of word
+        j div 64; with `outputs` also y `[N, h_L]`.
+
+    Raises:
+        TypeError: x is not a tensor of the network's dtype.
+        ValueError: a shape, device or site that does not fit; x not finite.
+
+    Examples:
+        >>> net = ReluNetwork([torch.tensor([[1.0], [-1.0]]), torch.ones(1, 2)],
+        ...                   [torch.zeros(2), torch.zeros(1)])
+        >>> signatures(net, torch.tensor([[2.0], [-3.0], [0.0]]))
+        tensor([[1],
+                [2],
+                [0]])
+    """
+    x = _inputs(net, x, check_finite)
+    if sites is None:
+        chosen = list(range(1, net.depth))
+    else:
+        chosen = resolve_sites(net, sites)
+    words, y = torch.ops.gradsplinter.signatures(x, net.weights, net.biases, chosen, outputs)
+    return (words, y) if outputs else words
+
+
+def unique_rows(rows: Tensor) -> UniqueRows:
+    """The unique rows of a matrix, exactly: a hash table that always compares whole rows.
+
+    Args:
+        rows: `[N, width]`, int64 (compared as words), float32 or float64 (-0.0 equals 0.0).
+
+    Returns:
+        `first`, `counts` and `ids`; the unique rows themselves are `rows[first]`.
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: not two dimensions; a NaN.
+
+    Examples:
+        >>> unique_rows(torch.tensor([[5, 1], [2, 2], [5, 1]]))
+        UniqueRows(first=tensor([0, 1]), counts=tensor([2, 1]), ids=tensor([0, 1, 0]))
+    """
+    _tensor(rows, "rows", 2, (torch.int64, torch.float32, torch.float64))
+    return UniqueRows(*torch.ops.gradsplinter.unique_rows(rows))
+
+
+def hash_rows(rows: Tensor) -> Tensor:
+    """XXH64 (seed 0) of the little-endian bytes of each row of 64-bit words.
+
+    Args:
+        rows: int64 `[N, words]`.
+
+    Returns:
+        int64 `[N]`: the 64 bits of each hash, read as signed.
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: not two dimensions.
+
+    Examples:
+        >>> hash_rows(torch.tensor([[0]]))
+        tensor([3803688792395291579])
+    """
+    _tensor(rows, "rows", 2, (torch.int64,))
+    return torch.ops.gradsplinter.hash_rows(rows)  # type: ignore[no-any-return]
+
+
+def jacobian(
+    net: ReluNetwork,
+    patterns: Tensor,
+    source: int = 0,
+    target: int = -1,
+    directions: Tensor | None = None,
+) -> Tensor:
+    """The gradient of every direction at the target with respect to the source, one per mode.
+
+    G_u = V D^target_u W^target ... D^(source+1)_u W^(source+1), from left to right, with D_u the
+    diagonal matrix of mode u's bits (none at the output). Each entry is a chain of fused
+    multiply-adds from 0 over the units that are on, in ascending order.
+
+    Args:
+        net: the network.
+        patterns: int64 `[U, words]`: signatures of the sites `pattern_sites(net, source, target)`,
+            that is source+1..target, without the output.
+        source: the site to differentiate by, 0..L-1.
+        target: the site to differentiate, source+1..L; -1 is L.
+        directions: V `[D, h_target]`; the target's own nodes by default.
+
+    Returns:
+        `[U, D, h_source]` in the network's dtype.
+
+    Raises:
+        TypeError: a wrong dtype.
+        ValueError: a shape, device or site that does not fit, directions that are not finite.
+
+    Examples:
+        >>> net = ReluNetwork([torch.tensor([[1.0], [-1.0]]), torch.tensor([[3.0, 4.0]])],
+        ...                   [torch.zeros(2), torch.zeros(1)])
+        >>> jacobian(net, torch.tensor([[0b01], [0b10]])).squeeze()
+        tensor([ 3., -4.])
+    """
+    source, target = check_span(net, source, target)
+    sites = pattern_sites(net, source, target)
+    words = sum(words_of(net.widths[site]) for site in sites)
+    _tensor(patterns, "patterns", 2, (torch.int64,))
+    _same_device(patterns, "patterns", net)
+    if patterns.shape[1] != words:
+        raise ValueError(
+            f"patterns must have shape [U, {words}] to hold the bits of sites {list(sites)}, "
+            f"got {list(patterns.shape)}"
+        )
+    if directions is None:
+        directions = torch.eye(net.widths[target], dtype=net.dtype, device=net.device)
+    else:
+        directions = check_directions(net, directions, target)
+    return torch.ops.gradsplinter.jacobian(  # type: ignore[no-any-return]
+        net.weights[source:target], target == net.depth, patterns, directions
+    )
+
+
+def cross(jacobian: Tensor, normalize: bool = True) -> Tensor:
+    """Dot products of every pair of directions within a mode, and only within a mode.
+
+    Sums are chains in float64, whatever the dtype. Where a gradient is exactly zero its cosines are
+    0, on the diagonal too, where all others have 1: so the diagonal tells how many there are.
+
+    Args:
+        jacobian: `[U, D, h]`, float32 or float64.
+        normalize: cosines instead of dot products.
+
+    Returns:
+        `[U, D, D]`, symmetric, of the same dtype.
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: not three dimensions.
+
+    Examples:
+        >>> cross(torch.tensor([[[3.0, 4.0], [0.0, 2.0]]]))
+        tensor([[[1.0000, 0.8000],
+                 [0.8000, 1.0000]]])
+    """
+    _tensor(jacobian, "jacobian", 3, (torch.float32, torch.float64))
+    return torch.ops.gradsplinter.cross(jacobian, normalize)  # type: ignore[no-any-return]
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """The instruction sets that were compiled in and that this CPU can run, best first."""
+    return tuple(_C.instruction_sets())
+
+
+@contextmanager
+def instruction_set(name: str) -> Iterator[None]:
+    """Run the CPU kernels with another instruction set than the best one, for tests.
+
+    The environment variable GRADSPLINTER_CPU does the same for a whole process. The choice is not
+    per thread.
+
+    Raises:
+        ValueError: this CPU cannot run it.
+    """
+    before = _C.instruction_set()
+    _C.use_instruction_set(name)
+    try:
+        yield
+    finally:
+        _C.use_instruction_set(before)
+
+
+def check_span(net: ReluNetwork, source: int, target: int) -> tuple[int, int]:
+    """`source` and `target` as sites with 0 <= source < target <= L; -1 is L."""
+    last = net.depth
+    resolved = target + last + 1 if -last - 1 <= target < 0 else target
+    if not 0 <= source < last:
+        raise ValueError(f"source must be a site in 0..{last - 1}, got {source}")
+    if not source < resolved <= last:
+        raise ValueError(
+            f"target must be a site after the source, in {source + 1}..{last}, got {target}"
+        )
+    return source, resolved
+
+
+def check_directions(net: ReluNetwork, directions: Tensor, target: int) -> Tensor:
+    _tensor(directions, "directions", 2, (net.dtype,))
+    _same_device(directions, "directions", net)
+    if directions.shape[1] != net.widths[target]:
+        raise ValueError(
+            f"directions must have shape [D, {net.widths[target]}] to match site {target}, "
+            f"got {list(directions.shape)}"
+        )
+    _check_finite(directions, "directions")
+    return directions.detach()
+
+
+def _inputs(net: ReluNetwork, x: Tensor, finite: bool) -> Tensor:
+    _tensor(x, "x", 2, (net.dtype,))
+    _same_device(x, "x", net)
+    if x.shape[1] != net.widths[0]:
+        raise ValueError(
+            f"x must have shape [N, {net.widths[0]}] to match the network's input, "
+            f"got {list(x.shape)}"
+        )
+    if finite:
+        _check_finite(x, "x")
+    return x.detach()
+
+
+def _tensor(value: object, name: str, rank: int, dtypes: tuple[torch.dtype, ...]) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
+    if value.dtype not in dtypes:
+        expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise TypeError(f"{name} must be {expected}, got {str(value.dtype).removeprefix('torch.')}")
+    if value.dim() != rank:
+        raise ValueError(
+            f"{name} must have {rank} dimensions, got {value.dim()} (shape {list(value.shape)})"
+        )
+
+
+def _same_device(tensor: Tensor, name: str, net: ReluNetwork) -> None:
+    if tensor.device != net.device:
+        raise ValueError(f"{name} must be on the network's device {net.device}, got {tensor.device}")

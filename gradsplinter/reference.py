@@ -1,0 +1,163 @@
+"""What "right" means: the kernels' results in plain Python, by the numeric contract, one by one.
+
+Slow on purpose. Every function here is tested by cases worked out by hand, and every kernel on every
+instruction set is compared with it for exact equality. A fused multiply-add is done in exact rational
+arithmetic and rounded once, which needs no hardware.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradsplinter.network import ReluNetwork
+from gradsplinter.patterns import pack_bits, pattern_sites, unpack_bits
+
+
+def fma(a: float, b: float, c: float, dtype: torch.dtype) -> float:
+    """a · b + c, rounded once to `dtype` (float32 or float64), for values of that dtype.
+
+    Examples:
+        >>> fma(1 + 2.0**-52, 1 - 2.0**-52, -1.0, torch.float64) == -(2.0**-104)
+        True
+    """
+    if not all(map(math.isfinite, (a, b, c))):
+        with np.errstate(all="ignore"):
+            return float(np.float64(a) * np.float64(b) + np.float64(c))
+    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    if exact == 0:
+        # A sum of zeros is -0 where both are; x - x is +0.
+        product_sign = math.copysign(1.0, a) * math.copysign(1.0, b)
+        return -0.0 if c == 0 and product_sign < 0 and math.copysign(1.0, c) < 0 else 0.0
+    return _round(exact, dtype)
+
+
+def _round(value: Fraction, dtype: torch.dtype) -> float:
+    """To the nearest number of the dtype, ties to even, with gradual underflow and overflow."""
+    digits, lowest, largest = (
+        (24, -149, 128) if dtype == torch.float32 else (53, -1074, 1024)
+    )
+    magnitude = abs(value)
+    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
+    if Fraction(2) ** exponent > magnitude:
+        exponent -= 1
+    unit = Fraction(2) ** max(exponent - digits + 1, lowest)
+    rounded = round(magnitude / unit) * unit  # Fraction rounds ties to even
+    if rounded >= Fraction(2) ** largest:
+        return math.copysign(math.inf, value)
+    return math.copysign(float(rounded), value)
+
+
+def chain(a: Sequence[float], b: Sequence[float], start: float, dtype: torch.dtype) -> float:
+    """acc = start; acc = fma(a_k, b_k, acc) for k = 0, 1, ..., in that order."""
+    acc = start
+    for left, right in zip(a, b, strict=True):
+        acc = fma(left, right, acc, dtype)
+    return acc
+
+
+def signatures(
+    net: ReluNetwork, x: Tensor, sites: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Signatures int64 `[N, words]` and outputs `[N, h_L]` of inputs `[N, h_0]`."""
+    wanted = range(1, net.depth) if sites is None else sites
+    activations: list[list[float]] = x.tolist()
+    bits: dict[int, Tensor] = {}
+    for site, (weight, bias) in enumerate(zip(net.weights, net.biases, strict=True), 1):
+        rows, offsets = weight.tolist(), bias.tolist()
+        z = [
+            [chain(a, row, b, net.dtype) for row, b in zip(rows, offsets, strict=True)]
+            for a in activations
+        ]
+        if site < net.depth:
+            bits[site] = torch.tensor([[v > 0 for v in row] for row in z]).view(len(z), len(rows))
+            z = [[v if v > 0 else 0.0 for v in row] for row in z]
+        activations = z
+    y = torch.tensor(activations, dtype=net.dtype).view(len(x), net.widths[-1])
+    packed = [pack_bits(bits[site]) for site in wanted]
+    words = torch.cat(packed, dim=1) if packed else torch.empty(len(x), 0, dtype=torch.int64)
+    return words, y
+
+
+def unique_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`first` [U], `counts` [U] and `ids` [N]; unique rows are numbered by first appearance."""
+    seen: dict[tuple[float, ...], int] = {}
+    first: list[int] = []
+    ids: list[int] = []
+    for index, row in enumerate(map(tuple, rows.tolist())):  # -0.0 == 0.0, and they hash alike
+        if row not in seen:
+            seen[row] = len(seen)
+            first.append(index)
+        ids.append(seen[row])
+    counts = [0] * len(seen)
+    for mode in ids:
+        counts[mode] += 1
+    int64 = torch.int64
+    return (
+        torch.tensor(first, dtype=int64),
+        torch.tensor(counts, dtype=int64),
+        torch.tensor(ids, dtype=int64),
+    )
+
+
+def jacobian(
+    net: ReluNetwork,
+    patterns: Tensor,
+    source: int = 0,
+    target: int = -1,
+    directions: Tensor | None = None,
+) -> Tensor:
+    """`[U, D, h_source]`: for each mode and direction, the chains over the units that are on."""
+    target = target % (net.depth + 1)
+    sites = pattern_sites(net, source, target)
+    bits = dict(
+        zip(sites, unpack_bits(patterns, [net.widths[site] for site in sites]), strict=True)
+    )
+    if directions is None:
+        directions = torch.eye(net.widths[target], dtype=net.dtype)
+    result = torch.empty(len(patterns), len(directions), net.widths[source], dtype=net.dtype)
+    for mode in range(len(patterns)):
+        for direction, vector in enumerate(directions.tolist()):
+            gradient = vector
+            for site in range(target, source, -1):
+                on = (
+                    range(net.widths[site])
+                    if site == net.depth
+                    else bits[site][mode].nonzero().flatten().tolist()
+                )
+                coefficients = [gradient[unit] for unit in on]
+                columns = net.weights[site - 1].t().tolist()
+                gradient = [
+                    chain(coefficients, [column[unit] for unit in on], 0.0, net.dtype)
+                    for column in columns
+                ]
+            result[mode, direction] = torch.tensor(gradient, dtype=net.dtype)
+    return result
+
+
+def cross(jacobian: Tensor, normalize: bool = True) -> Tensor:
+    """`[U, D, D]`: chains in float64 over the entries, then cosines, rounded to the dtype."""
+    modes, directions, _ = jacobian.shape
+    result = torch.zeros(modes, directions, directions, dtype=jacobian.dtype)
+    for mode, gradients in enumerate(jacobian.tolist()):
+        dots = [[chain(g, h, 0.0, torch.float64) for h in gradients] for g in gradients]
+        for i in range(directions):
+            for j in range(directions):
+                value = dots[i][j]
+                if normalize:
+                    value = _cosine(value, dots[i][i], dots[j][j], i == j)
+                result[mode, i, j] = value
+    return result
+
+
+def _cosine(dot: float, square: float, other: float, same: bool) -> float:
+    if square == 0 or other == 0:
+        return 0.0
+    if same:
+        return 1.0
+    return max(-1.0, min(1.0, dot / (math.sqrt(square) * math.sqrt(other))))

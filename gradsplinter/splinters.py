@@ -1,0 +1,281 @@
+"""Network and data → Splinters: the modes that the data visits and the gradients in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gradsplinter import ops
+from gradsplinter.network import ReluNetwork
+from gradsplinter.patterns import pattern_sites
+
+NO_COMPRESSION = 0.5
+"""From this share of modes among examples on, the summary says that deduplication saves nothing."""
+
+
+class Gradients(NamedTuple):
+    """The unique gradients (splinters) of one direction, in order of first appearance."""
+
+    values: Tensor
+    """[G, h_source]: the gradients."""
+    index: Tensor
+    """int64 [U]: which of them each mode has."""
+    counts: Tensor
+    """int64 [G]: the number of examples that have each."""
+
+
+def splinter(
+    net: ReluNetwork | nn.Module,
+    x: Tensor | NDArray[np.floating],
+    source: int = 0,
+    target: int = -1,
+    directions: Tensor | None = None,
+    *,
+    check_finite: bool = True,
+) -> Splinters:
+    """Collect the splinters of a network over a data set.
+
+    Args:
+        net: a `ReluNetwork`, or a module that `ReluNetwork.from_module` takes.
+        x: inputs `[N, h_0]` of the network's dtype, N at least 1.
+        source: the site to differentiate by, 0..L-1.
+        target: the site to differentiate, source+1..L; -1 is the output.
+        directions: vectors `[D, h_target]` at the target; its own nodes by default.
+        check_finite: refuse inputs that are NaN or infinite.
+
+    Returns:
+        The modes; gradients and their comparisons are computed when they are asked for.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: no examples, a shape, device or site that does not fit, values not finite.
+        NotImplementedError: a module that is not supported.
+
+    Examples:
+        Two inputs that are added, each after its own ReLU, have four linear regions:
+
+        >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
+        >>> x = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [2.0, 3.0]])
+        >>> s = splinter(net, x)
+        >>> s.n_modes, s.counts.tolist(), s.ids.tolist()
+        (3, [2, 1, 1], [0, 1, 2, 0])
+        >>> s.jacobian()[:, 0]
+        tensor([[1., 1.],
+                [0., 1.],
+                [1., 0.]])
+    """
+    if isinstance(net, nn.Module):
+        net = ReluNetwork.from_module(net)
+    if not isinstance(net, ReluNetwork):
+        raise TypeError(f"net must be a ReluNetwork or an nn.Module, got {type(net).__name__}")
+    source, target = ops.check_span(net, source, target)
+    if directions is None:
+        directions = torch.eye(net.widths[target], dtype=net.dtype, device=net.device)
+    else:
+        directions = ops.check_directions(net, directions, target)
+    if isinstance(x, np.ndarray):
+        x = torch.from_numpy(x if x.flags.writeable else x.copy())
+    sites = pattern_sites(net, source, target)
+    words = ops.signatures(net, x, list(sites), check_finite=check_finite)
+    if len(words) == 0:
+        raise ValueError("x must hold at least one example, got none")
+    first, counts, ids = ops.unique_rows(words)
+    return Splinters(net, source, target, directions, words[first], counts, first, ids)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Splinters:
+    """The modes of a network between two sites over a data set, and the gradients in each mode.
+
+    A *mode* is one joint activation pattern of the sites between source and target; every direction
+    has exactly one gradient (*splinter*) in a mode. N examples fall into U modes.
+    """
+
+    net: ReluNetwork
+    source: int
+    target: int
+    directions: Tensor
+    """[D, h_target]"""
+    signatures: Tensor
+    """int64 [U, words]: the bits of the sites `pattern_sites(net, source, target)`."""
+    counts: Tensor
+    """int64 [U]: examples in each mode."""
+    first: Tensor
+    """int64 [U]: index of each mode's first example; ascending."""
+    ids: Tensor
+    """int64 [N]: the mode of each example."""
+
+    @property
+    def n_examples(self) -> int:
+        return len(self.ids)
+
+    @property
+    def n_modes(self) -> int:
+        return len(self.counts)
+
+    @property
+    def n_directions(self) -> int:
+        return len(self.directions)
+
+    @property
+    def compression(self) -> float:
+        """N / U: how many examples share a mode on average."""
+        return self.n_examples / self.n_modes
+
+    def jacobian(self) -> Tensor:
+        """The gradient of each direction in each mode, `[U, D, h_source]`; computed once."""
+        return self._jacobian
+
+    def gradients(self, direction: int) -> Gradients:
+        """The unique gradients of one direction: different modes can share one.
+
+        Raises:
+            IndexError: no such direction.
+        """
+        if not -self.n_directions <= direction < self.n_directions:
+            raise IndexError(
+                f"direction must be in 0..{self.n_directions - 1}, got {direction}"
+            )
+        return self._gradients[direction]
+
+    def co_appearance(self) -> Tensor:
+        """Unique splinters / modes of each direction, float64 `[D]`.
+
+        It is 1 for all where the splinters of all directions always appear together.
+        """
+        unique = [len(g.values) for g in self._gradients]
+        return torch.tensor(unique, dtype=torch.float64) / self.n_modes
+
+    def cross(self) -> Tensor:
+        """Cosines between the gradients of every two directions in each mode, `[U, D, D]`."""
+        return self._cross
+
+    @property
+    def zero_gradients(self) -> Tensor:
+        """int64 [D]: modes in which the gradient of a direction is exactly zero.
+
+        The cosine of a zero gradient with another is taken as 0.
+        """
+        return (self._cross.diagonal(dim1=1, dim2=2) == 0).sum(dim=0)
+
+    def orthogonality(self) -> float:
+        """1 - Σ_u count_u · mean_(i<j) |cos(g_u,i, g_u,j)| / Σ_u count_u, over modes u.
+
+        1 where the gradients of different directions are orthogonal in every mode, 0 where they
+        are parallel.
+
+        Raises:
+            ValueError: fewer than two directions.
+        """
+        return _mean_of_pairs(self.orthogonality_matrix())
+
+    def orthogonality_matrix(self) -> Tensor:
+        """The orthogonality of every pair of directions, float64 `[D, D]`; the diagonal is 0."""
+        self._check_pairs()
+        weights = self.counts.double() / self.n_examples
+        result = 1 - torch.einsum("u,uij->ij", weights, self._cross.double().abs())
+        return result.fill_diagonal_(0)
+
+    def all_pairs_orthogonality(self) -> float:
+        """The older score: 1 - mean |cos| over all pairs of unique gradients of two directions.
+
+        It compares gradients whether or not they ever occur together, each counting once, and is
+        kept for comparison: unlike `orthogonality`, it does not measure the function.
+
+        Raises:
+            ValueError: fewer than two directions.
+        """
+        self._check_pairs()
+        units = [_normalize(g.values.double()) for g in self._gradients]
+        result = torch.zeros(len(units), len(units), dtype=torch.float64)
+        for i, left in enumerate(units):
+            for j in range(i + 1, len(units)):
+                total = sum(float((part @ units[j].T).abs().sum()) for part in left.split(1024))
+                result[i, j] = result[j, i] = 1 - total / (len(left) * len(units[j]))
+        return _mean_of_pairs(result)
+
+    @cached_property
+    def _jacobian(self) -> Tensor:
+        return ops.jacobian(self.net, self.signatures, self.source, self.target, self.directions)
+
+    @cached_property
+    def _cross(self) -> Tensor:
+        return ops.cross(self._jacobian)
+
+    @cached_property
+    def _gradients(self) -> list[Gradients]:
+        found = []
+        for direction in range(self.n_directions):
+            of_modes = self._jacobian[:, direction]
+            first, _, index = ops.unique_rows(of_modes)
+            counts = torch.zeros(len(first), dtype=torch.int64, device=index.device)
+            counts.index_add_(0, index, self.counts)
+            found.append(Gradients(of_modes[first], index, counts))
+        return found
+
+    def _check_pairs(self) -> None:
+        if self.n_directions < 2:
+            raise ValueError(
+                f"directions must be at least 2 to compare them, got {self.n_directions}"
+            )
+
+    def summary(self) -> dict[str, str]:
+        """What `repr` and the notebook view show."""
+        unique = [len(g.values) for g in self._gradients]
+        co_appearance = self.co_appearance()
+        rows = {
+            "network": repr(self.net),
+            "sites": f"{self.source} ← {self.target}",
+            "examples": f"{self.n_examples:,}",
+            "modes": f"{self.n_modes:,}",
+            "compression": f"{self.compression:.1f} examples a mode",
+            "unique gradients": f"{_some(unique)} of {self.n_directions} directions",
+            "co-appearance": _some([f"{c:.3g}" for c in co_appearance.tolist()]),
+        }
+        if self.n_modes > NO_COMPRESSION * self.n_examples:
+            rows["compression"] += ": nearly every example has its own, deduplication saves little"
+        if self.n_directions >= 2:
+            rows["orthogonality"] = f"{self.orthogonality():.4f}"
+        zeros = int(self.zero_gradients.sum())
+        if zeros:
+            rows["zero gradients"] = f"{zeros:,} of {self.n_modes * self.n_directions:,}"
+        return rows
+
+    def __repr__(self) -> str:
+        rows = self.summary()
+        width = max(map(len, rows))
+        return "\n".join(["Splinters", *(f"  {k:<{width}}  {v}" for k, v in rows.items())])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(k)}</th>"
+            f"<td style='text-align:left'>{escape(v)}</td></tr>"
+            for k, v in self.summary().items()
+        )
+        return f"<table><caption>Splinters</caption>{rows}</table>"
+
+
+def _some(values: list[int] | list[str], most: int = 10) -> str:
+    """Values on one line, the middle left out where there are many."""
+    shown = [f"{v:,}" if isinstance(v, int) else v for v in values]
+    if len(shown) > most:
+        shown = [*shown[: most // 2], "...", *shown[-most // 2 :]]
+    return ", ".join(shown)
+
+
+def _normalize(rows: Tensor) -> Tensor:
+    norms = rows.norm(dim=1, keepdim=True)
+    return rows / torch.where(norms == 0, 1, norms)
+
+
+def _mean_of_pairs(matrix: Tensor) -> float:
+    n = len(matrix)
+    above = torch.ones(n, n, dtype=torch.bool, device=matrix.device).triu(1)
+    return float(matrix[above].mean())
