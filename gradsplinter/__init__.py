@@ -9,9 +9,9 @@
 
 from importlib.metadata import version
 
-from gradsplinter.network import ReluNetwork
+from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.ops import cross, hash_rows, jacobian, signatures, unique_rows
-from gradsplinter.patterns import pack_bits, pattern_sites, select_sites, unpack_bits
+from gradsplinter.patterns import pack_bits, select_sites, unpack_bits
 from gradsplinter.splinters import Gradients, Splinters, splinter
 
 __version__ = version("gradsplinter")

@@ -31,9 +31,7 @@ def _signatures(
     x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int], outputs: bool
 ) -> tuple[Tensor, Tensor]:
     words, y = _signatures_like(x, weights, sites, outputs)
-    _C.signatures(
-        x.contiguous(), weights, biases, sites, words, y if outputs else None, _threads()
-    )
+    _C.signatures(x.contiguous(), weights, biases, sites, words, y if outputs else None, _threads())
     return words, y
 
 
@@ -76,9 +74,7 @@ def _hash_rows_fake(rows: Tensor) -> Tensor:
 
 def _jacobian(weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor) -> Tensor:
     out = _jacobian_fake(weights, output, patterns, directions)
-    _C.jacobian(
-        weights, output, patterns.contiguous(), directions.contiguous(), out, _threads()
-    )
+    _C.jacobian(weights, output, patterns.contiguous(), directions.contiguous(), out, _threads())
     return out
 
 
@@ -115,8 +111,8 @@ def _not_on_cuda(*_: object) -> NoReturn:
 
 for _schema, _kernel, _fake in (
     (
-        "signatures(Tensor x, Tensor[] weights, Tensor[] biases, int[] sites, bool outputs)"
-        " -> (Tensor, Tensor)",
+        "signatures(Tensor x, Tensor[] weights, Tensor[] biases, int[] sites, bool outputs) "
+        "-> (Tensor, Tensor)",
         _signatures,
         _signatures_fake,
     ),

@@ -14,7 +14,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-SUPPORTED = "nn.Sequential (nested or not) of nn.Linear and nn.ReLU, with nn.Dropout and nn.Identity"
+from gradsplinter import _library  # noqa: F401  (registers torch.ops.gradsplinter)
+from gradsplinter.checks import check_finite, check_tensor
+
+SUPPORTED = (
+    "nn.Sequential (nested or not) of nn.Linear and nn.ReLU, with nn.Dropout and nn.Identity"
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -169,11 +174,32 @@ class ReluNetwork:
             raise ValueError(f"{path} lacks the tensor {error}") from error
         return cls(weights, biases)
 
+    def check_inputs(self, x: Tensor, *, finite: bool = True) -> Tensor:
+        """`x` without its autograd history, if it can be an input `[N, h_0]` of the network.
+
+        Raises:
+            TypeError: x is not a tensor of the network's dtype.
+            ValueError: its shape or device does not fit, or (with `finite`) it is not finite.
+        """
+        check_tensor(x, "x", 2, (self.dtype,))
+        if x.device != self.device:
+            raise ValueError(f"x must be on the network's device {self.device}, got {x.device}")
+        if x.shape[1] != self.widths[0]:
+            raise ValueError(
+                f"x must have shape [N, {self.widths[0]}] to match the network's input, "
+                f"got {list(x.shape)}"
+            )
+        if finite:
+            check_finite(x, "x")
+        return x.detach()
+
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs y `[N, h_L]` of inputs `[N, h_0]`, by the numeric contract (not torch's order)."""
-        from gradsplinter.ops import signatures
-
-        return signatures(self, x, sites=(), outputs=True)[1]
+        y: Tensor
+        _, y = torch.ops.gradsplinter.signatures(
+            self.check_inputs(x), self.weights, self.biases, [], True
+        )
+        return y
 
     def __repr__(self) -> str:
         widths = "-".join(map(str, self.widths))
@@ -219,20 +245,12 @@ def _check_layers(weights: tuple[Tensor, ...], biases: tuple[Tensor, ...]) -> No
             )
 
 
-def check_finite(tensor: Tensor, name: str) -> None:
-    """Raise ValueError with the number of values that are not finite and where the first one is."""
-    # A sum is finite only if every term is; it costs a third of isfinite().all().
-    if tensor.is_meta or bool(torch.isfinite(tensor.detach().sum())):
-        return
-    bad = ~torch.isfinite(tensor)
-    count = int(bad.sum())
-    if count:
-        first = bad.nonzero()[0].tolist()
-        value = tensor[tuple(first)].item()
-        raise ValueError(
-            f"{name} must be finite, got {count} value{'s' if count > 1 else ''} "
-            f"that {'are' if count > 1 else 'is'} not (the first at {first}: {value})"
-        )
+def pattern_sites(net: ReluNetwork, source: int, target: int) -> range:
+    """The sites whose bits decide the gradient of `target` with respect to `source`.
+
+    These are source+1..target, without the output, which has no ReLU.
+    """
+    return range(source + 1, min(target, net.depth - 1) + 1)
 
 
 def _walk(module: nn.Module, path: str) -> Iterator[tuple[Tensor, Tensor] | None]:

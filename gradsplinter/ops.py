@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
-from gradsplinter import _C, _library  # noqa: F401  (_library registers torch.ops.gradsplinter)
-from gradsplinter.network import ReluNetwork
-from gradsplinter.network import check_finite as _check_finite
-from gradsplinter.patterns import pattern_sites, resolve_sites, words_of
+from gradsplinter import _C
+from gradsplinter.checks import check_finite as _check_finite
+from gradsplinter.checks import check_tensor
+from gradsplinter.network import ReluNetwork, pattern_sites
+from gradsplinter.patterns import words_of
+
 
 class UniqueRows(NamedTuple):
     """What `unique_rows` found: U unique rows, numbered in order of first appearance."""
@@ -84,11 +87,8 @@ def signatures(
                 [2],
                 [0]])
     """
-    x = _inputs(net, x, check_finite)
-    if sites is None:
-        chosen = list(range(1, net.depth))
-    else:
-        chosen = resolve_sites(net, sites)
+    x = net.check_inputs(x, finite=check_finite)
+    chosen = list(range(1, net.depth)) if sites is None else _hidden_sites(net, sites)
     words, y = torch.ops.gradsplinter.signatures(x, net.weights, net.biases, chosen, outputs)
     return (words, y) if outputs else words
 
@@ -110,7 +110,7 @@ def unique_rows(rows: Tensor) -> UniqueRows:
         >>> unique_rows(torch.tensor([[5, 1], [2, 2], [5, 1]]))
         UniqueRows(first=tensor([0, 1]), counts=tensor([2, 1]), ids=tensor([0, 1, 0]))
     """
-    _tensor(rows, "rows", 2, (torch.int64, torch.float32, torch.float64))
+    check_tensor(rows, "rows", 2, (torch.int64, torch.float32, torch.float64))
     return UniqueRows(*torch.ops.gradsplinter.unique_rows(rows))
 
 
@@ -131,7 +131,7 @@ def hash_rows(rows: Tensor) -> Tensor:
         >>> hash_rows(torch.tensor([[0]]))
         tensor([3803688792395291579])
     """
-    _tensor(rows, "rows", 2, (torch.int64,))
+    check_tensor(rows, "rows", 2, (torch.int64,))
     return torch.ops.gradsplinter.hash_rows(rows)  # type: ignore[no-any-return]
 
 
@@ -172,7 +172,7 @@ def jacobian(
     source, target = check_span(net, source, target)
     sites = pattern_sites(net, source, target)
     words = sum(words_of(net.widths[site]) for site in sites)
-    _tensor(patterns, "patterns", 2, (torch.int64,))
+    check_tensor(patterns, "patterns", 2, (torch.int64,))
     _same_device(patterns, "patterns", net)
     if patterns.shape[1] != words:
         raise ValueError(
@@ -210,7 +210,7 @@ def cross(jacobian: Tensor, normalize: bool = True) -> Tensor:
         tensor([[[1.0000, 0.8000],
                  [0.8000, 1.0000]]])
     """
-    _tensor(jacobian, "jacobian", 3, (torch.float32, torch.float64))
+    check_tensor(jacobian, "jacobian", 3, (torch.float32, torch.float64))
     return torch.ops.gradsplinter.cross(jacobian, normalize)  # type: ignore[no-any-return]
 
 
@@ -251,7 +251,7 @@ def check_span(net: ReluNetwork, source: int, target: int) -> tuple[int, int]:
 
 
 def check_directions(net: ReluNetwork, directions: Tensor, target: int) -> Tensor:
-    _tensor(directions, "directions", 2, (net.dtype,))
+    check_tensor(directions, "directions", 2, (net.dtype,))
     _same_device(directions, "directions", net)
     if directions.shape[1] != net.widths[target]:
         raise ValueError(
@@ -262,33 +262,17 @@ def check_directions(net: ReluNetwork, directions: Tensor, target: int) -> Tenso
     return directions.detach()
 
 
-def _inputs(net: ReluNetwork, x: Tensor, finite: bool) -> Tensor:
-    _tensor(x, "x", 2, (net.dtype,))
-    _same_device(x, "x", net)
-    if x.shape[1] != net.widths[0]:
-        raise ValueError(
-            f"x must have shape [N, {net.widths[0]}] to match the network's input, "
-            f"got {list(x.shape)}"
-        )
-    if finite:
-        _check_finite(x, "x")
-    return x.detach()
-
-
-def _tensor(value: object, name: str, rank: int, dtypes: tuple[torch.dtype, ...]) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
-    if value.layout != torch.strided:
-        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
-    if value.dtype not in dtypes:
-        expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-        raise TypeError(f"{name} must be {expected}, got {str(value.dtype).removeprefix('torch.')}")
-    if value.dim() != rank:
-        raise ValueError(
-            f"{name} must have {rank} dimensions, got {value.dim()} (shape {list(value.shape)})"
-        )
+def _hidden_sites(net: ReluNetwork, sites: Sequence[int]) -> list[int]:
+    chosen = [int(site) for site in sites]
+    if any(not 1 <= site < net.depth for site in chosen):
+        raise ValueError(f"sites must be hidden sites in 1..{net.depth - 1}, got {chosen}")
+    if any(a >= b for a, b in pairwise(chosen)):
+        raise ValueError(f"sites must be in ascending order without repeats, got {chosen}")
+    return chosen
 
 
 def _same_device(tensor: Tensor, name: str, net: ReluNetwork) -> None:
     if tensor.device != net.device:
-        raise ValueError(f"{name} must be on the network's device {net.device}, got {tensor.device}")
+        raise ValueError(
+            f"{name} must be on the network's device {net.device}, got {tensor.device}"
+        )

@@ -1,4 +1,4 @@
-"""Signatures: how the bits of sites are packed in words, and which sites a question needs.
+"""Signatures: how the bits of sites are packed in words.
 
 A signature holds for each site ceil(h / 64) little-endian 64-bit words, sites in ascending order;
 unit j is bit j mod 64 of word j div 64; unused bits are 0.
@@ -11,30 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gradsplinter.network import ReluNetwork
-
 
 def words_of(width: int) -> int:
     """The number of 64-bit words that `width` units take."""
     return (width + 63) // 64
-
-
-def pattern_sites(net: ReluNetwork, source: int, target: int) -> range:
-    """The sites whose bits decide the gradient of `target` with respect to `source`.
-
-    These are source+1..target, without the output, which has no ReLU.
-    """
-    return range(source + 1, min(target, net.depth - 1) + 1)
-
-
-def resolve_sites(net: ReluNetwork, sites: Sequence[int]) -> list[int]:
-    """Check that sites are hidden ones (1..L-1) in ascending order."""
-    chosen = [int(site) for site in sites]
-    if any(not 1 <= site < net.depth for site in chosen):
-        raise ValueError(f"sites must be hidden sites in 1..{net.depth - 1}, got {chosen}")
-    if any(a >= b for a, b in zip(chosen, chosen[1:], strict=False)):
-        raise ValueError(f"sites must be in ascending order without repeats, got {chosen}")
-    return chosen
 
 
 def pack_bits(bits: Tensor) -> Tensor:
@@ -78,9 +58,7 @@ def unpack_bits(words: Tensor, widths: Sequence[int]) -> list[Tensor]:
     ]
 
 
-def select_sites(
-    words: Tensor, widths: Sequence[int], first: int, last: int
-) -> Tensor:
+def select_sites(words: Tensor, widths: Sequence[int], first: int, last: int) -> Tensor:
     """The words of sites number `first`..`last` (counted from 0, inclusive) of a signature.
 
     Examples:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradsplinter.network import ReluNetwork
-from gradsplinter.patterns import pack_bits, pattern_sites, unpack_bits
+from gradsplinter.network import ReluNetwork, pattern_sites
+from gradsplinter.patterns import pack_bits, unpack_bits
 
 
 def fma(a: float, b: float, c: float, dtype: torch.dtype) -> float:
@@ -39,9 +39,7 @@ def fma(a: float, b: float, c: float, dtype: torch.dtype) -> float:
 
 def _round(value: Fraction, dtype: torch.dtype) -> float:
     """To the nearest number of the dtype, ties to even, with gradual underflow and overflow."""
-    digits, lowest, largest = (
-        (24, -149, 128) if dtype == torch.float32 else (53, -1074, 1024)
-    )
+    digits, lowest, largest = (24, -149, 128) if dtype == torch.float32 else (53, -1074, 1024)
     magnitude = abs(value)
     exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
     if Fraction(2) ** exponent > magnitude:

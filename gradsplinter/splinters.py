@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gradsplinter import ops
-from gradsplinter.network import ReluNetwork
-from gradsplinter.patterns import pattern_sites
+from gradsplinter.network import ReluNetwork, pattern_sites
 
 NO_COMPRESSION = 0.5
 """From this share of modes among examples on, the summary says that deduplication saves nothing."""
 
 
-class Gradients(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Gradients:
     """The unique gradients (splinters) of one direction, in order of first appearance."""
 
     values: Tensor
@@ -140,9 +139,7 @@ class Splinters:
             IndexError: no such direction.
         """
         if not -self.n_directions <= direction < self.n_directions:
-            raise IndexError(
-                f"direction must be in 0..{self.n_directions - 1}, got {direction}"
-            )
+            raise IndexError(f"direction must be in 0..{self.n_directions - 1}, got {direction}")
         return self._gradients[direction]
 
     def co_appearance(self) -> Tensor:
@@ -197,8 +194,7 @@ class Splinters:
         result = torch.zeros(len(units), len(units), dtype=torch.float64)
         for i, left in enumerate(units):
             for j in range(i + 1, len(units)):
-                total = sum(float((part @ units[j].T).abs().sum()) for part in left.split(1024))
-                result[i, j] = result[j, i] = 1 - total / (len(left) * len(units[j]))
+                result[i, j] = result[j, i] = 1 - _mean_abs_products(left, units[j])
         return _mean_of_pairs(result)
 
     @cached_property
@@ -273,6 +269,14 @@ def _some(values: list[int] | list[str], most: int = 10) -> str:
 def _normalize(rows: Tensor) -> Tensor:
     norms = rows.norm(dim=1, keepdim=True)
     return rows / torch.where(norms == 0, 1, norms)
+
+
+def _mean_abs_products(left: Tensor, right: Tensor) -> float:
+    """Mean |⟨a, b⟩| over all rows a of `left` and b of `right`, in parts that fit in memory."""
+    total = 0.0
+    for begin in range(0, len(left), 1024):
+        total += float((left[begin : begin + 1024] @ right.T).abs().sum())
+    return total / (len(left) * len(right))
 
 
 def _mean_of_pairs(matrix: Tensor) -> float:

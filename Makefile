@@ -1,0 +1,90 @@
+# make run   the main job: the mixing study, into results/mixing
+# make test  everything that is checked: lint, types, C++ and Python tests, benchmarks once, packaging
+# Both set up .venv first; nothing else is needed than Python 3.11+, a C++20 compiler and make.
+
+PYTHON ?= python3
+CUDA ?= AUTO
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := CMakeLists.txt pyproject.toml $(wildcard cmake/* csrc/*.* csrc/c*/*.* third_party/*/*.h)
+CPP := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
+
+.PHONY: run test bench lint types unit pytest bench-once package wheel asan docs format clean
+
+run: $(VENV)/.installed
+	$(BIN)/gradsplinter mixing --out results/mixing
+
+test: lint types unit pytest bench-once package
+
+# --- set-up ---------------------------------------------------------------------------------------
+
+$(VENV)/.tools: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade "pip>=25.1"
+	$(PIP) install --constraint constraints.txt torch
+	$(PIP) install --constraint constraints.txt --group dev numpy matplotlib safetensors tqdm tyro rich
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.tools $(SOURCES)
+	$(PIP) install --no-build-isolation --no-deps --editable . \
+	  --config-settings=build-dir=build/editable --config-settings=cmake.define.GRADSPLINTER_CUDA=$(CUDA)
+	touch $@
+
+# --- checks ---------------------------------------------------------------------------------------
+
+lint: $(VENV)/.tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+CMAKE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+  -DGRADSPLINTER_MODULE=OFF -DGRADSPLINTER_TESTS=ON -DGRADSPLINTER_CUDA=OFF
+
+unit: $(VENV)/.tools
+	$(CMAKE) -B build/unit
+	$(BIN)/cmake --build build/unit
+	build/unit/unit_tests
+
+pytest: $(VENV)/.installed unit
+	GRADSPLINTER_BUILD_DIR=build/unit $(BIN)/python -m pytest
+
+bench-once: $(VENV)/.installed
+	$(BIN)/python -m pytest bench --benchmark-disable
+
+# The sdist, and the wheel built from it, installed and used where nothing of this folder is.
+package: wheel
+	rm -rf build/clean && $(PYTHON) -m venv build/clean
+	build/clean/bin/pip --disable-pip-version-check --quiet install \
+	  --constraint constraints.txt "torch==2.13.0" "$$(ls dist/*.whl)[cli]"
+	cd build/clean && bin/python -W error ../../examples/first_steps.py
+	cd build/clean && bin/gradsplinter --version
+
+wheel: $(VENV)/.tools
+	rm -rf dist && $(BIN)/python -m build --config-setting=cmake.define.GRADSPLINTER_CUDA=$(CUDA)
+
+# The C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+asan: $(VENV)/.tools
+	$(CMAKE) -B build/asan -DCMAKE_BUILD_TYPE=Debug -DGRADSPLINTER_SANITIZE=address,undefined
+	$(BIN)/cmake --build build/asan
+	build/asan/unit_tests
+
+# --- the rest -------------------------------------------------------------------------------------
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m pytest bench
+
+docs: $(VENV)/.installed
+	$(PIP) install --constraint constraints.txt --group docs
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
+
+format: $(VENV)/.tools
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+clean:
+	rm -rf build dist $(VENV)

@@ -1,0 +1,37 @@
+"""Checks of arguments, made where Python is entered; messages name the argument and what came."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_tensor(value: object, name: str, rank: int, dtypes: tuple[torch.dtype, ...]) -> None:
+    """Raise unless `value` is a dense tensor of this rank and one of these dtypes."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
+    if value.dtype not in dtypes:
+        expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise TypeError(f"{name} must be {expected}, got {str(value.dtype).removeprefix('torch.')}")
+    if value.dim() != rank:
+        raise ValueError(
+            f"{name} must have {rank} dimensions, got {value.dim()} (shape {list(value.shape)})"
+        )
+
+
+def check_finite(tensor: Tensor, name: str) -> None:
+    """Raise ValueError with the number of values that are not finite and where the first one is."""
+    # A sum is finite only if every term is; it costs a third of isfinite().all().
+    if tensor.is_meta or bool(torch.isfinite(tensor.detach().sum())):
+        return
+    bad = ~torch.isfinite(tensor.detach())
+    count = int(bad.sum())
+    if count:
+        first = bad.nonzero()[0].tolist()
+        value = tensor[tuple(first)].item()
+        raise ValueError(
+            f"{name} must be finite, got {count} value{'s' if count > 1 else ''} "
+            f"that {'are' if count > 1 else 'is'} not (the first at {first}: {value})"
+        )
