@@ -78,8 +78,8 @@ void jacobian(const std::vector<Layer<T>>& layers, bool output, const uint64_t* 
   const int64_t size = count * layers.front().inputs;
   parallel_blocks(blocks, run, [&](int64_t block, int thread) {
     const int64_t mode = block * modes_per_block;
-    step_back(first, depth, start, patterns + mode * words,
-              std::min(modes_per_block, modes - mode), out + mode * size, scratch[thread]);
+    step_back(first, depth, start, patterns + mode * words, std::min(modes_per_block, modes - mode),
+              out + mode * size, scratch[thread]);
   });
 }
 

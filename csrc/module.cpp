@@ -62,8 +62,8 @@ void signatures_op(const Tensor& x, const std::vector<Tensor>& weights,
   });
 }
 
-int64_t unique_rows_op(const Tensor& rows, int hash_bits, const Tensor& first,
-                       const Tensor& counts, const Tensor& ids, int threads) {
+int64_t unique_rows_op(const Tensor& rows, int hash_bits, const Tensor& first, const Tensor& counts,
+                       const Tensor& ids, int threads) {
   const auto call = [&](auto zero) {
     using Entry = decltype(zero);
     return unlocked(threads, [&](const Run& run) {
@@ -87,8 +87,7 @@ void hash_rows_op(const Tensor& rows, const Tensor& hashes, int threads) {
     return;
   }
 #endif
-  unlocked(threads,
-           [&](const Run& run) { hash_rows(from, rows.size(0), rows.size(1), to, run); });
+  unlocked(threads, [&](const Run& run) { hash_rows(from, rows.size(0), rows.size(1), to, run); });
 }
 
 void jacobian_op(const std::vector<Tensor>& weights, bool output, const Tensor& patterns,
@@ -96,9 +95,8 @@ void jacobian_op(const std::vector<Tensor>& weights, bool output, const Tensor& 
   with_float(directions, [&](auto zero) {
     using T = decltype(zero);
     unlocked(threads, [&](const Run& run) {
-      jacobian(layers_of<T>(weights, {}), output, patterns.data<const uint64_t>(),
-               patterns.size(0), directions.data<const T>(), directions.size(0), out.data<T>(),
-               run);
+      jacobian(layers_of<T>(weights, {}), output, patterns.data<const uint64_t>(), patterns.size(0),
+               directions.data<const T>(), directions.size(0), out.data<T>(), run);
     });
   });
 }

@@ -30,7 +30,7 @@ void signatures(const std::vector<Layer<T>>& layers, const std::vector<int64_t>&
                 int64_t n, uint64_t* signature, T* y, const Run& run) {
   const KernelsOf<T>& k = kernels_of<T>(kernels());
   // Layers beyond the last one that is asked for are not computed.
-  const int64_t depth = y != nullptr ? static_cast<int64_t>(layers.size())
+  const int64_t depth = y != nullptr    ? static_cast<int64_t>(layers.size())
                         : sites.empty() ? 0
                                         : sites.back();
   if (n == 0 || depth == 0) return;

@@ -57,8 +57,8 @@ struct Part {
   int64_t begin;
   int64_t end;
   RowTable table;
-  std::vector<int64_t> ids;       // of the table's rows in the joined table
-  std::exception_ptr error;       // e.g. a NaN
+  std::vector<int64_t> ids;  // of the table's rows in the joined table
+  std::exception_ptr error;  // e.g. a NaN
 };
 
 template <class Entry>
@@ -88,8 +88,7 @@ template <class Entry>
 int64_t unique_rows(const Entry* data, int64_t n, int64_t width, int hash_bits, int64_t* first,
                     int64_t* counts, int64_t* ids, const Run& run) {
   const Rows<Entry> rows{data, width};
-  const uint64_t hash_mask =
-      hash_bits == 64 ? ~uint64_t{0} : (uint64_t{1} << hash_bits) - 1;
+  const uint64_t hash_mask = hash_bits == 64 ? ~uint64_t{0} : (uint64_t{1} << hash_bits) - 1;
   const int threads = threads_for(n / 1024, run);
   std::vector<Part> parts;
   for (int t = 0; t < threads; ++t) {

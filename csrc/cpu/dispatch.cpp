@@ -10,12 +10,20 @@
 namespace gradsplinter {
 
 #if defined(__x86_64__)
-namespace avx512 { extern const Kernels table; }
-namespace avx2 { extern const Kernels table; }
+namespace avx512 {
+extern const Kernels table;
+}
+namespace avx2 {
+extern const Kernels table;
+}
 #elif defined(__aarch64__)
-namespace neon { extern const Kernels table; }
+namespace neon {
+extern const Kernels table;
+}
 #endif
-namespace portable { extern const Kernels table; }
+namespace portable {
+extern const Kernels table;
+}
 
 namespace {
 
@@ -45,8 +53,8 @@ const Kernels* find(const char* name) {
     if (std::strcmp(set->name, name) == 0) return set;
     names += names.empty() ? set->name : std::string(", ") + set->name;
   }
-  throw std::invalid_argument(
-      "the instruction set must be one that this CPU can run (" + names + "), got '" + name + "'");
+  throw std::invalid_argument("the instruction set must be one that this CPU can run (" + names +
+                              "), got '" + name + "'");
 }
 
 std::atomic<const Kernels*> chosen{nullptr};

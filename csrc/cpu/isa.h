@@ -12,12 +12,14 @@ namespace gradsplinter {
 namespace {
 
 // Forward: a register tile of `rows` examples x `vectors` vectors of units. Its accumulators, the
-// weights and a broadcast fill the register file; a panel is 8, 16 or 32 units, so that its bits are
-// whole bytes of a word.
+// weights and a broadcast fill the register file; a panel is 8, 16 or 32 units, so that its bits
+// are whole bytes of a word.
 template <class T>
 struct ForwardTile {
   static constexpr int lanes = Vec<T>::lanes;
-  static constexpr int vectors = lanes == 1 ? 8 : lanes == 2 || (lanes == 4 && kRegisters == 32) ? 4 : 2;
+  static constexpr int vectors = lanes == 1                                       ? 8
+                                 : lanes == 2 || (lanes == 4 && kRegisters == 32) ? 4
+                                                                                  : 2;
   static constexpr int rows = lanes == 1 ? 1 : vectors == 4 ? 6 : kRegisters == 32 ? 14 : 6;
   static constexpr int units = lanes * vectors;
   static constexpr int block_rows = rows == 14 ? 56 : 60;

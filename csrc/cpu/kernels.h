@@ -76,12 +76,12 @@ struct CrossBlock {
 
 template <class T>
 struct KernelsOf {
-  int64_t lanes;                // of Vec<T>
-  int64_t tile;                 // units in a panel of ForwardLayer
-  int64_t block_rows;           // examples in a SignatureBlock
-  int64_t cross_lanes;          // modes in a CrossBlock
-  int64_t cross_pad;            // directions are padded to a multiple of this
-  int64_t cross_columns;        // columns_per_pass
+  int64_t lanes;          // of Vec<T>
+  int64_t tile;           // units in a panel of ForwardLayer
+  int64_t block_rows;     // examples in a SignatureBlock
+  int64_t cross_lanes;    // modes in a CrossBlock
+  int64_t cross_pad;      // directions are padded to a multiple of this
+  int64_t cross_columns;  // columns_per_pass
   void (*signature)(const SignatureBlock<T>&);
   void (*jacobian)(const JacobianBlock<T>&);
   void (*cross)(const CrossBlock<T>&);

@@ -8,11 +8,17 @@ namespace {
 template <int bytes>
 struct UnsignedOf;
 template <>
-struct UnsignedOf<1> { using type = uint8_t; };
+struct UnsignedOf<1> {
+  using type = uint8_t;
+};
 template <>
-struct UnsignedOf<2> { using type = uint16_t; };
+struct UnsignedOf<2> {
+  using type = uint16_t;
+};
 template <>
-struct UnsignedOf<4> { using type = uint32_t; };
+struct UnsignedOf<4> {
+  using type = uint32_t;
+};
 
 // z[r][v] = the chain b + fma over k, for R examples and one panel of units.
 template <class T, int R>
