@@ -70,6 +70,7 @@ void jacobian(const std::vector<Layer<T>>& layers, bool output, const uint64_t* 
   const T* start = directions;
   const Buffer<T> shared(count * backward[0].inputs);
   if (output && depth > 1) {
+    const IeeeMode mode;
     step_back(first, 1, directions, nullptr, 1, shared.get(), scratch[0]);
     start = shared.get();
     ++first;

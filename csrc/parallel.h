@@ -8,6 +8,8 @@
 #include <chrono>
 #include <cstdint>
 
+#include "float_mode.h"
+
 namespace gradsplinter {
 
 // How a call may run: on how many threads, and what tells that it shall stop (Ctrl-C). Only the
@@ -48,6 +50,7 @@ void parallel_blocks(int64_t blocks, const Run& run, const Work& work) {
   std::atomic<bool> stop{false};
   const int threads = threads_for(blocks, run);
   const auto loop = [&] {
+    const IeeeMode mode;
     const int thread = threads == 1 ? 0 : omp_get_thread_num();  // 0 is the calling thread
     Watch watch(run);
     for (int64_t block; !stop && (block = next++) < blocks;) {

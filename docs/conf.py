@@ -1,0 +1,12 @@
+"""Sphinx configuration: `make docs`."""
+
+from importlib.metadata import version as installed_version
+
+project = "gradsplinter"
+author = "The gradsplinter authors"
+version = release = installed_version("gradsplinter")
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["deflist"]
+autodoc_member_order = "bysource"
+exclude_patterns = ["_build"]
+html_theme = "furo"
