@@ -26,9 +26,11 @@ def fma(a: float, b: float, c: float, dtype: torch.dtype) -> float:
         >>> fma(1 + 2.0**-52, 1 - 2.0**-52, -1.0, torch.float64) == -(2.0**-104)
         True
     """
-    if not all(map(math.isfinite, (a, b, c))):
+    if not (math.isfinite(a) and math.isfinite(b)):
         with np.errstate(all="ignore"):
             return float(np.float64(a) * np.float64(b) + np.float64(c))
+    if not math.isfinite(c):
+        return c  # the product is finite, however large
     exact = Fraction(a) * Fraction(b) + Fraction(c)
     if exact == 0:
         # A sum of zeros is -0 where both are; x - x is +0.
@@ -46,9 +48,8 @@ def _round(value: Fraction, dtype: torch.dtype) -> float:
         exponent -= 1
     unit = Fraction(2) ** max(exponent - digits + 1, lowest)
     rounded = round(magnitude / unit) * unit  # Fraction rounds ties to even
-    if rounded >= Fraction(2) ** largest:
-        return math.copysign(math.inf, value)
-    return math.copysign(float(rounded), value)
+    result = math.inf if rounded >= Fraction(2) ** largest else float(rounded)
+    return -result if value < 0 else result
 
 
 def chain(a: Sequence[float], b: Sequence[float], start: float, dtype: torch.dtype) -> float:
@@ -141,7 +142,7 @@ def jacobian(
 def cross(jacobian: Tensor, normalize: bool = True) -> Tensor:
     """`[U, D, D]`: chains in float64 over the entries, then cosines, rounded to the dtype."""
     modes, directions, _ = jacobian.shape
-    result = torch.zeros(modes, directions, directions, dtype=jacobian.dtype)
+    result = torch.zeros(modes, directions, directions, dtype=torch.float64)
     for mode, gradients in enumerate(jacobian.tolist()):
         dots = [[chain(g, h, 0.0, torch.float64) for h in gradients] for g in gradients]
         for i in range(directions):
@@ -150,7 +151,7 @@ def cross(jacobian: Tensor, normalize: bool = True) -> Tensor:
                 if normalize:
                     value = _cosine(value, dots[i][i], dots[j][j], i == j)
                 result[mode, i, j] = value
-    return result
+    return result.to(jacobian.dtype)
 
 
 def _cosine(dot: float, square: float, other: float, same: bool) -> float:
@@ -158,4 +159,5 @@ def _cosine(dot: float, square: float, other: float, same: bool) -> float:
         return 0.0
     if same:
         return 1.0
-    return max(-1.0, min(1.0, dot / (math.sqrt(square) * math.sqrt(other))))
+    cosine = dot / (math.sqrt(square) * math.sqrt(other))
+    return math.copysign(1.0, cosine) if abs(cosine) > 1 else cosine  # NaN where a norm is infinite

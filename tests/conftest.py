@@ -1,0 +1,36 @@
+"""Fixtures that run a test in every way in which its result must be the same."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+from gradsplinter import ops
+
+# The same examples in every run: a failure can be repeated, and none comes by chance.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(params=ops.instruction_sets())
+def instruction_set(request):
+    """Each instruction set that this CPU can run."""
+    with ops.instruction_set(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def restore_threads():
+    """Lets a test call `torch.set_num_threads`."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def poisoned():
+    """Outputs start as NaN or the largest integer, so that an entry never written fails a test."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)  # which has torch fill what it allocates
+    assert torch.empty(1).isnan()
+    yield
+    torch.use_deterministic_algorithms(before)
