@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gradsplinter.checks import check_tensor
+
 
 def words_of(width: int) -> int:
     """The number of 64-bit words that `width` units take."""
@@ -20,17 +22,20 @@ def words_of(width: int) -> int:
 def pack_bits(bits: Tensor) -> Tensor:
     """Bool `[rows, units]` of one site → int64 words `[rows, ceil(units / 64)]`.
 
+    Raises:
+        TypeError: another dtype.
+        ValueError: not two dimensions.
+
     Examples:
         >>> pack_bits(torch.tensor([[True, False, True]]))
         tensor([[5]])
     """
-    if bits.dtype != torch.bool or bits.dim() != 2:
-        raise TypeError(f"bits must be bool [rows, units], got {bits.dtype} {list(bits.shape)}")
+    check_tensor(bits, "bits", 2, (torch.bool,))
     rows, units = bits.shape
     padded = bits.new_zeros(rows, words_of(units) * 64)
     padded[:, :units] = bits
     shifts = torch.arange(64, device=bits.device)
-    words = padded.view(rows, -1, 64).to(torch.int64) << shifts
+    words = padded.view(rows, words_of(units), 64).to(torch.int64) << shifts
     return words.sum(dim=2)  # each bit occurs once, so the sum is the union
 
 
@@ -38,18 +43,14 @@ def unpack_bits(words: Tensor, widths: Sequence[int]) -> list[Tensor]:
     """int64 signatures `[rows, words]` of sites with these widths → bool `[rows, width]` of each.
 
     Raises:
+        TypeError: another dtype.
         ValueError: the widths do not take that many words.
 
     Examples:
         >>> unpack_bits(torch.tensor([[5, 1]]), [3, 2])
         [tensor([[ True, False,  True]]), tensor([[ True, False]])]
     """
-    total = sum(words_of(width) for width in widths)
-    if words.dtype != torch.int64 or words.dim() != 2 or words.shape[1] != total:
-        raise ValueError(
-            f"words must be int64 [rows, {total}] for widths {list(widths)}, "
-            f"got {words.dtype} {list(words.shape)}"
-        )
+    _check_words(words, widths)
     shifts = torch.arange(64, device=words.device)
     sites = words.split([words_of(width) for width in widths], dim=1)
     return [
@@ -61,10 +62,30 @@ def unpack_bits(words: Tensor, widths: Sequence[int]) -> list[Tensor]:
 def select_sites(words: Tensor, widths: Sequence[int], first: int, last: int) -> Tensor:
     """The words of sites number `first`..`last` (counted from 0, inclusive) of a signature.
 
+    Raises:
+        TypeError: another dtype.
+        ValueError: the widths do not take that many words, or no such sites.
+
     Examples:
         >>> select_sites(torch.tensor([[5, 1, 7]]), [3, 70], 1, 1)
         tensor([[1, 7]])
     """
+    _check_words(words, widths)
+    if not 0 <= first <= last < len(widths):
+        raise ValueError(
+            f"first and last must be sites in ascending order in 0..{len(widths) - 1}, "
+            f"got {first} and {last}"
+        )
     begin = sum(words_of(width) for width in widths[:first])
     end = sum(words_of(width) for width in widths[: last + 1])
     return words[:, begin:end]
+
+
+def _check_words(words: Tensor, widths: Sequence[int]) -> None:
+    check_tensor(words, "words", 2, (torch.int64,))
+    total = sum(words_of(width) for width in widths)
+    if words.shape[1] != total:
+        raise ValueError(
+            f"words must have shape [rows, {total}] to hold sites of widths {list(widths)}, "
+            f"got {list(words.shape)}"
+        )
