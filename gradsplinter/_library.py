@@ -31,7 +31,15 @@ def _signatures(
     x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int], outputs: bool
 ) -> tuple[Tensor, Tensor]:
     words, y = _signatures_like(x, weights, sites, outputs)
-    _C.signatures(x.contiguous(), weights, biases, sites, words, y if outputs else None, _threads())
+    _C.signatures(
+        x.contiguous(),
+        _contiguous(weights),
+        _contiguous(biases),
+        sites,
+        words,
+        y if outputs else None,
+        _threads(),
+    )
     return words, y
 
 
@@ -74,7 +82,14 @@ def _hash_rows_fake(rows: Tensor) -> Tensor:
 
 def _jacobian(weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor) -> Tensor:
     out = _jacobian_fake(weights, output, patterns, directions)
-    _C.jacobian(weights, output, patterns.contiguous(), directions.contiguous(), out, _threads())
+    _C.jacobian(
+        _contiguous(weights),
+        output,
+        patterns.contiguous(),
+        directions.contiguous(),
+        out,
+        _threads(),
+    )
     return out
 
 
@@ -96,6 +111,10 @@ def _cross(jacobian: Tensor, normalize: bool) -> Tensor:
 def _cross_fake(jacobian: Tensor, normalize: bool) -> Tensor:  # noqa: ARG001
     modes, directions, _ = jacobian.shape
     return jacobian.new_empty(modes, directions, directions)
+
+
+def _contiguous(tensors: list[Tensor]) -> list[Tensor]:
+    return [tensor.contiguous() for tensor in tensors]
 
 
 def _threads() -> int:

@@ -35,3 +35,15 @@ def check_finite(tensor: Tensor, name: str) -> None:
             f"{name} must be finite, got {count} value{'s' if count > 1 else ''} "
             f"that {'are' if count > 1 else 'is'} not (the first at {first}: {value})"
         )
+
+
+def check_span(depth: int, source: int, target: int) -> tuple[int, int]:
+    """`source` and `target` as sites with 0 <= source < target <= depth; -1 is the output."""
+    resolved = target + depth + 1 if -depth - 1 <= target < 0 else target
+    if not 0 <= source < depth:
+        raise ValueError(f"source must be a site in 0..{depth - 1}, got {source}")
+    if not source < resolved <= depth:
+        raise ValueError(
+            f"target must be a site after the source, in {source + 1}..{depth}, got {target}"
+        )
+    return source, resolved

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gradsplinter import _library  # noqa: F401  (registers torch.ops.gradsplinter)
-from gradsplinter.checks import check_finite, check_tensor
+from gradsplinter.checks import check_finite, check_span, check_tensor
 
 SUPPORTED = (
     "nn.Sequential (nested or not) of nn.Linear and nn.ReLU, with nn.Dropout and nn.Identity"
@@ -248,8 +248,16 @@ def _check_layers(weights: tuple[Tensor, ...], biases: tuple[Tensor, ...]) -> No
 def pattern_sites(net: ReluNetwork, source: int, target: int) -> range:
     """The sites whose bits decide the gradient of `target` with respect to `source`.
 
-    These are source+1..target, without the output, which has no ReLU.
+    These are source+1..target, without the output, which has no ReLU; target -1 is the output.
+
+    Raises:
+        ValueError: no such sites, or in the wrong order.
+
+    Examples:
+        >>> pattern_sites(ReluNetwork([torch.eye(2)] * 4, [torch.zeros(2)] * 4), 0, -1)
+        range(1, 4)
     """
+    source, target = check_span(net.depth, source, target)
     return range(source + 1, min(target, net.depth - 1) + 1)
 
 

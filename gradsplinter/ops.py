@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple, overload
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gradsplinter import _C
 from gradsplinter.checks import check_finite as _check_finite
-from gradsplinter.checks import check_tensor
+from gradsplinter.checks import check_span, check_tensor
 from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.patterns import words_of
 
@@ -161,7 +161,8 @@ def jacobian(
 
     Raises:
         TypeError: a wrong dtype.
-        ValueError: a shape, device or site that does not fit, directions that are not finite.
+        ValueError: a shape, device or site that does not fit, bits of units that a site does not
+            have, directions that are not finite.
 
     Examples:
         >>> net = ReluNetwork([torch.tensor([[1.0], [-1.0]]), torch.tensor([[3.0, 4.0]])],
@@ -169,7 +170,7 @@ def jacobian(
         >>> jacobian(net, torch.tensor([[0b01], [0b10]])).squeeze()
         tensor([ 3., -4.])
     """
-    source, target = check_span(net, source, target)
+    source, target = check_span(net.depth, source, target)
     sites = pattern_sites(net, source, target)
     words = sum(words_of(net.widths[site]) for site in sites)
     check_tensor(patterns, "patterns", 2, (torch.int64,))
@@ -179,6 +180,7 @@ def jacobian(
             f"patterns must have shape [U, {words}] to hold the bits of sites {list(sites)}, "
             f"got {list(patterns.shape)}"
         )
+    _check_unused_bits(patterns, [net.widths[site] for site in sites])
     if directions is None:
         directions = torch.eye(net.widths[target], dtype=net.dtype, device=net.device)
     else:
@@ -211,7 +213,7 @@ def cross(jacobian: Tensor, normalize: bool = True) -> Tensor:
                  [0.8000, 1.0000]]])
     """
     check_tensor(jacobian, "jacobian", 3, (torch.float32, torch.float64))
-    return torch.ops.gradsplinter.cross(jacobian, normalize)  # type: ignore[no-any-return]
+    return torch.ops.gradsplinter.cross(jacobian.detach(), normalize)  # type: ignore[no-any-return]
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -235,19 +237,6 @@ def instruction_set(name: str) -> Iterator[None]:
         yield
     finally:
         _C.use_instruction_set(before)
-
-
-def check_span(net: ReluNetwork, source: int, target: int) -> tuple[int, int]:
-    """`source` and `target` as sites with 0 <= source < target <= L; -1 is L."""
-    last = net.depth
-    resolved = target + last + 1 if -last - 1 <= target < 0 else target
-    if not 0 <= source < last:
-        raise ValueError(f"source must be a site in 0..{last - 1}, got {source}")
-    if not source < resolved <= last:
-        raise ValueError(
-            f"target must be a site after the source, in {source + 1}..{last}, got {target}"
-        )
-    return source, resolved
 
 
 def check_directions(net: ReluNetwork, directions: Tensor, target: int) -> Tensor:
@@ -276,3 +265,15 @@ def _same_device(tensor: Tensor, name: str, net: ReluNetwork) -> None:
         raise ValueError(
             f"{name} must be on the network's device {net.device}, got {tensor.device}"
         )
+
+
+def _check_unused_bits(patterns: Tensor, widths: list[int]) -> None:
+    # The kernel follows every bit that is on, so that one too many would lead out of the weights.
+    if patterns.is_meta:
+        return
+    for width, end in zip(widths, accumulate(map(words_of, widths)), strict=True):
+        if width % 64 and bool((patterns[:, end - 1] >> width % 64).any()):
+            raise ValueError(
+                f"patterns must have no bits after the last unit of a site, got some in word "
+                f"{end - 1}, which ends a site of {width} units"
+            )

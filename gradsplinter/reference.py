@@ -74,7 +74,8 @@ def signatures(
             for a in activations
         ]
         if site < net.depth:
-            bits[site] = torch.tensor([[v > 0 for v in row] for row in z]).view(len(z), len(rows))
+            on = [[v > 0 for v in row] for row in z]
+            bits[site] = torch.tensor(on, dtype=torch.bool).view(-1, len(rows))
             z = [[v if v > 0 else 0.0 for v in row] for row in z]
         activations = z
     y = torch.tensor(activations, dtype=net.dtype).view(len(x), net.widths[-1])

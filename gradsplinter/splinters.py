@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gradsplinter import ops
+from gradsplinter.checks import check_span
 from gradsplinter.network import ReluNetwork, pattern_sites
 
 NO_COMPRESSION = 0.5
@@ -74,7 +75,7 @@ def splinter(
         net = ReluNetwork.from_module(net)
     if not isinstance(net, ReluNetwork):
         raise TypeError(f"net must be a ReluNetwork or an nn.Module, got {type(net).__name__}")
-    source, target = ops.check_span(net, source, target)
+    source, target = check_span(net.depth, source, target)
     if directions is None:
         directions = torch.eye(net.widths[target], dtype=net.dtype, device=net.device)
     else:

@@ -17,7 +17,9 @@ INF = math.inf
 
 
 def same_number(a, b):
-    return math.isnan(a) and math.isnan(b) or (a == b and math.copysign(1, a) == math.copysign(1, b))
+    return (math.isnan(a) and math.isnan(b)) or (
+        a == b and math.copysign(1, a) == math.copysign(1, b)
+    )
 
 
 @pytest.mark.parametrize(
