@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +15,7 @@ from torch import Tensor, nn
 
 from gradsplinter import _library  # noqa: F401  (registers torch.ops.gradsplinter)
 from gradsplinter.checks import check_finite, check_span, check_tensor
-
-SUPPORTED = (
-    "nn.Sequential (nested or not) of nn.Linear and nn.ReLU, with nn.Dropout and nn.Identity"
-)
+from gradsplinter.modules import read_layers
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -101,33 +97,15 @@ class ReluNetwork:
 
         Raises:
             NotImplementedError: any other module; the message gives its path.
-            ValueError: a dropout in training mode, a lazy layer without weights, no linear layer.
+            ValueError: a dropout or a parametrization in training mode, a lazy layer without
+                weights, no linear layer.
 
         Examples:
             >>> from torch import nn
             >>> ReluNetwork.from_module(nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)))
             ReluNetwork(4-16-2, float32)
         """
-        layers = list(_walk(module, ""))
-        linears = [layer for layer in layers if layer is not None]
-        if not linears:
-            raise ValueError("module must hold at least one nn.Linear, got none")
-        if layers[0] is None:
-            layers.insert(0, _identity(linears[0][0], side=1))
-        if layers[-1] is None:
-            layers.append(_identity(linears[-1][0], side=0))
-        weights: list[Tensor] = []
-        biases: list[Tensor] = []
-        after_linear = False
-        for layer in layers:
-            if layer is not None:
-                weight, bias = layer
-                if after_linear and _chains(weight, weights[-1]):
-                    weight, bias = _compose(weight, bias, weights.pop(), biases.pop())
-                weights.append(weight)
-                biases.append(bias)
-            after_linear = layer is not None
-        return cls(tuple(weights), tuple(biases))
+        return cls(*read_layers(module))
 
     def to_module(self) -> nn.Sequential:
         """The same network as `nn.Sequential` of `nn.Linear` and `nn.ReLU`, with its own weights."""
@@ -143,10 +121,19 @@ class ReluNetwork:
         return nn.Sequential(*modules[:-1])
 
     def save(self, path: str | Path) -> None:
-        """Write weights and biases to one safetensors file."""
+        """Write weights and biases to one safetensors file.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         tensors = {f"weight.{i}": w for i, w in enumerate(self.weights, 1)}
         tensors |= {f"bias.{i}": b for i, b in enumerate(self.biases, 1)}
-        save_file(tensors, path, metadata={"format": "gradsplinter.ReluNetwork", "schema": "1"})
+        try:
+            save_file(tensors, path, metadata={"format": "gradsplinter.ReluNetwork", "schema": "1"})
+        except SafetensorError as error:
+            raise OSError(
+                f"path must be a file that can be written, got {path}: {error}"
+            ) from error
 
     @classmethod
     def load(cls, path: str | Path) -> ReluNetwork:
@@ -167,12 +154,14 @@ class ReluNetwork:
                 f"with metadata {metadata}"
             )
         depth = len(tensors) // 2
-        try:
-            weights = tuple(tensors[f"weight.{i}"] for i in range(1, depth + 1))
-            biases = tuple(tensors[f"bias.{i}"] for i in range(1, depth + 1))
-        except KeyError as error:
-            raise ValueError(f"{path} lacks the tensor {error}") from error
-        return cls(weights, biases)
+        weights = [f"weight.{i}" for i in range(1, depth + 1)]
+        biases = [f"bias.{i}" for i in range(1, depth + 1)]
+        if set(tensors) != {*weights, *biases}:
+            raise ValueError(
+                f"path must hold weight.1, bias.1, weight.2, ... and nothing else, "
+                f"got {sorted(tensors)} in {path}"
+            )
+        return cls(tuple(tensors[w] for w in weights), tuple(tensors[b] for b in biases))
 
     def check_inputs(self, x: Tensor, *, finite: bool = True) -> Tensor:
         """`x` without its autograd history, if it can be an input `[N, h_0]` of the network.
@@ -259,53 +248,3 @@ def pattern_sites(net: ReluNetwork, source: int, target: int) -> range:
     """
     source, target = check_span(net.depth, source, target)
     return range(source + 1, min(target, net.depth - 1) + 1)
-
-
-def _walk(module: nn.Module, path: str) -> Iterator[tuple[Tensor, Tensor] | None]:
-    """(weight, bias) of the linear layers in order, with None where a ReLU stands."""
-    where = f"{type(module).__name__} at '{path}'" if path else type(module).__name__
-    if module._forward_hooks or module._forward_pre_hooks:
-        raise NotImplementedError(f"{where} has forward hooks, which may change what it computes")
-    forward = type(module).forward
-    if isinstance(module, nn.Sequential) and forward is nn.Sequential.forward:
-        # Not named_children(), which leaves out a module (often one nn.ReLU) that is used twice.
-        for name, child in module._modules.items():
-            if child is not None:
-                yield from _walk(child, f"{path}.{name}" if path else name)
-    elif isinstance(module, nn.Linear) and forward is nn.Linear.forward:
-        if nn.parameter.is_lazy(module.weight):
-            raise ValueError(f"{where} has no weights yet; run the network once to initialise it")
-        weight = module.weight.detach()
-        bias = weight.new_zeros(len(weight)) if module.bias is None else module.bias.detach()
-        yield weight, bias
-    elif type(module) is nn.ReLU:
-        yield None
-    elif type(module) is nn.Dropout:
-        if module.training and module.p > 0:
-            raise ValueError(f"{where} is in training mode; call .eval() on the network first")
-    elif type(module) is not nn.Identity:
-        raise NotImplementedError(f"{where} is not supported; supported: {SUPPORTED}")
-
-
-def _identity(weight: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    width = weight.shape[side]
-    return (
-        torch.eye(width, dtype=weight.dtype, device=weight.device),
-        torch.zeros(width, dtype=weight.dtype, device=weight.device),
-    )
-
-
-def _chains(after: Tensor, before: Tensor) -> bool:
-    """Whether two layers can be multiplied; if not, the check of the whole network says why."""
-    return (
-        after.shape[1] == before.shape[0]
-        and after.dtype == before.dtype
-        and after.device == before.device
-    )
-
-
-def _compose(w2: Tensor, b2: Tensor, w1: Tensor, b1: Tensor) -> tuple[Tensor, Tensor]:
-    """(W2 W1, W2 b1 + b2), in float64 and rounded once."""
-    weight = w2.double() @ w1.double()
-    bias = w2.double() @ b1.double() + b2.double()
-    return weight.to(w1.dtype), bias.to(w1.dtype)
