@@ -16,7 +16,10 @@ from gradsplinter.checks import check_span
 from gradsplinter.network import ReluNetwork, pattern_sites
 
 NO_COMPRESSION = 0.5
-"""From this share of modes among examples on, the summary says that deduplication saves nothing."""
+"""From this share of modes among examples on, the summary says that deduplication saves little."""
+
+ROOM = 60
+"""Characters in a line of the summary, after its name, so that 80 columns hold it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,7 @@ def splinter(
     else:
         directions = ops.check_directions(net, directions, target)
     if isinstance(x, np.ndarray):
-        x = torch.from_numpy(x if x.flags.writeable else x.copy())
+        x = _tensor_of(x, net.dtype)
     sites = pattern_sites(net, source, target)
     words = ops.signatures(net, x, list(sites), check_finite=check_finite)
     if len(words) == 0:
@@ -225,19 +228,19 @@ class Splinters:
 
     def summary(self) -> dict[str, str]:
         """What `repr` and the notebook view show."""
-        unique = [len(g.values) for g in self._gradients]
-        co_appearance = self.co_appearance()
+        unique = [f"{len(g.values):,}" for g in self._gradients]
+        directions = f" of {self.n_directions:,} directions"
         rows = {
-            "network": repr(self.net),
+            "network": _some(repr(self.net).split("-"), "-"),
             "sites": f"{self.source} ← {self.target}",
             "examples": f"{self.n_examples:,}",
             "modes": f"{self.n_modes:,}",
             "compression": f"{self.compression:.1f} examples a mode",
-            "unique gradients": f"{_some(unique)} of {self.n_directions} directions",
-            "co-appearance": _some([f"{c:.3g}" for c in co_appearance.tolist()]),
+            "unique gradients": _some(unique, room=ROOM - len(directions)) + directions,
+            "co-appearance": _some([f"{c:.3g}" for c in self.co_appearance().tolist()]),
         }
         if self.n_modes > NO_COMPRESSION * self.n_examples:
-            rows["compression"] += ": nearly every example has its own, deduplication saves little"
+            rows["compression"] += ": deduplication saves little"
         if self.n_directions >= 2:
             rows["orthogonality"] = f"{self.orthogonality():.4f}"
         zeros = int(self.zero_gradients.sum())
@@ -259,12 +262,22 @@ class Splinters:
         return f"<table><caption>Splinters</caption>{rows}</table>"
 
 
-def _some(values: list[int] | list[str], most: int = 10) -> str:
-    """Values on one line, the middle left out where there are many."""
-    shown = [f"{v:,}" if isinstance(v, int) else v for v in values]
-    if len(shown) > most:
-        shown = [*shown[: most // 2], "...", *shown[-most // 2 :]]
-    return ", ".join(shown)
+def _tensor_of(x: NDArray[np.floating], dtype: torch.dtype) -> Tensor:
+    expected = np.dtype(str(dtype).removeprefix("torch."))
+    if x.dtype != expected:
+        raise TypeError(f"x must be {expected}, got {x.dtype}")
+    # A copy only where torch could not take the array: read-only, or with strides it does not have.
+    return torch.from_numpy(np.require(x, requirements=["C", "A", "W"]))
+
+
+def _some(values: list[str], separator: str = ", ", room: int = ROOM) -> str:
+    """Values on one line, the middle left out where they do not fit."""
+    line = separator.join(values)
+    keep = len(values) // 2
+    while len(line) > room and keep > 1:
+        keep -= 1
+        line = separator.join([*values[:keep], "...", *values[-keep:]])
+    return line
 
 
 def _normalize(rows: Tensor) -> Tensor:
