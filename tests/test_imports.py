@@ -35,8 +35,8 @@ FILES = {
 FILE_CALLS = {"torch.save", "torch.load", "np.save", "np.savez", "np.load"}
 FILE_MODULES = {"shutil", "tempfile", "safetensors"}
 MAY_TOUCH_FILES = {
-    "cli": FILES | FILE_MODULES,
-    "io": FILES | FILE_MODULES,
+    "cli": FILES | FILE_CALLS | FILE_MODULES,
+    "io": FILES | FILE_CALLS | FILE_MODULES,
     "network": {"save_file", "safe_open", "safetensors"},  # the file of one network
     "plot": {"savefig"},
 }
@@ -85,7 +85,7 @@ def files_touched(tree: ast.AST) -> set[str]:
 
 def import_fault(name: str, other: str) -> str | None:
     """What is wrong with module `name` importing `other`; '' is the package's __init__."""
-    part, other_part = name.split(".")[0], other.split(".")[0]
+    part, other_part = name.partition(".")[0], other.partition(".")[0]
     if not name:
         return f"__init__: imports {other}" if other_part in NOT_IN_INIT else None
     if not other:

@@ -22,11 +22,10 @@ def run(value):
     )
 
 
-@pytest.mark.parametrize("name", ops.instruction_sets())
-def test_environment_variable(name):
-    done = run(name)
+def test_environment_variable():
+    done = run("portable")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[-2] == f"[[2.0, 2.0, 2.0]] {name}"
+    assert done.stdout.splitlines()[-1] == "[[2.0, 2.0, 2.0]] portable"
 
 
 def test_empty_environment_variable_means_the_best():
