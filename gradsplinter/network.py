@@ -17,6 +17,9 @@ from gradsplinter import _library  # noqa: F401  (registers torch.ops.gradsplint
 from gradsplinter.checks import check_finite, check_span, check_tensor
 from gradsplinter.modules import read_layers
 
+# One key: safetensors writes several in any order, and equal networks shall be equal files.
+_METADATA = {"gradsplinter.ReluNetwork": "schema 1"}
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ReluNetwork:
@@ -129,7 +132,7 @@ class ReluNetwork:
         tensors = {f"weight.{i}": w for i, w in enumerate(self.weights, 1)}
         tensors |= {f"bias.{i}": b for i, b in enumerate(self.biases, 1)}
         try:
-            save_file(tensors, path, metadata={"format": "gradsplinter.ReluNetwork", "schema": "1"})
+            save_file(tensors, path, metadata=_METADATA)
         except SafetensorError as error:
             raise OSError(
                 f"path must be a file that can be written, got {path}: {error}"
@@ -148,7 +151,7 @@ class ReluNetwork:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(f"path must be a safetensors file, got {path}: {error}") from error
-        if metadata.get("format") != "gradsplinter.ReluNetwork" or metadata.get("schema") != "1":
+        if metadata != _METADATA:
             raise ValueError(
                 f"path must be a file written by ReluNetwork.save (schema 1), got {path} "
                 f"with metadata {metadata}"

@@ -25,7 +25,7 @@ def test_file_round_trip(tmp_path, dtype, widths):
             assert same_bits(got, want)
 
 
-METADATA = {"format": "gradsplinter.ReluNetwork", "schema": "1"}
+METADATA = {"gradsplinter.ReluNetwork": "schema 1"}
 
 
 @pytest.mark.parametrize(

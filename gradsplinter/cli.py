@@ -1,0 +1,179 @@
+"""The command line: `gradsplinter mixing`, `gradsplinter info`."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+
+import gradsplinter
+from gradsplinter import _C, io, ops
+from gradsplinter.network import ReluNetwork
+from gradsplinter.plot import mixing as plot_mixing
+from gradsplinter.plot.style import save
+from gradsplinter.studies.mixing import MixingConfig, MixingResult, run_mixing
+from gradsplinter.train import Trained
+
+try:
+    import tyro
+    from rich.console import Console
+    from rich.table import Table
+except ImportError as error:  # pragma: no cover
+    raise SystemExit(
+        f"the command line needs the extra packages of `pip install 'gradsplinter[cli]'` ({error})"
+    ) from error
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+_console = Console(soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Info:
+    """What was built in, and what this machine can use."""
+
+    def run(self) -> None:
+        _console.print(f"gradsplinter {gradsplinter.__version__}, torch {torch.__version__}")
+        _console.print(f"instruction sets: {', '.join(ops.instruction_sets())} (best first)")
+        built = "built in (hash_rows only)" if _C.cuda else "not built in"
+        _console.print(
+            f"CUDA kernels: {built}; torch sees {torch.cuda.device_count()} CUDA devices"
+        )
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How does task orthogonality inside a network fall as two tasks are mixed?
+
+    Trains networks on two products whose targets are mixed by λ, compares the gradients of the two
+    outputs at every site, and writes tables, networks and figures. A second run with the same
+    configuration uses the networks of the first.
+    """
+
+    config: Annotated[MixingConfig, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=MixingConfig
+    )
+    out: Path = Path("results/mixing")
+    """Folder to write."""
+    overwrite: bool = False
+    """Replace a folder of another configuration."""
+
+    def run(self) -> None:
+        begin = time.perf_counter()
+        trained = _earlier(self.out, self.config, self.overwrite)
+        with io.new_folder(self.out) as folder:
+            if trained is not None:
+                _console.print(f"using the {len(trained)} trained networks in {self.out}")
+            result = run_mixing(self.config, trained=trained)
+            _write(result, folder)
+            for name, figure in plot_mixing.figures(result).items():
+                save(figure, folder, name)
+        _report(result)
+        seconds = time.perf_counter() - begin
+        _console.print(f"Written to {self.out}/ in {seconds:.0f} s:")
+        for path in sorted(self.out.iterdir()):
+            _console.print(f"  {path.name}{'/' if path.is_dir() else ''}")
+
+
+def main() -> None:
+    """Entry point of `gradsplinter`."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"gradsplinter {gradsplinter.__version__}")  # noqa: T201
+        return
+    try:
+        command = tyro.extras.subcommand_cli_from_dict(
+            {"mixing": Mixing, "info": Info},
+            prog="gradsplinter",
+            description="How a ReLU network does its work, by the gradients that it has.",
+        )
+        command.run()
+    except (ValueError, TypeError, NotImplementedError) as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False)
+        raise SystemExit(USAGE_ERROR) from None
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; nothing was written")
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _earlier(folder: Path, config: MixingConfig, overwrite: bool) -> Trained | None:
+    """The networks in `folder`, if it is of this configuration.
+
+    Raises:
+        ValueError: it is something else, and must not be overwritten.
+    """
+    if overwrite or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"out must be a new folder or one of an earlier run, got {folder}; "
+            "choose another --out or replace it with --overwrite"
+        )
+    found = io.read_json(folder / "config.json").get("config", {})
+    wanted = config.to_dict()
+    different = [key for key in wanted if found.get(key) != wanted[key]]
+    if different:
+        changes = "; ".join(f"{key} {found.get(key)} there, {wanted[key]} now" for key in different)
+        raise ValueError(
+            f"{folder} holds a run of another configuration ({changes}); "
+            "choose another --out or replace it with --overwrite"
+        )
+    paths = _network_paths(folder, config)
+    losses = torch.from_numpy(np.load(folder / "losses.npy", allow_pickle=False))
+    return Trained([ReluNetwork.load(path) for path in paths], losses)
+
+
+def _network_paths(folder: Path, config: MixingConfig) -> list[Path]:
+    return [
+        folder / "networks" / f"lambda-{strength:g}-seed-{seed}.safetensors"
+        for strength in config.lambdas
+        for seed in config.seeds
+    ]
+
+
+def _write(result: MixingResult, folder: Path) -> None:
+    io.write_csv(folder / "results.csv", map(dataclasses.asdict, result.rows))
+    (folder / "networks").mkdir()
+    paths = _network_paths(folder, result.config)
+    for path, net in zip(paths, result.trained.networks, strict=True):
+        net.save(path)
+    np.save(folder / "losses.npy", result.trained.losses.numpy())
+    versions = {
+        "gradsplinter": gradsplinter.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    io.write_json(folder / "config.json", {"config": result.config.to_dict(), "versions": versions})
+
+
+def _report(result: MixingResult) -> None:
+    table = Table(title="Orthogonality of the two outputs, mean over seeds", title_justify="left")
+    for column in ("λ", "theory, input", "paired, input", "all pairs, input"):
+        table.add_column(column, justify="right")
+    for site in result.config.sites[1:]:
+        table.add_column(f"paired, site {site}", justify="right")
+    columns = [
+        result.mean(0, "theory"),
+        result.mean(0, "paired"),
+        result.mean(0, "all_pairs"),
+        *(result.mean(site, "paired") for site in result.config.sites[1:]),
+    ]
+    for row, strength in enumerate(result.config.lambdas):
+        table.add_row(f"{strength:g}", *(f"{column[row]:.3f}" for column in columns))
+    _console.print(table)
+    _console.print(
+        "Mean distance from theory at the input: "
+        f"paired {result.deviation('paired'):.4f}, all pairs {result.deviation('all_pairs'):.4f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

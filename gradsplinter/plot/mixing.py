@@ -1,0 +1,150 @@
+"""Figures of the mixing study."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from gradsplinter.plot.style import BLUE, GREEN, GREY, INK, ORANGE, style
+from gradsplinter.studies.mixing import MixingResult
+
+TILE = 96  # pixels of a similarity matrix in the grid
+GAP = 8
+
+
+def figures(result: MixingResult) -> dict[str, Figure]:
+    """Every figure of the study, by file name."""
+    return {
+        "orthogonality": orthogonality(result),
+        "similarity": similarity(result),
+        "training": training(result),
+    }
+
+
+def site_name(site: int) -> str:
+    return "input (site 0)" if site == 0 else f"hidden layer {site} (site {site})"
+
+
+def orthogonality(result: MixingResult) -> Figure:
+    """Both scores against λ at every site, with theory at the input and untrained networks."""
+    sites = result.config.sites
+    with style():
+        figure = Figure(figsize=(3.1 * len(sites) + 0.4, 3.4), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(1, len(sites), sharex=True, sharey=True))
+        for site, ax in zip(sites, axes, strict=True):
+            _orthogonality_at(result, site, ax)
+        axes[0].set_ylabel("orthogonality of the two outputs")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def _orthogonality_at(result: MixingResult, site: int, ax: Axes) -> None:
+    strengths = np.array(result.config.lambdas)
+    null = result.scores(site, "paired", trained=False)
+    low, high = float(null.min()), float(null.max())
+    ax.axhspan(low, high, color=GREY, alpha=0.22, lw=0, label="untrained (range over seeds)")
+    if site == 0:
+        ax.plot(
+            strengths, result.mean(0, "theory"), color=INK, lw=1.4, label="theory (exact gradients)"
+        )
+    scores = (("all_pairs", ORANGE, "s", "all pairs"), ("paired", BLUE, "o", "paired, by count"))
+    for score, color, marker, label in scores:
+        values = result.scores(site, score)
+        ax.errorbar(
+            strengths,
+            values.mean(dim=1),
+            yerr=_standard_error(values),
+            color=color,
+            marker=marker,
+            markersize=4.5,
+            lw=0 if site == 0 else 0.9,
+            elinewidth=1,
+            label=label,
+        )
+    ax.set_title(site_name(site))
+    ax.set_xlabel("mixing λ")
+    ax.set_ylim(-0.03, 1.03)
+
+
+def _standard_error(values: Tensor) -> Tensor:
+    n = values.shape[1]
+    return values.std(dim=1) / n**0.5 if n > 1 else torch.zeros(len(values))
+
+
+def similarity(result: MixingResult) -> Figure:
+    """|cos| between unique gradients of both outputs: λ down, seeds across, a block per site."""
+    config = result.config
+    rows, columns = len(config.lambdas), len(config.seeds)
+    with style():
+        figure = Figure(
+            figsize=(0.62 * columns * len(config.sites) + 1.6, 0.62 * rows + 1.1),
+            layout="constrained",
+        )
+        axes = np.atleast_1d(figure.subplots(1, len(config.sites), sharey=True))
+        for site, ax in zip(config.sites, axes, strict=True):
+            image = ax.imshow(
+                _mosaic(result, site), cmap="magma", vmin=0, vmax=1, interpolation="nearest"
+            )
+            step = TILE + GAP
+            ax.set_xticks([i * step + TILE / 2 for i in range(columns)], map(str, config.seeds))
+            ax.set_yticks(
+                [i * step + TILE / 2 for i in range(rows)], [f"{v:g}" for v in config.lambdas]
+            )
+            ax.set_title(site_name(site))
+            ax.set_xlabel("seed")
+            ax.tick_params(length=0)
+            ax.grid(visible=False)
+            for spine in ax.spines.values():
+                spine.set_visible(False)
+        axes[0].set_ylabel("mixing λ")
+        figure.colorbar(image, ax=list(axes), shrink=0.35, label="|cos| of two unique gradients")
+        figure.suptitle(
+            "In each square: gradients of output 1, then of output 2. "
+            "Dark off-diagonal blocks: separate tasks.",
+            x=0.01,
+            ha="left",
+            fontsize=9,
+        )
+    return figure
+
+
+def _mosaic(result: MixingResult, site: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """All matrices of a site in one image, so that the figure has one artist for each site."""
+    config = result.config
+    step = TILE + GAP
+    shape = (len(config.lambdas) * step - GAP, len(config.seeds) * step - GAP)
+    image = np.full(shape, np.nan, dtype=np.float32)
+    for row, strength in enumerate(config.lambdas):
+        for column, seed in enumerate(config.seeds):
+            matrix = result.similarities[strength, seed, site]
+            pick = (torch.arange(TILE) + 0.5).mul(len(matrix) / TILE).long()
+            tile = matrix[pick][:, pick].numpy()
+            image[row * step : row * step + TILE, column * step : column * step + TILE] = tile
+    return image
+
+
+def training(result: MixingResult) -> Figure:
+    """Losses of all networks, and the modes that each has at the input."""
+    config = result.config
+    losses = result.trained.losses
+    with style():
+        figure = Figure(figsize=(7.4, 2.9), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        steps = np.arange(1, losses.shape[1] + 1)
+        shade = np.linspace(0.25, 1, len(config.lambdas))
+        for row, alpha in enumerate(shade):
+            part = losses[row * len(config.seeds) : (row + 1) * len(config.seeds)]
+            left.plot(steps, part.T, color=BLUE, alpha=0.6 * alpha, lw=0.5, rasterized=True)
+        left.set(xscale="log", yscale="log", xlabel="step", ylabel="mean squared error")
+        left.set_title(f"training loss of {len(losses)} networks")
+        strengths = np.repeat(config.lambdas, len(config.seeds))
+        right.plot(
+            strengths, result.scores(0, "modes").flatten(), "o", color=GREEN, ms=3.5, alpha=0.7
+        )
+        right.set(xlabel="mixing λ", ylabel="modes", ylim=(0, None))
+        right.set_title(f"modes among {config.validation_examples:,} examples")
+    return figure

@@ -1,0 +1,125 @@
+"""The command line: files, messages, exit codes."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+
+import gradsplinter
+from gradsplinter import cli
+
+TINY = "--lambdas 0 0.5 --seeds 0 1 --steps 5 --training-examples 60 --validation-examples 40"
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["gradsplinter", *arguments])
+    cli.main()
+
+
+@pytest.fixture
+def out(tmp_path, monkeypatch):
+    path = tmp_path / "mixing"
+    run(monkeypatch, "mixing", *TINY.split(), "--out", str(path))
+    return path
+
+
+def test_mixing_writes_tables_networks_and_figures(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "mixing"
+    run(monkeypatch, "mixing", *TINY.split(), "--out", str(out))
+    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert names == {
+        "config.json",
+        "losses.npy",
+        "results.csv",
+        *(f"{name}.{suffix}" for name in ("orthogonality", "similarity", "training")
+          for suffix in ("png", "pdf")),
+        *(f"networks/lambda-{v}-seed-{s}.safetensors" for v in ("0", "0.5") for s in (0, 1)),
+    }  # fmt: skip
+    with (out / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == (4 + 2) * 3
+    written = json.loads((out / "config.json").read_text())
+    assert written["config"]["seeds"] == [0, 1]
+    assert written["versions"]["gradsplinter"] == gradsplinter.__version__
+    printed = capsys.readouterr().out
+    assert "Mean distance from theory at the input" in printed
+    assert str(out) in printed
+
+
+def test_a_second_run_uses_the_networks_of_the_first(out, monkeypatch, capsys):
+    before = {p.name: p.read_bytes() for p in (out / "networks").iterdir()}
+    table = (out / "results.csv").read_text()
+    capsys.readouterr()
+    monkeypatch.setattr(
+        "gradsplinter.studies.mixing.train", lambda *_, **__: pytest.fail("trained")
+    )
+    run(monkeypatch, "mixing", *TINY.split(), "--out", str(out))
+    assert "using the 4 trained networks" in capsys.readouterr().out
+    assert {p.name: p.read_bytes() for p in (out / "networks").iterdir()} == before
+    assert (out / "results.csv").read_text() == table
+
+
+def test_another_configuration_is_not_overwritten(out, monkeypatch, capsys):
+    before = (out / "config.json").read_text()
+    other = TINY.replace("--steps 5", "--steps 6").split()
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, "mixing", *other, "--out", str(out))
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert "another configuration (steps 5 there, 6 now)" in message
+    assert "--overwrite" in message
+    assert (out / "config.json").read_text() == before
+    run(monkeypatch, "mixing", *other, "--out", str(out), "--overwrite")
+    assert json.loads((out / "config.json").read_text())["config"]["steps"] == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lambdas", "0", "2"], "lambdas must be in [0, 1], got 2"),
+        (["--steps", "0"], "steps must be"),
+    ],
+)
+def test_bad_values_are_one_line_and_exit_code_2(arguments, message, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, "mixing", *arguments, "--out", str(tmp_path / "x"))
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_that_is_no_result_is_refused(tmp_path, monkeypatch, capsys):
+    (tmp_path / "thesis.tex").write_text("ten years of work")
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, "mixing", *TINY.split(), "--out", str(tmp_path))
+    assert stopped.value.code == 2
+    assert "out must be a new folder or one of an earlier run" in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").read_text() == "ten years of work"
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradsplinter.studies.mixing.train", interrupt)
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, "mixing", *TINY.split(), "--out", str(tmp_path / "x"))
+    assert stopped.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_info_and_version_as_commands():
+    version = subprocess.run(
+        [sys.executable, "-m", "gradsplinter.cli", "--version"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert version.stdout.splitlines()[-1] == f"gradsplinter {gradsplinter.__version__}"
+    info = subprocess.run(
+        [sys.executable, "-m", "gradsplinter.cli", "info"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "portable" in info.stdout
+    assert "CUDA" in info.stdout

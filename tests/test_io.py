@@ -1,0 +1,66 @@
+"""Folders are written whole or not at all."""
+
+import pytest
+
+from gradsplinter import io
+
+
+def test_a_new_folder_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "deep" / "results"
+    with io.new_folder(path) as folder:
+        (folder / "a.txt").write_text("new")
+        assert not path.exists()
+    assert (path / "a.txt").read_text() == "new"
+    assert [p.name for p in path.parent.iterdir()] == ["results"]
+
+
+def test_an_existing_folder_is_replaced_whole(tmp_path):
+    path = tmp_path / "results"
+    path.mkdir()
+    (path / "old.txt").write_text("old")
+    with io.new_folder(path) as folder:
+        (folder / "new.txt").write_text("new")
+    assert [p.name for p in path.iterdir()] == ["new.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["results"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_leaves_what_was_there(tmp_path, error):
+    path = tmp_path / "results"
+    path.mkdir()
+    (path / "old.txt").write_text("old")
+    with pytest.raises(error), io.new_folder(path) as folder:  # noqa: PT012
+        (folder / "new.txt").write_text("new")
+        raise error
+    assert [p.name for p in path.iterdir()] == ["old.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["results"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("file", r"out must be a folder, got the file .*file"),
+        ("file/below", r"out must be a folder that can be written, got .*below"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_work(tmp_path, name, message):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=message), io.new_folder(tmp_path / name):
+        pytest.fail("the work began")
+
+
+def test_csv_writes_none_as_an_empty_field(tmp_path):
+    io.write_csv(tmp_path / "a.csv", [{"x": 1, "y": None}, {"x": 0.5, "y": "z"}])
+    assert (tmp_path / "a.csv").read_text().splitlines() == ["x,y", "1,", "0.5,z"]
+
+
+def test_json_round_trip_and_damage(tmp_path):
+    path = tmp_path / "a.json"
+    io.write_json(path, {"a": [1, 2.5]})
+    assert io.read_json(path) == {"a": [1, 2.5]}
+    path.write_text("{")
+    with pytest.raises(ValueError, match="cannot be read as JSON"):
+        io.read_json(path)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="must hold a JSON object, got list"):
+        io.read_json(path)

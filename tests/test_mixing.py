@@ -1,0 +1,115 @@
+"""The mixing study, on a configuration of seconds."""
+
+import pytest
+import torch
+
+import gradsplinter
+from gradsplinter.plot import mixing as plot_mixing
+from gradsplinter.studies.mixing import MixingConfig, run_mixing
+from gradsplinter.tasks import ParallelProducts, SoftMixing, exact_orthogonality
+
+TINY = MixingConfig(
+    lambdas=(0.0, 0.5), seeds=(3, 1), steps=60, training_examples=300, validation_examples=200
+)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return run_mixing(TINY, progress=False)
+
+
+def test_one_row_per_network_and_site_and_the_untrained_ones(result):
+    trained = [(r.strength, r.seed, r.site) for r in result.rows if r.trained]
+    assert trained == [(v, s, k) for v in (0.0, 0.5) for s in (3, 1) for k in (0, 1, 2)]
+    untrained = [(r.strength, r.seed, r.site) for r in result.rows if not r.trained]
+    assert untrained == [(None, s, k) for s in (3, 1) for k in (0, 1, 2)]
+
+
+def test_rows_are_what_splinter_says_of_the_network_on_its_validation_data(result):
+    generator = torch.Generator().manual_seed(1 + 2**32)
+    task = ParallelProducts(2)
+    task.sample(300, generator=generator)
+    x = task.sample(200, generator=generator)
+    found = gradsplinter.splinter(result.trained.networks[3], x)  # λ = 0.5, seed 1
+    (row,) = [r for r in result.rows if (r.strength, r.seed, r.site) == (0.5, 1, 0)]
+    assert row.paired == found.orthogonality()
+    assert row.all_pairs == found.all_pairs_orthogonality()
+    assert row.modes == found.n_modes
+    assert row.theory == exact_orthogonality(SoftMixing(task, 0.5), x) == pytest.approx(0, abs=1e-6)
+    similarity = result.similarities[0.5, 1, 0]
+    assert len(similarity) == row.unique_gradients
+    assert torch.allclose(similarity.diagonal(), torch.ones(len(similarity)))
+
+
+def test_separate_tasks_become_more_orthogonal_than_one_task_twice(result):
+    paired = result.mean(0, "paired")
+    assert paired[0] > paired[1] + 0.3
+
+
+def test_deviation_is_the_mean_distance_of_means(result):
+    expected = (
+        (result.scores(0, "paired").mean(1) - result.scores(0, "theory").mean(1)).abs().mean()
+    )
+    assert result.deviation("paired") == pytest.approx(float(expected))
+
+
+def test_losses_fall(result):
+    losses = result.trained.losses
+    assert losses.shape == (4, 60)
+    assert (losses[:, -1] < losses[:, 0] / 3).all()
+
+
+def test_networks_given_are_not_trained_again(result):
+    again = run_mixing(TINY, trained=result.trained, progress=False)
+    assert again.trained is result.trained
+    assert again.rows == result.rows
+
+
+def test_a_network_does_not_depend_on_the_other_lambdas_and_seeds(result):
+    config = MixingConfig(
+        lambdas=(0.5,), seeds=(1,), steps=60, training_examples=300, validation_examples=200
+    )
+    alone = run_mixing(config, progress=False)
+    torch.testing.assert_close(
+        alone.trained.losses[0], result.trained.losses[3], rtol=1e-3, atol=1e-6
+    )
+
+
+def test_config_round_trip_and_unknown_keys():
+    assert MixingConfig.from_dict(TINY.to_dict()) == TINY
+    with pytest.raises(TypeError, match=r"only the keys .*got also \['lamdas'\]"):
+        MixingConfig.from_dict({"lamdas": [0.0]})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lambdas": (0.0, 1.5)}, r"lambdas must be in \[0, 1\], got 1.5"),
+        ({"lambdas": (float("nan"),)}, r"lambdas must be in \[0, 1\], got nan"),
+        ({"lambdas": ()}, "lambdas must hold at least one value"),
+        ({"seeds": (1, 1)}, r"seeds must not repeat, got \[1, 1\]"),
+        ({"hidden": (0,)}, "widths"),
+        ({"steps": 0}, "steps must be"),
+        ({"validation_examples": 0}, "validation_examples must be at least 1, got 0"),
+        ({"learning_rate": -1.0}, "learning_rate must be"),
+    ],
+)
+def test_bad_configurations_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        MixingConfig(**values)
+
+
+def test_figures_show_every_site_and_score(result):
+    figures = plot_mixing.figures(result)
+    assert list(figures) == ["orthogonality", "similarity", "training"]
+    axes = figures["orthogonality"].axes
+    assert len(axes) == 3
+    theory = next(line for line in axes[0].lines if "theory" in str(line.get_label()))
+    assert theory.get_ydata() == pytest.approx(result.mean(0, "theory"))
+    drawn = [c.lines[0].get_ydata() for ax in axes for c in ax.containers]
+    expected = [result.mean(k, s) for k in (0, 1, 2) for s in ("all_pairs", "paired")]
+    for ours, theirs in zip(drawn, expected, strict=True):
+        assert ours == pytest.approx(theirs)
+    images = [ax.images[0].get_array() for ax in figures["similarity"].axes[:3]]
+    assert images[0].shape == images[2].shape
+    assert images[0].max() == pytest.approx(1)
