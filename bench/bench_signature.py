@@ -1,0 +1,57 @@
+"""signatures, and signatures + unique_rows, against torch's own forward pass and what one would
+write by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from workloads import bits, name, network
+
+import gradsplinter
+from gradsplinter import unpack_bits
+
+# Pattern bits may differ from torch's where a pre-activation is within rounding of zero.
+MOST_ROUNDING = 1e-5
+
+
+def by_hand(module, x):
+    """Forward pass, packed bits, a 64-bit hash, pandas factorize: not even exact."""
+    packed = np.packbits(bits(module, x).numpy(), axis=1)
+    words = np.zeros((len(packed), -(-packed.shape[1] // 8) * 8), dtype=np.uint8)
+    words[:, : packed.shape[1]] = packed
+    odd = np.random.default_rng(0).integers(2**63, size=words.shape[1] // 8, dtype=np.uint64) | 1
+    hashes = (words.view(np.uint64) * odd).sum(axis=1, dtype=np.uint64)
+    return pd.factorize(hashes)
+
+
+@pytest.mark.parametrize(
+    ("widths", "n"),
+    [((4, 32, 32, 2), 10**6), ((4, 64, 64, 64, 2), 10**6), ((784, 512, 512, 10), 20_000)],
+)
+def bench_signatures(race, widths, n):
+    n = race.size(n, 2_000)
+    module, net = network(*widths)
+    x = torch.rand(n, widths[0])
+    words = gradsplinter.signatures(net, x)
+    ours = torch.cat(unpack_bits(words, widths[1:-1]), dim=1)
+    assert float((ours != bits(module, x)).float().mean()) < MOST_ROUNDING
+    modes = len(gradsplinter.unique_rows(words).first)
+    assert modes == len(torch.unique(ours, dim=0)) if n < 10**5 else modes > 0
+
+    race(
+        f"signatures, {name(net, n)}",
+        {
+            "ours": lambda: gradsplinter.signatures(net, x),
+            "torch forward alone": lambda: module(x),
+        },
+    )
+    contenders = {
+        "ours": lambda: gradsplinter.unique_rows(gradsplinter.signatures(net, x)),
+        "torch forward alone": lambda: module(x),
+        "forward, packbits, hash, factorize": lambda: by_hand(module, x),
+    }
+    if n < 10**5:  # minutes otherwise
+        contenders["forward, torch.unique(dim=0)"] = lambda: torch.unique(
+            bits(module, x), dim=0, return_inverse=True, return_counts=True
+        )
+    race(f"signatures + unique_rows ({modes:,} modes), {name(net, n)}", contenders)
