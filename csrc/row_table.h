@@ -46,7 +46,7 @@ class RowTable {
   int64_t append(uint64_t at, uint64_t tag, const uint64_t* row, uint64_t hash, int64_t count,
                  int64_t first) {
     const int64_t id = size();
-    if (id + 1 >= int64_t{1} << 32) throw std::length_error("more than 2^32 - 2 unique rows");
+    if (id + 1 >= int64_t{1} << 32) throw std::length_error("more than 2^32 - 1 unique rows");
     rows_.insert(rows_.end(), row, row + words_);
     hashes_.push_back(hash);
     counts_.push_back(count);

@@ -92,14 +92,15 @@ void run_and_check(const Steps<T>& steps, const uint64_t* patterns, int64_t mode
 }
 
 template <class T, class Make>
-void check(const Steps<T>& steps, int64_t modes, int64_t count, Random& random, const Make& make) {
+void check(const Steps<T>& steps, int64_t modes, int64_t count, Random& random, const Make& make,
+           const std::vector<int>& thread_counts = {1}) {
   CAPTURE(steps.output);
   CAPTURE(steps.weights.size());
   const Input<uint64_t> patterns = steps.patterns(random, modes);
   const Input<T> directions(count * steps.widths.back(), make);
   const std::vector<T> want = oracle(steps, patterns.data(), modes, directions.data(), count);
   on_every_instruction_set([&] {
-    for (const int threads : {1, 2, 3}) {
+    for (const int threads : thread_counts) {
       run_and_check(steps, patterns.data(), modes, directions.data(), count, want, threads);
     }
   });
@@ -134,9 +135,9 @@ TEST_CASE_TEMPLATE("jacobian: any number of modes, over threads", T, float, doub
   Random random(3);
   const auto make = [&] { return random.uniform<T>(); };
   for (const int64_t modes : {0, 1, 2, 15, 16, 17, 32, 33, 100}) {
-    check(Steps<T>({10, 20, 70, 3}, true, make), modes, 2, random, make);
-    check(Steps<T>({10, 20, 70}, false, make), modes, 2, random, make);
-    check(Steps<T>({10, 3}, true, make), modes, 2, random, make);  // W^L in every mode
+    check(Steps<T>({10, 20, 70, 3}, true, make), modes, 2, random, make, {1, 2, 3});
+    check(Steps<T>({10, 20, 70}, false, make), modes, 2, random, make, {1, 2, 3});
+    check(Steps<T>({10, 3}, true, make), modes, 2, random, make, {1, 2, 3});  // W^L in every mode
   }
 }
 
@@ -144,10 +145,10 @@ TEST_CASE_TEMPLATE("jacobian: deep nets whose widest layer is anywhere", T, floa
   Random random(4);
   const auto make = [&] { return random.uniform<T>(); };
   for (const bool output : {false, true}) {
-    check(Steps<T>({130, 7, 65, 3, 9, 2}, output, make), 18, 5, random, make);
-    check(Steps<T>({3, 130, 7, 64, 2, 33}, output, make), 18, 5, random, make);
-    check(Steps<T>({2, 8, 16, 24, 32, 129}, output, make), 18, 5, random, make);
-    check(Steps<T>({0, 4, 3}, output, make), 3, 2, random, make);
+    check(Steps<T>({130, 7, 65, 3, 9, 2}, output, make), 18, 5, random, make, {1, 2, 3});
+    check(Steps<T>({3, 130, 7, 64, 2, 33}, output, make), 18, 5, random, make, {1, 2, 3});
+    check(Steps<T>({2, 8, 16, 24, 32, 129}, output, make), 18, 5, random, make, {1, 2, 3});
+    check(Steps<T>({0, 4, 3}, output, make), 3, 2, random, make, {1, 2, 3});
   }
 }
 

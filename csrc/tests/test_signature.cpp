@@ -150,10 +150,9 @@ TEST_CASE_TEMPLATE("signature: any subset of the sites, with outputs or without"
       for (int64_t site = 1; site <= 5; ++site) {
         if ((subset >> (site - 1) & 1) != 0) sites.push_back(site);
       }
-      for (const int threads : {1, 2, 3}) {
-        check(net, expected, x.data(), 0, 130, sites, false, threads);
-        check(net, expected, x.data(), 0, 130, sites, true, threads);
-      }
+      const int threads = 1 + static_cast<int>(subset % 3);
+      check(net, expected, x.data(), 0, 130, sites, false, threads);
+      check(net, expected, x.data(), 0, 130, sites, true, threads);
     }
   });
 }

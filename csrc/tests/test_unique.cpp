@@ -167,6 +167,9 @@ TEST_CASE("unique: forced collisions of the hash") {
       check(rows_of<float>(random, 2100, 3, kinds, [&] { return random.uniform<float>(); }), 2100,
             3, hash_bits);
     }
+    // Rows that share all words but one, which may be any of them.
+    check(rows_of<uint64_t>(random, 2100, 5, 60, [&] { return random.bits() & 1; }), 2100, 5,
+          hash_bits);
   }
 }
 
