@@ -17,7 +17,7 @@ def check_tensor(value: object, name: str, rank: int, dtypes: tuple[torch.dtype,
         raise TypeError(f"{name} must be {expected}, got {str(value.dtype).removeprefix('torch.')}")
     if value.dim() != rank:
         raise ValueError(
-            f"{name} must have {rank} dimensions, got {value.dim()} (shape {list(value.shape)})"
+            f"{name} must have {rank} dimension{'s' * (rank > 1)}, got {value.dim()} (shape {list(value.shape)})"
         )
 
 

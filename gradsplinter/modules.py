@@ -92,7 +92,7 @@ def _chains(after: Tensor, before: Tensor) -> bool:
 
 
 def _compose(w2: Tensor, b2: Tensor, w1: Tensor, b1: Tensor) -> tuple[Tensor, Tensor]:
-    """(W2 W1, W2 b1 + b2), in float64 and rounded once."""
+    """(W2 W1, W2 b1 + b2), in float64, then rounded."""
     weight = w2.double() @ w1.double()
     bias = w2.double() @ b1.double() + b2.double()
     return weight.to(w1.dtype), bias.to(w1.dtype)

@@ -90,7 +90,7 @@ class ReluNetwork:
     def from_module(cls, module: nn.Module) -> ReluNetwork:
         """Read the layers of a torch module; the module is not changed and not kept.
 
-        Two linear layers without a ReLU between are multiplied into one (in float64, rounded once).
+        Two linear layers without a ReLU between are multiplied into one in float64 and rounded.
         A ReLU before the first or after the last linear layer gets an identity layer on its other
         side, which is exact.
 
@@ -221,7 +221,7 @@ def _check_layers(weights: tuple[Tensor, ...], biases: tuple[Tensor, ...]) -> No
                 )
             if tensor.dim() != rank or 0 in tensor.shape:
                 raise ValueError(
-                    f"{name}: layer {i} must be non-empty with {rank} dimensions, "
+                    f"{name}: layer {i} must be non-empty with {rank} dimension{'s' * (rank > 1)}, "
                     f"got shape {list(tensor.shape)}"
                 )
             check_finite(tensor, f"{name}: layer {i}")

@@ -194,7 +194,8 @@ def cross(jacobian: Tensor, normalize: bool = True) -> Tensor:
     """Dot products of every pair of directions within a mode, and only within a mode.
 
     Sums are chains in float64, whatever the dtype. Where a gradient is exactly zero its cosines are
-    0, on the diagonal too, where all others have 1: so the diagonal tells how many there are.
+    0, on the diagonal too, where all others have 1: so the diagonal tells how many there are. (A
+    float64 gradient shorter than about 1e-162 counts as zero, since its square does.)
 
     Args:
         jacobian: `[U, D, h]`, float32 or float64.

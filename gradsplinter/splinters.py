@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gradsplinter import ops
+from gradsplinter import ops, scores
 from gradsplinter.checks import check_span
 from gradsplinter.network import ReluNetwork, pattern_sites
 
@@ -175,14 +175,12 @@ class Splinters:
         Raises:
             ValueError: fewer than two directions.
         """
-        return _mean_of_pairs(self.orthogonality_matrix())
+        return scores.mean_of_pairs(self.orthogonality_matrix())
 
     def orthogonality_matrix(self) -> Tensor:
         """The orthogonality of every pair of directions, float64 `[D, D]`; the diagonal is 0."""
         self._check_pairs()
-        weights = self.counts.double() / self.n_examples
-        result = 1 - torch.einsum("u,uij->ij", weights, self._cross.double().abs())
-        return result.fill_diagonal_(0)
+        return scores.paired(self._cross, self.counts)
 
     def all_pairs_orthogonality(self) -> float:
         """The older score: 1 - mean |cos| over all pairs of unique gradients of two directions.
@@ -194,12 +192,7 @@ class Splinters:
             ValueError: fewer than two directions.
         """
         self._check_pairs()
-        units = [_normalize(g.values.double()) for g in self._gradients]
-        result = torch.zeros(len(units), len(units), dtype=torch.float64)
-        for i, left in enumerate(units):
-            for j in range(i + 1, len(units)):
-                result[i, j] = result[j, i] = 1 - _mean_abs_products(left, units[j])
-        return _mean_of_pairs(result)
+        return scores.mean_of_pairs(scores.all_pairs([g.values for g in self._gradients]))
 
     @cached_property
     def _jacobian(self) -> Tensor:
@@ -278,22 +271,3 @@ def _some(values: list[str], separator: str = ", ", room: int = ROOM) -> str:
         keep -= 1
         line = separator.join([*values[:keep], "...", *values[-keep:]])
     return line
-
-
-def _normalize(rows: Tensor) -> Tensor:
-    norms = rows.norm(dim=1, keepdim=True)
-    return rows / torch.where(norms == 0, 1, norms)
-
-
-def _mean_abs_products(left: Tensor, right: Tensor) -> float:
-    """Mean |⟨a, b⟩| over all rows a of `left` and b of `right`, in parts that fit in memory."""
-    total = 0.0
-    for begin in range(0, len(left), 1024):
-        total += float((left[begin : begin + 1024] @ right.T).abs().sum())
-    return total / (len(left) * len(right))
-
-
-def _mean_of_pairs(matrix: Tensor) -> float:
-    n = len(matrix)
-    above = torch.ones(n, n, dtype=torch.bool, device=matrix.device).triu(1)
-    return float(matrix[above].mean())

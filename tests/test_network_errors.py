@@ -62,7 +62,7 @@ W, B = torch.ones(3, 2), torch.ones(3)
             [W],
             [W],
             ValueError,
-            "biases: layer 1 must be non-empty with 1 dimensions, got shape [3, 2]",
+            "biases: layer 1 must be non-empty with 1 dimension, got shape [3, 2]",
         ),
         (
             [W[:, :0]],

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradsplinter.scores import unit_rows
 from gradsplinter.splinters import Splinters, splinter
 from gradsplinter.tasks import ParallelProducts, SoftMixing, exact_orthogonality
 from gradsplinter.train import TrainConfig, Trained, initialise, train
@@ -234,9 +235,7 @@ def _similarity(found: Splinters) -> Tensor:
     """|cos| between all unique gradients, by output and then by direction."""
     blocks = []
     for direction in range(found.n_directions):
-        values = found.gradients(direction).values.double()
-        norms = values.norm(dim=1, keepdim=True)
-        units = values / torch.where(norms == 0, 1, norms)
+        units = unit_rows(found.gradients(direction).values.double())
         blocks.append(units[_by_direction(units)])
     units = torch.cat(blocks)
     return (units @ units.T).abs().clamp(max=1).float()
