@@ -42,6 +42,7 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 CMAKE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+  -DCMAKE_COMPILE_WARNING_AS_ERROR=ON \
   -DGRADSPLINTER_MODULE=OFF -DGRADSPLINTER_TESTS=ON -DGRADSPLINTER_CUDA=OFF
 
 unit: $(VENV)/.tools
