@@ -2,76 +2,75 @@
 
 from __future__ import annotations
 
-import math
+import operator
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
 
-from gradsplinter.checks import check_tensor
+from gradsplinter.checks import check_finite, check_tensor
+
+DTYPES = (torch.float32, torch.float64)
 
 
 class Task(ABC):
-    """Inputs, targets and the exact gradient of every target."""
+    """Inputs, targets and the exact gradient of every target; equal parameters make equal tasks.
 
-    n_inputs: int
-    n_outputs: int
+    Every argument is checked: TypeError for another type or dtype, ValueError for a number out of
+    range and for an x of another shape or with values that are not finite.
+    """
 
     @property
     @abstractmethod
     def name(self) -> str:
         """A short name for tables and file names."""
 
+    @property
     @abstractmethod
+    def n_inputs(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def n_outputs(self) -> int: ...
+
     def sample(
         self, n: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        """Inputs `[n, n_inputs]`."""
+        """Random inputs `[n, n_inputs]`; float32 and float64 give the same up to rounding."""
+        n = check_integer(n, "n", 1)
+        if not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+        if dtype not in DTYPES:
+            raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+        return self._sample(n, generator, dtype)
+
+    def target(self, x: Tensor) -> Tensor:
+        """Targets `[n, n_outputs]` of inputs x `[n, n_inputs]`, in x's dtype."""
+        self._check(x)
+        return self._target(x)
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """∂target / ∂x, `[n, n_outputs, n_inputs]`, in x's dtype."""
+        self._check(x)
+        return self._gradient(x.detach())
+
+    def _check(self, x: Tensor) -> None:
+        check_tensor(x, "x", 2, DTYPES)
+        if x.shape[1] != self.n_inputs:
+            shape = f"[n, {self.n_inputs}]"
+            raise ValueError(f"x must have shape {shape} for {self.name}, got {list(x.shape)}")
+        check_finite(x, "x")
+
+    @abstractmethod
+    def _sample(self, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor: ...
 
     @abstractmethod
     def _target(self, x: Tensor) -> Tensor: ...
 
     @abstractmethod
     def _gradient(self, x: Tensor) -> Tensor: ...
-
-    def target(self, x: Tensor) -> Tensor:
-        """Targets `[n, n_outputs]` of inputs `[n, n_inputs]`."""
-        return self._target(self._checked(x))
-
-    def gradient(self, x: Tensor) -> Tensor:
-        """∂target / ∂x, `[n, n_outputs, n_inputs]`."""
-        return self._gradient(self._checked(x))
-
-    def _checked(self, x: Tensor) -> Tensor:
-        check_tensor(x, "x", 2, (torch.float32, torch.float64))
-        if x.shape[1] != self.n_inputs:
-            raise ValueError(
-                f"x must have shape [n, {self.n_inputs}] to match the task {self.name}, "
-                f"got {list(x.shape)}"
-            )
-        return x
-
-
-def sample_product_pair(
-    n: int, *, epsilon: float, generator: torch.Generator, dtype: torch.dtype
-) -> Tensor:
-    """Pairs `[n, 2]` whose product is uniform on (0, 1).
-
-    Y is uniform on (0, 1), x1 = Y / (u (1 - ε) + ε) with u uniform, x2 = Y / x1, and the two are
-    swapped with probability 1/2.
-    """
-    # 1 - rand is in (0, 1], so that no pair is divided by zero.
-    product = 1 - torch.rand(n, generator=generator, dtype=dtype)
-    second = torch.rand(n, generator=generator, dtype=dtype) * (1 - epsilon) + epsilon
-    pair = torch.stack([product / second, second], dim=1)
-    swap = torch.rand(n, generator=generator, dtype=dtype) < 0.5
-    return torch.where(swap.unsqueeze(1), pair.flip(1), pair)
-
-
-def _check_epsilon(epsilon: float) -> None:
-    if not 0 < epsilon < 1:
-        raise ValueError(f"epsilon must be between 0 and 1, both excluded, got {epsilon}")
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class ParallelProducts(Task):
 
     Args:
         n: the number of products, at least 1.
-        epsilon: of the sampling, see `sample_product_pair`.
+        epsilon: ε in (0, 1) of the sampling, see `sample_product_pairs`.
 
     Examples:
         >>> task = ParallelProducts(2)
@@ -96,48 +95,40 @@ class ParallelProducts(Task):
     epsilon: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"n must be at least 1 product, got {self.n}")
-        _check_epsilon(self.epsilon)
+        object.__setattr__(self, "n", check_integer(self.n, "n", 1))
+        _check_unit(self.epsilon, "epsilon")
 
     @property
     def name(self) -> str:
         return f"{self.n} products"
 
     @property
-    def n_inputs(self) -> int:  # type: ignore[override]
+    def n_inputs(self) -> int:
         return 2 * self.n
 
     @property
-    def n_outputs(self) -> int:  # type: ignore[override]
+    def n_outputs(self) -> int:
         return self.n
 
-    def sample(
-        self, n: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
-        pairs = [
-            sample_product_pair(n, epsilon=self.epsilon, generator=generator, dtype=dtype)
-            for _ in range(self.n)
-        ]
-        return torch.cat(pairs, dim=1)
+    def _sample(self, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        return sample_product_pairs(n, self.n, self.epsilon, generator, dtype).flatten(1)
 
     def _target(self, x: Tensor) -> Tensor:
         return x[:, 0::2] * x[:, 1::2]
 
     def _gradient(self, x: Tensor) -> Tensor:
-        result = x.new_zeros(len(x), self.n, 2 * self.n)
+        result = x.new_zeros(len(x), self.n, self.n, 2)
         for i in range(self.n):
-            result[:, i, 2 * i] = x[:, 2 * i + 1]
-            result[:, i, 2 * i + 1] = x[:, 2 * i]
-        return result
+            result[:, i, i] = x[:, 2 * i : 2 * i + 2].flip(1)
+        return result.flatten(2)
 
 
 @dataclass(frozen=True)
 class GatedProduct(Task):
     """x1·x2 where the gate g is 1, and 0 where it is 0; inputs x1, x2, g.
 
-    The gate is 0 or 1 with probability 1/2 each. The gradient with respect to it is that of the
-    extension g·x1·x2.
+    The gate is 0 or 1 with probability 1/2 each. The gradient with respect to it, x1·x2, is that of
+    the extension x1·x2·g to real g.
 
     Examples:
         >>> GatedProduct().target(torch.tensor([[0.5, 3.0, 1.0], [0.5, 3.0, 0.0]])).flatten()
@@ -145,21 +136,16 @@ class GatedProduct(Task):
     """
 
     epsilon: float = 0.5
-    n_inputs: int = field(default=3, init=False)
-    n_outputs: int = field(default=1, init=False)
+    name = "gated product"
+    n_inputs = 3
+    n_outputs = 1
 
     def __post_init__(self) -> None:
-        _check_epsilon(self.epsilon)
+        _check_unit(self.epsilon, "epsilon")
 
-    @property
-    def name(self) -> str:
-        return "gated product"
-
-    def sample(
-        self, n: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
-        pair = sample_product_pair(n, epsilon=self.epsilon, generator=generator, dtype=dtype)
-        gate = torch.randint(0, 2, (n, 1), generator=generator).to(dtype)
+    def _sample(self, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        pair = sample_product_pairs(n, 1, self.epsilon, generator, dtype).flatten(1)
+        gate = torch.randint(2, (n, 1), generator=generator).to(dtype)
         return torch.cat([pair, gate], dim=1)
 
     def _target(self, x: Tensor) -> Tensor:
@@ -172,10 +158,7 @@ class GatedProduct(Task):
 
 @dataclass(frozen=True)
 class QuotientOfDifference(Task):
-    """(x - y) / z, with x and y uniform on (0, 1) and z uniform on (lowest, 1).
-
-    Args:
-        lowest: the least denominator, between 0 and 1.
+    """(x - y) / z, with x and y uniform on (0, 1) and z uniform on (lowest, 1), lowest > 0.
 
     Examples:
         >>> QuotientOfDifference().target(torch.tensor([[3.0, 1.0, 4.0]]))
@@ -183,23 +166,17 @@ class QuotientOfDifference(Task):
     """
 
     lowest: float = 0.5
-    n_inputs: int = field(default=3, init=False)
-    n_outputs: int = field(default=1, init=False)
+    name = "quotient of a difference"
+    n_inputs = 3
+    n_outputs = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.lowest < 1:
-            raise ValueError(f"lowest must be between 0 and 1, both excluded, got {self.lowest}")
+        _check_unit(self.lowest, "lowest")
 
-    @property
-    def name(self) -> str:
-        return "quotient of a difference"
-
-    def sample(
-        self, n: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
-        x = torch.rand(n, 3, generator=generator, dtype=dtype)
+    def _sample(self, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        x = torch.rand(n, 3, generator=generator, dtype=torch.float64)
         x[:, 2] = self.lowest + (1 - self.lowest) * x[:, 2]
-        return x
+        return x.to(dtype)
 
     def _target(self, x: Tensor) -> Tensor:
         a, b, c = x.unbind(1)
@@ -227,36 +204,29 @@ class SoftMixing(Task):
     strength: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.strength <= 1:  # also refuses NaN
-            raise ValueError(f"strength (λ) must be in [0, 1], got {self.strength}")
-        if self.task.n_outputs < 2:
-            raise ValueError(
-                f"task must have at least two outputs to mix, got {self.task.name} with "
-                f"{self.task.n_outputs}"
-            )
+        _check_pairs(self.task)
+        _check_unit(self.strength, "strength (λ)", closed=True)
 
     @property
     def name(self) -> str:
         return f"{self.task.name}, λ = {self.strength:g}"
 
     @property
-    def n_inputs(self) -> int:  # type: ignore[override]
+    def n_inputs(self) -> int:
         return self.task.n_inputs
 
     @property
-    def n_outputs(self) -> int:  # type: ignore[override]
+    def n_outputs(self) -> int:
         return self.task.n_outputs
 
-    def sample(
-        self, n: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
-        return self.task.sample(n, generator=generator, dtype=dtype)
+    def _sample(self, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        return self.task._sample(n, generator, dtype)
 
     def _target(self, x: Tensor) -> Tensor:
-        return self.task.target(x) @ self._weights(x)
+        return self.task._target(x) @ self._weights(x)
 
     def _gradient(self, x: Tensor) -> Tensor:
-        return self._weights(x) @ self.task.gradient(x)
+        return self._weights(x) @ self.task._gradient(x)
 
     def _weights(self, x: Tensor) -> Tensor:
         """The symmetric matrix `[n_outputs, n_outputs]` of the mixture."""
@@ -265,25 +235,65 @@ class SoftMixing(Task):
         return weights.fill_diagonal_(1 - self.strength)
 
 
+def sample_product_pairs(
+    n: int, pairs: int, epsilon: float, generator: torch.Generator, dtype: torch.dtype
+) -> Tensor:
+    """Pairs `[n, pairs, 2]` whose product is uniform on (0, 1).
+
+    Y is uniform on (0, 1), x1 = Y / (u (1 - ε) + ε) with u uniform, x2 = Y / x1, and the two are
+    swapped with probability 1/2.
+    """
+    product, u, side = torch.rand(3, n, pairs, generator=generator, dtype=torch.float64)
+    # torch.rand can give 0, and rounded factors of a number next to 1 can have the product 1.
+    eps = torch.finfo(dtype).eps
+    product = product.clamp(eps, 1 - 2 * eps).to(dtype)
+    second = (u * (1 - epsilon) + epsilon).to(dtype)
+    pair = torch.stack([product / second, second], dim=2)
+    return torch.where((side < 0.5).unsqueeze(2), pair.flip(2), pair)
+
+
 def exact_orthogonality(task: Task, x: Tensor) -> float:
     """What the paired score at the input site is for the exact gradients of the targets.
 
-    1 - mean over x of mean_(i<j) |cos(∂y_i/∂x, ∂y_j/∂x)|, in float64; the cosine with a zero
-    gradient is 0.
-
-    Args:
-        task: a task of at least two outputs.
-        x: inputs `[n, n_inputs]`.
+    1 - mean over x of mean_(i<j) |cos(∂y_i/∂x, ∂y_j/∂x)|, in [0, 1], computed in float64 over
+    inputs x `[n, n_inputs]`, n at least 1, of a task of at least two outputs; the cosine with a
+    zero gradient is 0.
 
     Examples:
         >>> exact_orthogonality(ParallelProducts(2), torch.rand(100, 4))
         1.0
     """
-    if task.n_outputs < 2:
-        raise ValueError(f"task must have at least two outputs, got {task.n_outputs}")
+    _check_pairs(task)
+    task._check(x)
+    if len(x) == 0:
+        raise ValueError(f"x must hold at least one example, got shape {list(x.shape)}")
     gradient = task.gradient(x.double())
     norms = gradient.norm(dim=2, keepdim=True)
-    units = gradient / torch.where(norms == 0, math.inf, norms)
-    cosines = (units @ units.transpose(1, 2)).abs()
+    units = gradient / norms.where(norms > 0, 1.0)
+    cosines = (units @ units.mT).abs().clamp_max(1)  # equal gradients reach 1 + 2e-16
     i, j = torch.triu_indices(task.n_outputs, task.n_outputs, offset=1)
     return float(1 - cosines[:, i, j].mean())
+
+
+def check_integer(value: object, name: str, least: int) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    number = operator.index(value)
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
+def _check_unit(value: object, name: str, *, closed: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    number = float(value)
+    if not (0 <= number <= 1 if closed else 0 < number < 1):  # also refuses NaN
+        raise ValueError(f"{name} must be in {'[0, 1]' if closed else '(0, 1)'}, got {value}")
+
+
+def _check_pairs(task: object) -> None:
+    if not isinstance(task, Task):
+        raise TypeError(f"task must be a Task, got {type(task).__name__}")
+    if task.n_outputs < 2:
+        raise ValueError(f"task must have at least 2 outputs, got {task.n_outputs} ({task.name})")

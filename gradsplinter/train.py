@@ -2,245 +2,317 @@
 
 Each network has its own seed, data and targets, and does not depend on which others it is trained
 with: its initial weights and the order of its batches come from a generator of its own.
+
+A chunk of networks belongs to one thread. The threads that torch uses within an operation wait for
+each other after every small product, which costs a multiple of its gain on a busy machine.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from itertools import pairwise
+from threading import Event
+from typing import NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from gradsplinter.checks import check_finite, check_tensor
 from gradsplinter.network import ReluNetwork
+from gradsplinter.tasks import DTYPES, check_integer
 
-CACHE_BYTES = 32 * 2**20
-"""A chunk's activations and their gradients should fit in this: about a last-level cache."""
+# What a chunk's activations and their gradients may take, to stay in a core's share of the cache.
+CHUNK_BYTES = 4 * 2**20
+# Larger batches are worked off in equal blocks of at most so many examples, for the same reason. It
+# does not depend on the chunk, so that the order of the sums does not either.
+BLOCK = 2048
+# Adam (Kingma and Ba 2015, algorithm 1), as in torch.optim.Adam.
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-"""Of Adam (Kingma and Ba 2015, algorithm 1), as in `torch.optim.Adam`."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How networks are trained: mean squared error, Adam, a fixed number of steps.
 
-    Raises:
-        ValueError: a number that must be positive is not, fewer than two widths.
+    A value of another type is a TypeError, one out of range a ValueError.
+
+    Args:
+        widths: (h_0, ..., h_L).
+        steps: Adam steps, at least 1.
+        learning_rate: of Adam, positive.
+        batch_size: examples a step; None takes all. In every epoch a network walks through a
+            permutation of its own; the last examples, where they do not fill a batch, are left out
+            of that epoch.
+        chunk: most networks stacked at once; None takes as many as keep a step in cache.
+
+    Examples:
+        >>> TrainConfig((4, 16, 2), batch_size=256).learning_rate
+        0.01
     """
 
     widths: tuple[int, ...]
-    """(h_0, ..., h_L)."""
     steps: int = 1000
     learning_rate: float = 1e-2
     batch_size: int | None = None
-    """Examples a step; all by default. An epoch's last examples that do not fill a batch are left
-    out of it (of another choice of examples in each epoch)."""
     chunk: int | None = None
-    """Networks stacked at once; by default as many as keep a step in cache."""
 
     def __post_init__(self) -> None:
-        if len(self.widths) < 2 or min(self.widths) < 1:
-            raise ValueError(f"widths must be two or more positive numbers, got {self.widths}")
+        widths = tuple(check_integer(w, f"widths[{i}]", 1) for i, w in enumerate(self.widths))
+        if len(widths) < 2:
+            raise ValueError(f"widths must hold at least input and output, got {widths}")
+        object.__setattr__(self, "widths", widths)
         for name in ("steps", "batch_size", "chunk"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            if value is not None or name == "steps":
+                object.__setattr__(self, name, check_integer(value, name, 1))
+        if not isinstance(self.learning_rate, int | float):
+            raise TypeError(f"learning_rate must be a number, got {self.learning_rate!r}")
+        if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """Networks and the course of their training."""
+    """Networks, and `[M, steps]` the mean squared error of each step's batch before the step."""
 
     networks: list[ReluNetwork]
     losses: Tensor
-    """[M, steps]: the mean squared error of each step's batch before the step."""
 
     def __len__(self) -> int:
         return len(self.networks)
 
 
-def initialise(
-    widths: Sequence[int],
-    seed: int | torch.Generator,
-    dtype: torch.dtype = torch.float32,
-) -> ReluNetwork:
-    """An untrained network: weights and biases uniform in ±1/sqrt(h_(l-1)), as in `nn.Linear`.
+def initialise(widths: Sequence[int], seed: int, dtype: torch.dtype = torch.float32) -> ReluNetwork:
+    """An untrained network, the same as `nn.Linear` layers made after `torch.manual_seed(seed)`.
+
+    Weights and biases of layer l are uniform in ±1/sqrt(h_(l-1)); the global generator is not used.
+
+    Raises:
+        TypeError, ValueError: as `TrainConfig`; a seed below 0, another dtype.
 
     Examples:
         >>> initialise([4, 16, 2], seed=0)
         ReluNetwork(4-16-2, float32)
     """
-    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
-
-    def uniform(bound: float, *shape: int) -> Tensor:
-        return (2 * torch.rand(shape, generator=generator, dtype=dtype) - 1) * bound
-
+    if dtype not in DTYPES:
+        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+    generator = torch.Generator().manual_seed(check_integer(seed, "seed", 0))
     layers = [
-        (uniform(1 / math.sqrt(inputs), outputs, inputs), uniform(1 / math.sqrt(inputs), outputs))
-        for inputs, outputs in pairwise(widths)
+        (torch.empty(after, before, dtype=dtype), torch.empty(after, dtype=dtype))
+        for before, after in pairwise(TrainConfig(tuple(widths)).widths)
     ]
-    return ReluNetwork(tuple(w for w, _ in layers), tuple(b for _, b in layers))
+    _reset(layers, generator)
+    return ReluNetwork(*zip(*layers, strict=True))
 
 
 def train(
     config: TrainConfig, x: Tensor, y: Tensor, seeds: Sequence[int], *, progress: bool = True
 ) -> Trained:
-    """Train M networks, each on its own data.
+    """Train M networks, each on its own data, with `torch.get_num_threads()` threads.
 
-    A network is the same for the same seed and data up to rounding: the products of a stack are
-    summed in an order that can depend on how many networks are in it. After 1,000 steps outputs of
-    networks trained alone and together differ by well under 1e-2 of their scale.
+    A network starts from `initialise(widths, seed)`; its generator goes on to draw
+    `torch.randperm(n)` for each epoch of batches. The same call gives the same bits. Trained alone
+    or in another chunk, its products may be rounded differently, which a long training amplifies.
 
     Args:
-        config: shape and training.
-        x: inputs `[M, n, h_0]`, float32 or float64.
+        config: the shape, and how to train.
+        x: inputs `[M, n, h_0]`, float32 or float64, on the CPU; `expand` shares them for nothing.
         y: targets `[M, n, h_L]` of the same dtype.
-        seeds: one for each network: its initial weights and the order of its batches.
-        progress: show a progress bar.
+        seeds: M integers of at least 0.
+        progress: show a bar on stderr, which counts the steps of every network.
 
     Raises:
-        TypeError: a wrong dtype.
-        ValueError: shapes that do not fit, values that are not finite.
+        TypeError: another type or dtype.
+        ValueError: shapes that do not fit, fewer examples than 1 or a batch, values that are not
+            finite, a training that diverges.
+        NotImplementedError: a device other than the CPU.
 
     Examples:
         >>> x = torch.rand(3, 100, 1)
-        >>> trained = train(TrainConfig((1, 8, 1), steps=20), x, x**2, seeds=range(3), progress=False)
+        >>> trained = train(TrainConfig((1, 8, 1), steps=20), x, x**2, range(3), progress=False)
         >>> trained.networks[0], trained.losses.shape
         (ReluNetwork(1-8-1, float32), torch.Size([3, 20]))
     """
-    _check_data(config, x, y, seeds)
-    rows = min(config.batch_size or x.shape[1], x.shape[1])
-    chunk = config.chunk or _networks_in_cache(config.widths, rows, x.element_size())
-    networks: list[ReluNetwork] = []
-    losses = x.new_empty(len(seeds), config.steps)
-    with tqdm(
-        total=len(seeds) * config.steps, disable=not progress, unit="step", desc="training"
-    ) as bar:
-        for begin in range(0, len(seeds), chunk):
-            part = slice(begin, min(begin + chunk, len(seeds)))
-            stack = _Stack(config.widths, seeds[part], x[part], y[part], rows)
+    seeds = _check_data(config, x, y, seeds)
+    total = len(seeds) * config.steps
+    with tqdm(total=total, disable=not progress, unit="step", desc="training") as bar:
+        parts = _train_chunks(config, x, y, seeds, bar)
+    networks = [network for part in parts for network in part.networks]
+    return Trained(networks, torch.cat([part.losses for part in parts]))
+
+
+def _train_chunks(
+    config: TrainConfig, x: Tensor, y: Tensor, seeds: list[int], bar: tqdm[NoReturn]
+) -> list[Trained]:
+    threads = torch.get_num_threads()
+    chunks = _chunks(config, x, threads)
+    done = [0] * len(chunks)
+    stop = Event()
+
+    def work(i: int) -> Trained:
+        with torch.no_grad():  # which is a setting of the thread
+            stack = _Stack(config, x[chunks[i]], y[chunks[i]], seeds[chunks[i]])
             for step in range(config.steps):
-                losses[part, step] = stack.step(config.learning_rate)
-                bar.update(part.stop - part.start)
-            networks += stack.networks()
-    return Trained(networks, losses)
+                if stop.is_set():
+                    raise CancelledError
+                stack.step(step)
+                done[i] += len(stack.seeds)
+            return stack.trained()
+
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        results = [pool.submit(work, i) for i in range(len(chunks))]
+        while (state := wait(results, 0.1, FIRST_EXCEPTION)).not_done:
+            bar.update(sum(done) - bar.n)
+            for result in state.done:
+                result.result()  # raises what its thread raised
+        bar.update(sum(done) - bar.n)
+        return [result.result() for result in results]
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
-def _networks_in_cache(widths: tuple[int, ...], rows: int, itemsize: int) -> int:
-    return max(1, CACHE_BYTES // (2 * rows * sum(widths) * itemsize))
-
-
-@dataclass
 class _Stack:
-    """C networks side by side: every tensor has the networks as its first dimension."""
+    """C networks side by side: examples are the last dimension of all data, `[C, width, rows]`.
 
-    widths: tuple[int, ...]
-    seeds: Sequence[int]
-    x: Tensor
-    y: Tensor
-    rows: int
-    steps: int = field(default=0, init=False)
+    So every product is one of long rows. No step allocates anything large.
+    """
 
-    def __post_init__(self) -> None:
-        self.generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
-        start = [initialise(self.widths, g, self.x.dtype) for g in self.generators]
-        layers = range(len(self.widths) - 1)
-        sizes = [
-            n.numel() for layer in layers for n in (start[0].weights[layer], start[0].biases[layer])
-        ]
+    def __init__(self, config: TrainConfig, x: Tensor, y: Tensor, seeds: Sequence[int]) -> None:
+        self.config, self.seeds = config, seeds
+        self.x, self.y = x.mT.contiguous(), y.mT.contiguous()
+        self.rows = config.batch_size or x.shape[1]
+        self.losses = x.new_zeros(config.steps, len(seeds))
         # One flat buffer each for parameters, gradients and Adam's moments: one update for all.
-        count = len(start)
-        self.parameters = self.x.new_empty(count * sum(sizes))
-        self.gradient = torch.zeros_like(self.parameters)
-        self.mean = torch.zeros_like(self.parameters)
-        self.square = torch.zeros_like(self.parameters)
-        self.weights, self.biases = self._views(self.parameters, count, sizes)
-        self.weight_gradients, self.bias_gradients = self._views(self.gradient, count, sizes)
-        for layer in layers:
-            torch.stack([n.weights[layer] for n in start], out=self.weights[layer])
-            torch.stack([n.biases[layer].unsqueeze(0) for n in start], out=self.biases[layer])
-        self.epoch = torch.empty(count, 0, dtype=torch.int64)
-        self.position = 0
+        size = len(seeds) * sum(n * (m + 1) for m, n in pairwise(config.widths))
+        self.parameters, self.denominator = x.new_empty(2, size)
+        self.gradient, self.mean, self.square = x.new_zeros(3, size)
+        self.layers = self._layers(self.parameters)
+        self.gradients = self._layers(self.gradient)
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        for i, generator in enumerate(self.generators):
+            _reset([(weight[i], bias[i]) for weight, bias in self.layers], generator)
+        rows = len(seeds) * _block(self.rows)
+        self.activations = [x.new_empty(rows * width) for width in config.widths[1:]]
+        self.backs = [x.new_empty(rows * width) for width in config.widths[1:-1]]
 
-    def _views(
-        self, flat: Tensor, count: int, sizes: list[int]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        weights, biases = [], []
-        parts = iter(flat.split([count * size for size in sizes]))
-        for inputs, outputs in pairwise(self.widths):
-            weights.append(next(parts).view(count, outputs, inputs))
-            biases.append(next(parts).view(count, 1, outputs))
-        return weights, biases
+    def _layers(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Views of a flat buffer: the weights `[C, h_l, h_(l-1)]` and biases `[C, h_l, 1]`."""
+        count = len(self.seeds)
+        layers = []
+        for before, after in pairwise(self.config.widths):
+            size = count * after * before
+            weight, bias, flat = flat.split([size, count * after, len(flat) - size - count * after])
+            layers.append((weight.view(count, after, before), bias.view(count, after, 1)))
+        return layers
 
-    def step(self, learning_rate: float) -> Tensor:
-        """One step of Adam → the losses before it, [C]."""
-        x, y = self._batch()
-        losses = self._backward(x, y)
-        self.steps += 1
+    def step(self, step: int) -> None:
+        """One step of Adam; the losses before it go to `losses[step]`."""
+        x, y = self._batch(step)
+        self.gradient.zero_()
+        size = _block(self.rows)
+        for x_block, y_block in zip(x.split(size, 2), y.split(size, 2), strict=True):
+            self._add_gradient(x_block, y_block, self.losses[step])
         self.mean.lerp_(self.gradient, 1 - BETA1)
         self.square.mul_(BETA2).addcmul_(self.gradient, self.gradient, value=1 - BETA2)
-        scale = math.sqrt(1 - BETA2**self.steps)
-        denominator = self.square.sqrt().div_(scale).add_(EPSILON)
-        rate = learning_rate / (1 - BETA1**self.steps)
-        self.parameters.addcdiv_(self.mean, denominator, value=-rate)
-        return losses
+        scale = math.sqrt(1 - BETA2 ** (step + 1))
+        torch.sqrt(self.square, out=self.denominator).div_(scale).add_(EPSILON)
+        rate = self.config.learning_rate / (1 - BETA1 ** (step + 1))
+        self.parameters.addcdiv_(self.mean, self.denominator, value=-rate)
 
-    def _backward(self, x: Tensor, y: Tensor) -> Tensor:
-        activations = [x]
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            a = torch.baddbmm(bias, activations[-1], weight.transpose(1, 2))
-            activations.append(a.relu_() if weight is not self.weights[-1] else a)
-        error = activations.pop().sub_(y)
-        losses = error.square().mean(dim=(1, 2))
-        back = error.mul_(2 / (y.shape[1] * y.shape[2]))
-        for layer in reversed(range(len(self.weights))):
-            torch.bmm(back.transpose(1, 2), activations[layer], out=self.weight_gradients[layer])
-            torch.sum(back, dim=1, keepdim=True, out=self.bias_gradients[layer])
-            if layer > 0:
-                back = torch.bmm(back, self.weights[layer])
-                back.masked_fill_(activations[layer] <= 0, 0)
-        return losses
-
-    def _batch(self) -> tuple[Tensor, Tensor]:
-        n = self.x.shape[1]
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        n = self.x.shape[2]
         if self.rows == n:
             return self.x, self.y
-        if self.position + self.rows > self.epoch.shape[1]:
-            offsets = n * torch.arange(len(self.x)).unsqueeze(1)
-            self.epoch = offsets + torch.stack(
-                [torch.randperm(n, generator=g) for g in self.generators]
-            )
-            self.position = 0
-        index = self.epoch[:, self.position : self.position + self.rows].flatten()
-        self.position += self.rows
-        return self._take(self.x, index), self._take(self.y, index)
+        begin = step % (n // self.rows) * self.rows
+        if begin == 0:
+            epochs = [torch.randperm(n, generator=generator) for generator in self.generators]
+            self.order = torch.stack(epochs).unsqueeze(1)
+        index = self.order[:, :, begin : begin + self.rows]
+        x, y = (data.gather(2, index.expand(-1, data.shape[1], -1)) for data in (self.x, self.y))
+        return x, y
 
-    def _take(self, data: Tensor, index: Tensor) -> Tensor:
-        return data.flatten(0, 1).index_select(0, index).view(len(data), self.rows, data.shape[2])
+    def _add_gradient(self, x: Tensor, y: Tensor, losses: Tensor) -> None:
+        """Add a block's share of the mean squared errors `[C]` and of their gradient."""
+        count, _, rows = x.shape
+        inputs = [x]
+        for (weight, bias), buffer in zip(self.layers, self.activations, strict=True):
+            z = buffer[: count * weight.shape[1] * rows].view(count, -1, rows)
+            torch.baddbmm(bias, weight, inputs[-1], out=z)
+            inputs.append(z if buffer is self.activations[-1] else z.relu_())
+        back = inputs.pop().sub_(y)
+        entries = self.rows * y.shape[1]
+        losses.add_(back.square().sum((1, 2)), alpha=1 / entries)
+        back.mul_(2 / entries)
+        for layer in reversed(range(len(self.layers))):
+            a = inputs[layer]
+            weight_gradient, bias_gradient = self.gradients[layer]
+            weight_gradient.baddbmm_(back, a.mT)
+            bias_gradient.add_(back.sum(2, keepdim=True))
+            if layer > 0:
+                out = self.backs[layer - 1][: a.numel()].view_as(a)
+                back = torch.bmm(self.layers[layer][0].mT, back, out=out)
+                # In place and in one pass, as no public function of torch is.
+                torch.ops.aten.threshold_backward.grad_input(back, a, 0, grad_input=back)
 
-    def networks(self) -> list[ReluNetwork]:
-        return [
-            ReluNetwork(tuple(w[i] for w in self.weights), tuple(b[i, 0] for b in self.biases))
-            for i in range(len(self.x))
-        ]
-
-
-def _check_data(config: TrainConfig, x: Tensor, y: Tensor, seeds: Sequence[int]) -> None:
-    check_tensor(x, "x", 3, (torch.float32, torch.float64))
-    check_tensor(y, "y", 3, (x.dtype,))
-    if len(seeds) == 0:
-        raise ValueError("seeds must hold at least one seed, got none")
-    for name, tensor, width in (("x", x, config.widths[0]), ("y", y, config.widths[-1])):
-        expected = (len(seeds), x.shape[1], width)
-        if tuple(tensor.shape) != expected or x.shape[1] == 0:
+    def trained(self) -> Trained:
+        for step, i in (~self.losses.isfinite()).nonzero().tolist():
             raise ValueError(
-                f"{name} must have shape {list(expected)} (networks, examples of at least 1, "
-                f"width), got {list(tensor.shape)}"
+                f"learning_rate must be small enough to train, got {self.config.learning_rate}: "
+                f"the loss with seed {self.seeds[i]} is not finite at step {step}"
             )
+        layers = [(weight, bias.squeeze(2)) for weight, bias in self.layers]
+        networks = []
+        for i in range(len(self.seeds)):
+            weights, biases = zip(*((weight[i], bias[i]) for weight, bias in layers), strict=True)
+            networks.append(ReluNetwork(weights, biases))
+        return Trained(networks, self.losses.mT)
+
+
+def _reset(layers: Sequence[tuple[Tensor, Tensor]], generator: torch.Generator) -> None:
+    """The two calls of `nn.Linear.reset_parameters` for each (weight, bias)."""
+    for weight, bias in layers:
+        nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
+        bound = 1 / math.sqrt(weight.shape[1])
+        nn.init.uniform_(bias, -bound, bound, generator=generator)
+
+
+def _block(rows: int) -> int:
+    """The size of the fewest equal blocks of at most BLOCK examples."""
+    return -(-rows // -(-rows // BLOCK))
+
+
+def _chunks(config: TrainConfig, x: Tensor, threads: int) -> list[slice]:
+    """The fewest chunks of equal size, one for each thread or a multiple of that."""
+    # An activation and its gradient in every hidden layer; input, output and target once.
+    floats = 2 * sum(config.widths) - config.widths[0]
+    size = _block(config.batch_size or x.shape[1]) * floats * x.element_size()
+    number = -(-len(x) // (config.chunk or max(1, CHUNK_BYTES // size)))
+    if config.chunk is None:
+        number = min(len(x), -(-number // threads) * threads)
+    bounds = [len(x) * i // number for i in range(number + 1)]
+    return [slice(begin, end) for begin, end in pairwise(bounds)]
+
+
+def _check_data(config: TrainConfig, x: Tensor, y: Tensor, seeds: Sequence[int]) -> list[int]:
+    checked = [check_integer(seed, f"seeds[{i}]", 0) for i, seed in enumerate(seeds)]
+    if not checked:
+        raise ValueError("seeds must hold at least one seed, got none")
+    check_tensor(x, "x", 3, DTYPES)
+    check_tensor(y, "y", 3, (x.dtype,))
+    for name, tensor, width in (("x", x, config.widths[0]), ("y", y, config.widths[-1])):
+        if tensor.device.type != "cpu":
+            raise NotImplementedError(f"{name} must be on the CPU, got {tensor.device}")
+        expected = [len(checked), max(1, x.shape[1]), width]
+        if list(tensor.shape) != expected:
+            raise ValueError(f"{name} must have shape {expected}, got {list(tensor.shape)}")
         check_finite(tensor, name)
+    if (config.batch_size or 1) > x.shape[1]:
+        raise ValueError(f"batch_size must be at most n = {x.shape[1]}, got {config.batch_size}")
+    return checked
