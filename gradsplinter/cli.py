@@ -23,6 +23,7 @@ from gradsplinter.train import Trained
 
 try:
     import tyro
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 except ImportError as error:  # pragma: no cover
@@ -155,11 +156,12 @@ def _write(result: MixingResult, folder: Path) -> None:
 
 
 def _report(result: MixingResult) -> None:
-    table = Table(title="Orthogonality of the two outputs, mean over seeds", title_justify="left")
-    for column in ("λ", "theory, input", "paired, input", "all pairs, input"):
+    _console.print("Orthogonality of the two outputs, mean over seeds")
+    table = Table(box=box.SIMPLE)
+    for column in ("\nλ", "input\ntheory", "input\npaired", "input\nall pairs"):
         table.add_column(column, justify="right")
     for site in result.config.sites[1:]:
-        table.add_column(f"paired, site {site}", justify="right")
+        table.add_column(f"site {site}\npaired", justify="right")
     columns = [
         result.mean(0, "theory"),
         result.mean(0, "paired"),
