@@ -169,6 +169,13 @@ def test_orthogonality_by_hand():
     assert exact_orthogonality(same, torch.ones(5, 6)) == pytest.approx(0, abs=1e-14)
 
 
+def test_orthogonality_is_never_negative():
+    # The squared length of a unit vector can round to a little more than 1.
+    task = SoftMixing(ParallelProducts(2), 0.5)
+    for x in task.sample(100, generator=seeded()):
+        assert 0 <= exact_orthogonality(task, x.unsqueeze(0)) < 1e-15
+
+
 def test_tasks_are_frozen_values():
     assert SoftMixing(ParallelProducts(2), 0.5) == SoftMixing(ParallelProducts(2), 0.5)
     assert len({ParallelProducts(2), ParallelProducts(2), ParallelProducts(3)}) == 2

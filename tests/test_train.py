@@ -2,6 +2,7 @@
 
 import math
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -184,6 +185,8 @@ def test_threads_change_nothing():
         torch.set_num_threads(threads)
         results.append(train(config, x, y, range(6), progress=False).losses)
         assert torch.get_num_threads() == threads
+        with ThreadPoolExecutor(1) as pool:  # torch's number is one for each thread
+            assert pool.submit(torch.get_num_threads).result() == threads
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
 
