@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "buffer.h"
+#include "huge_pages.h"
 #include "ops.h"
 #include "scalar.h"
 
@@ -77,6 +78,7 @@ void jacobian(const std::vector<Layer<T>>& layers, bool output, const uint64_t* 
     --depth;
   }
   const int64_t size = count * layers.front().inputs;
+  prefer_huge_pages(out, modes * size);
   parallel_blocks(blocks, run, [&](int64_t block, int thread) {
     const int64_t mode = block * modes_per_block;
     step_back(first, depth, start, patterns + mode * words, std::min(modes_per_block, modes - mode),

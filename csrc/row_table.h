@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <stdexcept>
 #include <vector>
 
@@ -30,7 +29,7 @@ class RowTable {
       if (slot == 0) return append(at, tag, row, hash, count, first);
       if ((slot & tag_mask) != tag) continue;
       const auto id = static_cast<int64_t>(slot & ~tag_mask) - 1;
-      if (words_ == 0 || std::memcmp(this->row(id), row, bytes()) == 0) {
+      if (equal(this->row(id), row)) {
         counts_[static_cast<size_t>(id)] += count;
         return id;
       }
@@ -41,7 +40,13 @@ class RowTable {
   static constexpr uint64_t tag_mask = 0xFFFFFFFF00000000u;
 
   uint64_t mask() const { return slots_.size() - 1; }
-  size_t bytes() const { return static_cast<size_t>(words_) * sizeof(uint64_t); }
+
+  // Rows are short: a loop in place is faster than a call of memcmp.
+  bool equal(const uint64_t* a, const uint64_t* b) const {
+    uint64_t different = 0;
+    for (int64_t i = 0; i < words_; ++i) different |= a[i] ^ b[i];
+    return different == 0;
+  }
 
   int64_t append(uint64_t at, uint64_t tag, const uint64_t* row, uint64_t hash, int64_t count,
                  int64_t first) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "buffer.h"
+#include "huge_pages.h"
 #include "ops.h"
 #include "scalar.h"
 
@@ -61,6 +62,8 @@ void signatures(const std::vector<Layer<T>>& layers, const std::vector<int64_t>&
   const int64_t scratch = round_up(2 * k.block_rows * stride, 64) + 128;
   const Buffer<T> activations(threads_for(blocks, run) * scratch);
   const int64_t inputs = layers[0].inputs, outputs = layers.back().outputs;
+  prefer_huge_pages(signature, n * words);
+  if (y != nullptr) prefer_huge_pages(y, n * outputs);
   parallel_blocks(blocks, run, [&](int64_t block, int thread) {
     const int64_t row = block * k.block_rows;
     k.signature({forward.data(), depth, x + row * inputs, std::min(k.block_rows, n - row),

@@ -1,12 +1,14 @@
 // Each thread fills a table of its own from a contiguous range of rows; the tables are then joined
 // in the order of the ranges, so that ids follow first appearance whatever the number of threads.
 #include <algorithm>
+#include <cstring>
 #include <exception>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
 
 #include "buffer.h"
+#include "huge_pages.h"
 #include "ops.h"
 #include "row_table.h"
 #include "scalar.h"
@@ -89,6 +91,7 @@ int64_t unique_rows(const Entry* data, int64_t n, int64_t width, int hash_bits, 
                     int64_t* counts, int64_t* ids, const Run& run) {
   const Rows<Entry> rows{data, width};
   const uint64_t hash_mask = hash_bits == 64 ? ~uint64_t{0} : (uint64_t{1} << hash_bits) - 1;
+  prefer_huge_pages(ids, n);
   const int threads = threads_for(n / 1024, run);
   std::vector<Part> parts;
   for (int t = 0; t < threads; ++t) {
