@@ -1,12 +1,11 @@
 """Training many networks at once against plain torch, one network after the other.
 
-The peer is `nn.Sequential` with `torch.optim.Adam`, on as many threads as torch has or on one,
-whichever is faster. It trains a few of the networks, and its time is counted per network and step.
-Ours and the peer's runs alternate, and of each the fastest is taken.
+The peer is `nn.Sequential` with `torch.optim.Adam`, on as many threads as torch has and on one. It
+trains a few of the networks, and times are counted per network and step.
 """
 
 import math
-import time
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -67,45 +66,34 @@ def assert_same_function(config, x, y):
 
 
 @pytest.mark.parametrize(
-    ("widths", "batch_size", "networks", "steps", "goal"),
-    [
-        pytest.param((4, 32, 32, 2), 256, 500, 31, 5.0, id="batches of 256"),
-        pytest.param((4, 16, 16, 2), None, 55, 20, 1.6, id="full batches of 8000"),
-    ],
+    ("widths", "batch_size", "networks", "steps"),
+    [((4, 32, 32, 2), 256, 500, 31), ((4, 16, 16, 2), None, 55, 20)],
 )
-def test_train(benchmark, capsys, widths, batch_size, networks, steps, goal):
-    if benchmark.disabled:
-        networks, steps = 20, 10
+def bench_train(race, widths, batch_size, networks, steps):
+    networks, steps = race.size(networks, 20), race.size(steps, 10)
     x, y = data(networks)
     assert_same_function(TrainConfig(widths, PEER_STEPS, batch_size=batch_size), x[:20], y[:20])
     config = TrainConfig(widths, steps, batch_size=batch_size)
     peer_config = TrainConfig(widths, PEER_STEPS, batch_size=batch_size)
-    peer_times = []
-    threads = torch.get_num_threads()
 
-    def peer():
-        for count in (threads, 1):
-            torch.set_num_threads(count)
-            start = time.perf_counter()
-            for seed in range(PEER_NETWORKS):
-                train_with_torch(peer_config, x[seed], y[seed], seed)
-            peer_times.append((time.perf_counter() - start) / PEER_NETWORKS / PEER_STEPS)
+    def one_after_the_other(threads):
+        before = torch.get_num_threads()
         torch.set_num_threads(threads)
+        for seed in range(PEER_NETWORKS):
+            train_with_torch(peer_config, x[seed], y[seed], seed)
+        torch.set_num_threads(before)
 
-    # The set-up of each round is a run of the peer, so that the two alternate.
-    trained = benchmark.pedantic(
-        lambda: train(config, x, y, range(networks), progress=False), setup=peer, rounds=5
+    peers = {
+        f"one after the other in torch, {n} thread{'s' * (n > 1)}": n
+        for n in sorted({1, torch.get_num_threads()})
+    }
+    race(
+        f"train {networks} × {'-'.join(map(str, widths))}, {batch_size or EXAMPLES:,} examples "
+        "a step: a network and step",
+        {
+            "ours": lambda: train(config, x, y, range(networks), progress=False),
+            **{name: partial(one_after_the_other, n) for name, n in peers.items()},
+        },
+        rounds=5,
+        pieces={"ours": networks * steps, **dict.fromkeys(peers, PEER_NETWORKS * PEER_STEPS)},
     )
-    assert trained.losses.isfinite().all()
-    if benchmark.disabled:
-        return
-    ours = benchmark.stats.stats.min / networks / steps
-    ratio = min(peer_times) / ours
-    benchmark.extra_info["times as fast as torch"] = round(ratio, 2)
-    with capsys.disabled():
-        print(
-            f"\n{networks} networks {'-'.join(map(str, widths))}, {batch_size or EXAMPLES} examples "
-            f"a step: {1e3 * ours:.3f} ms a network and step, one after the other "
-            f"{1e3 * min(peer_times):.3f} ms: {ratio:.1f} times as fast"
-        )
-    assert ratio >= goal

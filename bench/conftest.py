@@ -33,9 +33,17 @@ class Race:
         return quick if self.quick else full
 
     def __call__(
-        self, work: str, contenders: dict[str, Callable[[], object]], rounds: int = 7
+        self,
+        work: str,
+        contenders: dict[str, Callable[[], object]],
+        rounds: int = 7,
+        pieces: dict[str, int] | None = None,
     ) -> None:
-        """Add a row for each peer, unless answers only are wanted. Slow peers run fewer rounds."""
+        """Add a row for each peer, unless answers only are wanted. Slow peers run fewer rounds.
+
+        Where a call of a contender does several pieces of the work, `pieces` says how many, and
+        times are for one piece.
+        """
         if self.quick:
             return
         best = dict.fromkeys(contenders, float("inf"))
@@ -49,7 +57,7 @@ class Race:
                 seconds = time.perf_counter() - begin
                 best[name] = min(best[name], seconds)
                 spent[name] += seconds
-        (_, ours), *peers = best.items()
+        (_, ours), *peers = ((n, t / (pieces or {}).get(n, 1)) for n, t in best.items())
         for name, seconds in peers:
             self.rows.append((work, name, ours, seconds))
 
