@@ -46,15 +46,20 @@ inline int threads_for(int64_t blocks, const Run& run) {
 
 template <class Work>
 void parallel_blocks(int64_t blocks, const Run& run, const Work& work) {
-  std::atomic<int64_t> next{0};
-  std::atomic<bool> stop{false};
+  // Blocks are handed out in runs: a block may take less than a microsecond, and cores that write
+  // into neighbouring blocks share cache lines.
   const int threads = threads_for(blocks, run);
+  const int64_t most = blocks / (threads * int64_t{32});
+  const int64_t length = most < 1 ? 1 : most > 16 ? 16 : most;
+  alignas(64) std::atomic<int64_t> next{0};
+  alignas(64) std::atomic<bool> stop{false};
   const auto loop = [&] {
     const IeeeMode mode;
     const int thread = threads == 1 ? 0 : omp_get_thread_num();  // 0 is the calling thread
     Watch watch(run);
-    for (int64_t block; !stop && (block = next++) < blocks;) {
-      work(block, thread);
+    for (int64_t begin; !stop && (begin = next.fetch_add(length)) < blocks;) {
+      const int64_t end = begin + length < blocks ? begin + length : blocks;
+      for (int64_t block = begin; block < end; ++block) work(block, thread);
       if (thread == 0 && watch.interrupted()) stop = true;
     }
   };
