@@ -47,9 +47,10 @@ struct Tile {
     }
   }
 
-  // Bits of the panel, as little-endian integers of the signature; words are at 8-byte boundaries.
+  // Bits of the panel as a little-endian integer of the signature. A panel that begins a word writes
+  // all of it, so that the bits of no unit are 0; the panels after it come later.
+  template <class Bits>
   void store_bits(uint8_t* bits, int64_t row_bytes) const {
-    using Bits = typename UnsignedOf<units / 8>::type;
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       uint32_t mask = 0;
@@ -68,9 +69,12 @@ struct Tile {
     }
   }
 
+  // Unrolled as well: an index that is not a constant would put z into memory for every user.
   void store_outputs(T* y, int64_t stride, int64_t count) const {
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       T row[units];
+#pragma GCC unroll 8
       for (int v = 0; v < V; ++v) z[r][v].store(row + v * lanes);
       __builtin_memcpy(y + r * stride, row, static_cast<uint64_t>(count) * sizeof(T));
     }
@@ -99,7 +103,12 @@ struct Step {
     }
     if (layer.word >= 0) {
       auto* bits = reinterpret_cast<uint8_t*>(block.signature + row * block.words + layer.word);
-      t.store_bits(bits + panel * (units / 8), block.words * 8);
+      if (panel * units % 64 == 0) {
+        t.template store_bits<uint64_t>(bits + panel * (units / 8), block.words * 8);
+      } else {
+        using Bits = typename UnsignedOf<units / 8>::type;
+        t.template store_bits<Bits>(bits + panel * (units / 8), block.words * 8);
+      }
     }
     if (to != nullptr) t.store_relu(to + row * block.stride + panel * units, block.stride);
   }
@@ -117,18 +126,6 @@ struct Step {
       for (int64_t row = 0; row < block.rows; row += R) {
         tile<R>(row + R <= block.rows ? row : block.rows - R, panel);
       }
-    }
-    if (layer.word >= 0) clear_rest(panels * units);
-  }
-
-  // The bytes of a site's last word after its last panel.
-  void clear_rest(int64_t units_stored) const {
-    const int64_t stored = units_stored / 8;
-    const int64_t bytes = (layer.outputs + 63) / 64 * 8;
-    if (stored >= bytes) return;
-    for (int64_t row = 0; row < block.rows; ++row) {
-      auto* bits = reinterpret_cast<uint8_t*>(block.signature + row * block.words + layer.word);
-      __builtin_memset(bits + stored, 0, static_cast<uint64_t>(bytes - stored));
     }
   }
 };
