@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import Tensor
+
+# What a network computes in: the numeric contract holds for these.
+DTYPES = (torch.float32, torch.float64)
 
 
 def check_tensor(value: object, name: str, rank: int, dtypes: tuple[torch.dtype, ...]) -> None:
@@ -17,7 +22,8 @@ def check_tensor(value: object, name: str, rank: int, dtypes: tuple[torch.dtype,
         raise TypeError(f"{name} must be {expected}, got {str(value.dtype).removeprefix('torch.')}")
     if value.dim() != rank:
         raise ValueError(
-            f"{name} must have {rank} dimension{'s' * (rank > 1)}, got {value.dim()} (shape {list(value.shape)})"
+            f"{name} must have {rank} dimension{'s' * (rank > 1)}, "
+            f"got {value.dim()} (shape {list(value.shape)})"
         )
 
 
@@ -35,6 +41,16 @@ def check_finite(tensor: Tensor, name: str) -> None:
             f"{name} must be finite, got {count} value{'s' if count > 1 else ''} "
             f"that {'are' if count > 1 else 'is'} not (the first at {first}: {value})"
         )
+
+
+def check_integer(value: object, name: str, least: int) -> int:
+    """`value` as an int of at least `least`; True and False are not integers."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    number = operator.index(value)
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
 
 
 def check_span(depth: int, source: int, target: int) -> tuple[int, int]:

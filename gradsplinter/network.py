@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gradsplinter import _library  # noqa: F401  (registers torch.ops.gradsplinter)
-from gradsplinter.checks import check_finite, check_span, check_tensor
+from gradsplinter.checks import DTYPES, check_finite, check_span, check_tensor
 from gradsplinter.modules import read_layers
 
 # One key: safetensors writes several in any order, and equal networks shall be equal files.
@@ -210,7 +210,7 @@ def _check_layers(weights: tuple[Tensor, ...], biases: tuple[Tensor, ...]) -> No
         for name, tensor, rank in (("weights", weight, 2), ("biases", bias, 1)):
             if not isinstance(tensor, Tensor):
                 raise TypeError(f"{name}: layer {i} must be a tensor, got {type(tensor).__name__}")
-            if tensor.dtype not in (torch.float32, torch.float64) or tensor.dtype != first.dtype:
+            if tensor.dtype not in DTYPES or tensor.dtype != first.dtype:
                 raise TypeError(
                     f"{name}: layer {i} must be float32 or float64 like the other layers "
                     f"(layer 1 is {first.dtype}), got {tensor.dtype}"

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from gradsplinter import _C
+from gradsplinter.checks import DTYPES, check_span, check_tensor
 from gradsplinter.checks import check_finite as _check_finite
-from gradsplinter.checks import check_span, check_tensor
 from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.patterns import words_of
 
@@ -110,7 +110,7 @@ def unique_rows(rows: Tensor) -> UniqueRows:
         >>> unique_rows(torch.tensor([[5, 1], [2, 2], [5, 1]]))
         UniqueRows(first=tensor([0, 1]), counts=tensor([2, 1]), ids=tensor([0, 1, 0]))
     """
-    check_tensor(rows, "rows", 2, (torch.int64, torch.float32, torch.float64))
+    check_tensor(rows, "rows", 2, (torch.int64, *DTYPES))
     return UniqueRows(*torch.ops.gradsplinter.unique_rows(rows))
 
 
@@ -213,7 +213,7 @@ def cross(jacobian: Tensor, normalize: bool = True) -> Tensor:
         tensor([[[1.0000, 0.8000],
                  [0.8000, 1.0000]]])
     """
-    check_tensor(jacobian, "jacobian", 3, (torch.float32, torch.float64))
+    check_tensor(jacobian, "jacobian", 3, DTYPES)
     return torch.ops.gradsplinter.cross(jacobian.detach(), normalize)  # type: ignore[no-any-return]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from numbers import Real
@@ -10,9 +9,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from gradsplinter.checks import check_finite, check_tensor
-
-DTYPES = (torch.float32, torch.float64)
+from gradsplinter.checks import DTYPES, check_finite, check_integer, check_tensor
 
 
 class Task(ABC):
@@ -273,15 +270,6 @@ def exact_orthogonality(task: Task, x: Tensor) -> float:
     cosines = (units @ units.mT).abs().clamp_max(1)  # equal gradients reach 1 + 2e-16
     i, j = torch.triu_indices(task.n_outputs, task.n_outputs, offset=1)
     return float(1 - cosines[:, i, j].mean())
-
-
-def check_integer(value: object, name: str, least: int) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    number = operator.index(value)
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
-    return number
 
 
 def _check_unit(value: object, name: str, *, closed: bool = False) -> None:

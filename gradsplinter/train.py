@@ -18,20 +18,15 @@ from threading import Event
 from typing import NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from gradsplinter.checks import check_finite, check_tensor
+from gradsplinter._stack import Stack, block_size, reset
+from gradsplinter.checks import DTYPES, check_finite, check_integer, check_tensor
 from gradsplinter.network import ReluNetwork
-from gradsplinter.tasks import DTYPES, check_integer
 
 # What a chunk's activations and their gradients may take, to stay in a core's share of the cache.
 CHUNK_BYTES = 4 * 2**20
-# Larger batches are worked off in equal blocks of at most so many examples, for the same reason. It
-# does not depend on the chunk, so that the order of the sums does not either.
-BLOCK = 2048
-# Adam (Kingma and Ba 2015, algorithm 1), as in torch.optim.Adam.
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,7 @@ def initialise(widths: Sequence[int], seed: int, dtype: torch.dtype = torch.floa
         (torch.empty(after, before, dtype=dtype), torch.empty(after, dtype=dtype))
         for before, after in pairwise(TrainConfig(tuple(widths)).widths)
     ]
-    _reset(layers, generator)
+    reset(layers, generator)
     return ReluNetwork(*zip(*layers, strict=True))
 
 
@@ -155,13 +150,16 @@ def _train_chunks(
 
     def work(i: int) -> Trained:
         with torch.no_grad():  # which is a setting of the thread
-            stack = _Stack(config, x[chunks[i]], y[chunks[i]], seeds[chunks[i]])
+            chunk = chunks[i]
+            stack = Stack(config.widths, x[chunk], y[chunk], seeds[chunk], config.batch_size)
+            losses = x.new_zeros(config.steps, len(seeds[chunk]))
             for step in range(config.steps):
                 if stop.is_set():
                     raise CancelledError
-                stack.step(step)
-                done[i] += len(stack.seeds)
-            return stack.trained()
+                stack.step(config.learning_rate, losses[step])
+                done[i] += len(seeds[chunk])
+            _check_losses(losses, seeds[chunk], config.learning_rate)
+            return Trained(stack.networks(), losses.mT)
 
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
@@ -178,126 +176,24 @@ def _train_chunks(
         torch.set_num_threads(threads)
 
 
-class _Stack:
-    """C networks side by side: examples are the last dimension of all data, `[C, width, rows]`.
-
-    So every product is one of long rows. No step allocates anything large.
-    """
-
-    def __init__(self, config: TrainConfig, x: Tensor, y: Tensor, seeds: Sequence[int]) -> None:
-        self.config, self.seeds = config, seeds
-        self.x, self.y = x.mT.contiguous(), y.mT.contiguous()
-        self.rows = config.batch_size or x.shape[1]
-        self.losses = x.new_zeros(config.steps, len(seeds))
-        # One flat buffer each for parameters, gradients and Adam's moments: one update for all.
-        size = len(seeds) * sum(n * (m + 1) for m, n in pairwise(config.widths))
-        self.parameters, self.denominator = x.new_empty(2, size)
-        self.gradient, self.mean, self.square = x.new_zeros(3, size)
-        self.layers = self._layers(self.parameters)
-        self.gradients = self._layers(self.gradient)
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        for i, generator in enumerate(self.generators):
-            _reset([(weight[i], bias[i]) for weight, bias in self.layers], generator)
-        rows = len(seeds) * _block(self.rows)
-        self.activations = [x.new_empty(rows * width) for width in config.widths[1:]]
-        self.backs = [x.new_empty(rows * width) for width in config.widths[1:-1]]
-
-    def _layers(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Views of a flat buffer: the weights `[C, h_l, h_(l-1)]` and biases `[C, h_l, 1]`."""
-        count = len(self.seeds)
-        layers = []
-        for before, after in pairwise(self.config.widths):
-            size = count * after * before
-            weight, bias, flat = flat.split([size, count * after, len(flat) - size - count * after])
-            layers.append((weight.view(count, after, before), bias.view(count, after, 1)))
-        return layers
-
-    def step(self, step: int) -> None:
-        """One step of Adam; the losses before it go to `losses[step]`."""
-        x, y = self._batch(step)
-        self.gradient.zero_()
-        size = _block(self.rows)
-        for x_block, y_block in zip(x.split(size, 2), y.split(size, 2), strict=True):
-            self._add_gradient(x_block, y_block, self.losses[step])
-        self.mean.lerp_(self.gradient, 1 - BETA1)
-        self.square.mul_(BETA2).addcmul_(self.gradient, self.gradient, value=1 - BETA2)
-        scale = math.sqrt(1 - BETA2 ** (step + 1))
-        torch.sqrt(self.square, out=self.denominator).div_(scale).add_(EPSILON)
-        rate = self.config.learning_rate / (1 - BETA1 ** (step + 1))
-        self.parameters.addcdiv_(self.mean, self.denominator, value=-rate)
-
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        n = self.x.shape[2]
-        if self.rows == n:
-            return self.x, self.y
-        begin = step % (n // self.rows) * self.rows
-        if begin == 0:
-            epochs = [torch.randperm(n, generator=generator) for generator in self.generators]
-            self.order = torch.stack(epochs).unsqueeze(1)
-        index = self.order[:, :, begin : begin + self.rows]
-        x, y = (data.gather(2, index.expand(-1, data.shape[1], -1)) for data in (self.x, self.y))
-        return x, y
-
-    def _add_gradient(self, x: Tensor, y: Tensor, losses: Tensor) -> None:
-        """Add a block's share of the mean squared errors `[C]` and of their gradient."""
-        count, _, rows = x.shape
-        inputs = [x]
-        for (weight, bias), buffer in zip(self.layers, self.activations, strict=True):
-            z = buffer[: count * weight.shape[1] * rows].view(count, -1, rows)
-            torch.baddbmm(bias, weight, inputs[-1], out=z)
-            inputs.append(z if buffer is self.activations[-1] else z.relu_())
-        back = inputs.pop().sub_(y)
-        entries = self.rows * y.shape[1]
-        losses.add_(back.square().sum((1, 2)), alpha=1 / entries)
-        back.mul_(2 / entries)
-        for layer in reversed(range(len(self.layers))):
-            a = inputs[layer]
-            weight_gradient, bias_gradient = self.gradients[layer]
-            weight_gradient.baddbmm_(back, a.mT)
-            bias_gradient.add_(back.sum(2, keepdim=True))
-            if layer > 0:
-                out = self.backs[layer - 1][: a.numel()].view_as(a)
-                back = torch.bmm(self.layers[layer][0].mT, back, out=out)
-                # In place and in one pass, as no public function of torch is.
-                torch.ops.aten.threshold_backward.grad_input(back, a, 0, grad_input=back)
-
-    def trained(self) -> Trained:
-        for step, i in (~self.losses.isfinite()).nonzero().tolist():
-            raise ValueError(
-                f"learning_rate must be small enough to train, got {self.config.learning_rate}: "
-                f"the loss with seed {self.seeds[i]} is not finite at step {step}"
-            )
-        layers = [(weight, bias.squeeze(2)) for weight, bias in self.layers]
-        networks = []
-        for i in range(len(self.seeds)):
-            weights, biases = zip(*((weight[i], bias[i]) for weight, bias in layers), strict=True)
-            networks.append(ReluNetwork(weights, biases))
-        return Trained(networks, self.losses.mT)
-
-
-def _reset(layers: Sequence[tuple[Tensor, Tensor]], generator: torch.Generator) -> None:
-    """The two calls of `nn.Linear.reset_parameters` for each (weight, bias)."""
-    for weight, bias in layers:
-        nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
-        bound = 1 / math.sqrt(weight.shape[1])
-        nn.init.uniform_(bias, -bound, bound, generator=generator)
-
-
-def _block(rows: int) -> int:
-    """The size of the fewest equal blocks of at most BLOCK examples."""
-    return -(-rows // -(-rows // BLOCK))
-
-
 def _chunks(config: TrainConfig, x: Tensor, threads: int) -> list[slice]:
     """The fewest chunks of equal size, one for each thread or a multiple of that."""
     # An activation and its gradient in every hidden layer; input, output and target once.
     floats = 2 * sum(config.widths) - config.widths[0]
-    size = _block(config.batch_size or x.shape[1]) * floats * x.element_size()
+    size = block_size(config.batch_size or x.shape[1]) * floats * x.element_size()
     number = -(-len(x) // (config.chunk or max(1, CHUNK_BYTES // size)))
     if config.chunk is None:
         number = min(len(x), -(-number // threads) * threads)
     bounds = [len(x) * i // number for i in range(number + 1)]
     return [slice(begin, end) for begin, end in pairwise(bounds)]
+
+
+def _check_losses(losses: Tensor, seeds: list[int], learning_rate: float) -> None:
+    for step, i in (~losses.isfinite()).nonzero().tolist():
+        raise ValueError(
+            f"learning_rate must be small enough to train, got {learning_rate}: "
+            f"the loss with seed {seeds[i]} is not finite at step {step}"
+        )
 
 
 def _check_data(config: TrainConfig, x: Tensor, y: Tensor, seeds: Sequence[int]) -> list[int]:

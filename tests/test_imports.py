@@ -20,7 +20,7 @@ FLOORS = [  # from the top down
     {"studies", "plot"},
     {"graph", "table"},
     {"splinters", "regions", "clusters", "train", "io"},
-    {"ops", "network", "tasks", "data", "reference", "scores"},
+    {"ops", "network", "tasks", "data", "reference", "scores", "_stack"},
     {"_library", "modules", "patterns", "checks", "_C"},
 ]
 FLOOR_OF = {part: -depth for depth, floor in enumerate(FLOORS) for part in floor}
