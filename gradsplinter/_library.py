@@ -54,6 +54,8 @@ def _signatures_fake(
 
 
 def _unique_rows(rows: Tensor, hash_bits: int = 64) -> tuple[Tensor, Tensor, Tensor]:
+    if not 0 <= hash_bits <= 64:
+        raise ValueError(f"hash_bits must be in 0..64, got {hash_bits}")
     n = rows.shape[0]
     # Room for n unique rows; pages that are not written cost nothing.
     first, counts, ids = (rows.new_empty(n, dtype=torch.int64) for _ in range(3))

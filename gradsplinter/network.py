@@ -143,6 +143,7 @@ class ReluNetwork:
         """Read what `save` wrote.
 
         Raises:
+            OSError: the file cannot be read.
             ValueError: the file is not a safetensors file or holds something else.
         """
         try:

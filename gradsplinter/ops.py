@@ -194,8 +194,9 @@ def cross(jacobian: Tensor, normalize: bool = True) -> Tensor:
     """Dot products of every pair of directions within a mode, and only within a mode.
 
     Sums are chains in float64, whatever the dtype. Where a gradient is exactly zero its cosines are
-    0, on the diagonal too, where all others have 1: so the diagonal tells how many there are. (A
-    float64 gradient shorter than about 1e-162 counts as zero, since its square does.)
+    0, on the diagonal too, where all others have 1: so the diagonal tells how many there are. (The
+    square of a float64 gradient's length must be a float64: shorter than about 1e-162 it counts as
+    zero, longer than about 1e154 its cosines are NaN.)
 
     Args:
         jacobian: `[U, D, h]`, float32 or float64.

@@ -1,4 +1,4 @@
-"""Orthogonality scores: 1 - mean |cos| of gradients, over what occurs together or over all pairs."""
+"""Orthogonality scores: 1 - mean abs(cos) of gradients, over what occurs together or over all pairs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def unit_rows(rows: Tensor) -> Tensor:
 
 
 def paired(cosines: Tensor, counts: Tensor) -> Tensor:
-    """1 - Σ_u count_u |cos_u| / Σ_u count_u for every pair of directions.
+    """1 - Σ_u count_u abs(cos_u) / Σ_u count_u for every pair of directions.
 
     Args:
         cosines: `[U, D, D]`, of the gradients of every two directions within each mode.
@@ -49,7 +49,7 @@ def paired(cosines: Tensor, counts: Tensor) -> Tensor:
 
 
 def all_pairs(gradients: Sequence[Tensor]) -> Tensor:
-    """1 - mean |cos| over all pairs of rows of two directions, each row counting once.
+    """1 - mean abs(cos) over all pairs of rows of two directions, each row counting once.
 
     Args:
         gradients: for each direction its unique gradients, `[G, h]`.

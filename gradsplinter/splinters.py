@@ -167,7 +167,7 @@ class Splinters:
         return (self._cross.diagonal(dim1=1, dim2=2) == 0).sum(dim=0)
 
     def orthogonality(self) -> float:
-        """1 - Σ_u count_u · mean_(i<j) |cos(g_u,i, g_u,j)| / Σ_u count_u, over modes u.
+        """1 - Σ_u count_u · mean_(i<j) abs(cos(g_u,i, g_u,j)) / Σ_u count_u, over modes u.
 
         1 where the gradients of different directions are orthogonal in every mode, 0 where they
         are parallel.
@@ -183,7 +183,7 @@ class Splinters:
         return scores.paired(self._cross, self.counts)
 
     def all_pairs_orthogonality(self) -> float:
-        """The older score: 1 - mean |cos| over all pairs of unique gradients of two directions.
+        """The older score: 1 - mean abs(cos) over all pairs of unique gradients of two directions.
 
         It compares gradients whether or not they ever occur together, each counting once, and is
         kept for comparison: unlike `orthogonality`, it does not measure the function.

@@ -252,7 +252,7 @@ def sample_product_pairs(
 def exact_orthogonality(task: Task, x: Tensor) -> float:
     """What the paired score at the input site is for the exact gradients of the targets.
 
-    1 - mean over x of mean_(i<j) |cos(∂y_i/∂x, ∂y_j/∂x)|, in [0, 1], computed in float64 over
+    1 - mean over x of mean_(i<j) abs(cos(∂y_i/∂x, ∂y_j/∂x)), in [0, 1], computed in float64 over
     inputs x `[n, n_inputs]`, n at least 1, of a task of at least two outputs; the cosine with a
     zero gradient is 0.
 

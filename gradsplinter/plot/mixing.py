@@ -76,7 +76,7 @@ def _standard_error(values: Tensor) -> Tensor:
 
 
 def similarity(result: MixingResult) -> Figure:
-    """|cos| between unique gradients of both outputs: λ down, seeds across, a block per site."""
+    """abs(cos) between unique gradients of both outputs: λ down, seeds across, a block per site."""
     config = result.config
     rows, columns = len(config.lambdas), len(config.seeds)
     with style():

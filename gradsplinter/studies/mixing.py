@@ -126,7 +126,7 @@ class MixingResult:
     trained: Trained
     rows: list[Row]
     similarities: dict[tuple[float, int, int], Tensor]
-    """|cos| between the unique gradients of output 1 and then output 2, by (λ, seed, site)."""
+    """abs(cos) between the unique gradients of output 1 and then output 2, by (λ, seed, site)."""
 
     def mean(self, site: int, score: str) -> Tensor:
         """Mean over seeds of a column of the trained networks' rows for each λ, float64 [λ]."""
@@ -140,7 +140,7 @@ class MixingResult:
         return torch.tensor(values, dtype=torch.float64).view(-1, len(self.config.seeds))
 
     def deviation(self, score: str) -> float:
-        """Mean over λ of |score - theory| at the input site, each averaged over seeds."""
+        """Mean over λ of abs(score - theory) at the input site, each averaged over seeds."""
         return float((self.mean(0, score) - self.mean(0, "theory")).abs().mean())
 
 
@@ -232,7 +232,7 @@ def _row(
 
 
 def _similarity(found: Splinters) -> Tensor:
-    """|cos| between all unique gradients, by output and then by direction."""
+    """abs(cos) between all unique gradients, by output and then by direction."""
     blocks = []
     for direction in range(found.n_directions):
         units = unit_rows(found.gradients(direction).values.double())
