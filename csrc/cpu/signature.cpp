@@ -47,8 +47,8 @@ struct Tile {
     }
   }
 
-  // Bits of the panel as a little-endian integer of the signature. A panel that begins a word writes
-  // all of it, so that the bits of no unit are 0; the panels after it come later.
+  // Bits of the panel as a little-endian integer of the signature. A panel that begins a word
+  // writes all of it, so that the bits of no unit are 0; the panels after it come later.
   template <class Bits>
   void store_bits(uint8_t* bits, int64_t row_bytes) const {
 #pragma GCC unroll 16
