@@ -214,6 +214,35 @@ TEST_CASE("unique: the table grows") {
   }
 }
 
+// From 65,536 rows on, if nearly all of a sample differ, all threads fill one table.
+TEST_CASE("unique: a table that threads share") {
+  Random random(6);
+  const int64_t n = 70001;
+  const auto word = [&] { return random.bits(); };
+  const auto value = [&] { return random.uniform<float>() * static_cast<float>(random.bits() & 1); };
+  check(Input<uint64_t>(2 * n, word), n, 2);  // all of them differ
+  check(rows_of<uint64_t>(random, n, 2, 60000, word), n, 2);
+  check(rows_of<uint64_t>(random, n, 2, 60000, word), n, 2, 10);  // and collide
+  check(rows_of<uint64_t>(random, n, 5, 60000, word), n, 5, 33);
+  check(rows_of<float>(random, n, 3, 60000, value), n, 3);  // zeros of both signs among them
+  check(rows_of<double>(random, n, 2, 60000, [&] { return random.uniform<double>(); }), n, 2);
+
+  // The sample shows all rows different, yet one row is a third of them: its counter is shared.
+  Input<uint64_t> heavy(n, word);
+  for (int64_t i = 1; i < n; i += 3) heavy[i] = 7;
+  for (int64_t i = 0; i < n; i += n / 4096) heavy[i] = static_cast<uint64_t>(i);
+  check(heavy, n, 1);
+
+  Input<float> nan(2 * n, [&] { return random.uniform<float>(); });
+  nan[2 * 1234 + 1] = nan[2 * 60000] = nan[2 * (n / 4096)] = std::numeric_limits<float>::quiet_NaN();
+  std::vector<int64_t> first(n), counts(n), ids(n);
+  for (const int threads : {1, 2, 3}) {
+    CHECK_THROWS_WITH(unique_rows(nan.data(), n, 2, 64, first.data(), counts.data(), ids.data(),
+                                  {threads}),
+                      "rows must not hold NaN, which equals nothing; got one at [17, 0]");
+  }
+}
+
 TEST_CASE("unique: an interrupt stops it") {
   const int64_t n = 100000;  // all different and all in collision, so to the end it takes seconds
   Input<uint64_t> rows(n);

@@ -1,0 +1,68 @@
+// A set of row numbers that all threads fill at once: open addressing with linear probing over
+// 8-byte slots (half a hash as tag, row number + 1) that are claimed by compare-and-swap. Equal rows
+// end in one slot, which keeps the smallest of their numbers.
+#pragma once
+
+#include <atomic>
+#include <bit>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "huge_pages.h"
+
+namespace gradsplinter {
+
+template <class Rows>
+class SharedTable {
+ public:
+  static constexpr int64_t most_rows = (int64_t{1} << 32) - 2;
+
+  // For n rows, at most most_rows.
+  SharedTable(const Rows& rows, int64_t n)
+      : rows_(rows),
+        mask_(std::bit_ceil(static_cast<uint64_t>(n + n / 2 + 1)) - 1),
+        // From calloc, so that pages are cleared where and when they are first touched.
+        slots_(static_cast<uint64_t*>(std::calloc(mask_ + 1, sizeof(uint64_t)))) {
+    if (!slots_) throw std::bad_alloc();
+    prefer_huge_pages(slots_.get(), static_cast<int64_t>(mask_ + 1));
+  }
+
+  void prefetch(uint64_t hash) const { __builtin_prefetch(&slots_.get()[hash & mask_], 1); }
+
+  // Adds row i -> its slot. By many threads at once.
+  int64_t insert(uint64_t hash, int64_t i) {
+    const uint64_t mine = (hash & tag_mask) | static_cast<uint64_t>(i + 1);
+    for (uint64_t at = hash & mask_;; at = (at + 1) & mask_) {
+      const std::atomic_ref<uint64_t> shared(slots_.get()[at]);
+      uint64_t slot = shared.load(std::memory_order_relaxed);
+      if (slot == 0 && shared.compare_exchange_strong(slot, mine, std::memory_order_relaxed)) {
+        return static_cast<int64_t>(at);
+      }
+      if (((slot ^ mine) & tag_mask) != 0 || !rows_.equal(number(slot), i)) continue;
+      while (number(slot) > i &&
+             !shared.compare_exchange_weak(slot, mine, std::memory_order_relaxed)) {
+      }
+      return static_cast<int64_t>(at);
+    }
+  }
+
+  // After all insertions: what a slot holds, the smallest number of its rows until it is replaced.
+  int64_t get(int64_t slot) const { return number(slots_.get()[slot]); }
+  void set(int64_t slot, int64_t value) { slots_.get()[slot] = static_cast<uint64_t>(value + 1); }
+
+ private:
+  static constexpr uint64_t tag_mask = 0xFFFFFFFF00000000u;
+  struct Free {
+    void operator()(uint64_t* p) const { std::free(p); }
+  };
+
+  static int64_t number(uint64_t slot) { return static_cast<int64_t>(slot & ~tag_mask) - 1; }
+
+  const Rows& rows_;
+  uint64_t mask_;
+  std::unique_ptr<uint64_t, Free> slots_;
+};
+
+}  // namespace gradsplinter
