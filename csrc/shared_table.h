@@ -1,6 +1,6 @@
 // A set of row numbers that all threads fill at once: open addressing with linear probing over
-// 8-byte slots (half a hash as tag, row number + 1) that are claimed by compare-and-swap. Equal rows
-// end in one slot, which keeps the smallest of their numbers.
+// 8-byte slots (half a hash as tag, row number + 1) that are claimed by compare-and-swap. Equal
+// rows end in one slot, which keeps the smallest of their numbers.
 #pragma once
 
 #include <atomic>

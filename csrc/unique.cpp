@@ -1,6 +1,6 @@
-// Two ways to the same answer. With few unique rows each thread fills a table of its own, which stays
-// in its cache, from a contiguous range of rows; the tables are then joined in the order of the
-// ranges. With many, joining would take as long as filling: all threads share one table of row
+// Two ways to the same answer. With few unique rows each thread fills a table of its own, which
+// stays in its cache, from a contiguous range of rows; the tables are then joined in the order of
+// the ranges. With many, joining would take as long as filling: all threads share one table of row
 // numbers. Either way ids follow first appearance, whatever the number of threads.
 #include <algorithm>
 #include <cstring>
@@ -67,14 +67,12 @@ struct Rows {
  private:
   // By bits: the caller's thread may treat subnormal numbers as zero when it compares.
   static bool is_nan(uint32_t bits) { return (bits & 0x7FFFFFFFu) > 0x7F800000u; }
-  static bool is_nan(uint64_t bits) {
-    return (bits & 0x7FFFFFFFFFFFFFFFu) > 0x7FF0000000000000u;
-  }
+  static bool is_nan(uint64_t bits) { return (bits & 0x7FFFFFFFFFFFFFFFu) > 0x7FF0000000000000u; }
 
   [[noreturn]] void throw_nan(int64_t i) const {
     const Entry* entries = data + i * width;
-    const Entry* at = std::find_if(entries, entries + width,
-                                   [](Entry e) { return is_nan(canonical_bits(e)); });
+    const Entry* at =
+        std::find_if(entries, entries + width, [](Entry e) { return is_nan(canonical_bits(e)); });
     throw std::invalid_argument("rows must not hold NaN, which equals nothing; got one at [" +
                                 std::to_string(i) + ", " + std::to_string(at - entries) + "]");
   }
@@ -140,30 +138,31 @@ template <class Entry>
 int64_t with_table_per_thread(const Job<Entry>& job) {
   const auto threads = static_cast<size_t>(job.threads);
   std::vector<RowTable> tables(threads, RowTable(job.rows.words()));
-  over_ranges(job.n, job.threads, job.run, [&](int t, int64_t begin, int64_t end, Watch* watch,
-                                               std::atomic<bool>& stop) {
-    RowTable& table = tables[static_cast<size_t>(t)];
-    const auto insert = [&](const uint64_t* row, uint64_t hash, int64_t i) {
-      return table.insert(row, hash, 1, i);
-    };
-    fill(job.rows, begin, end, job.hash_mask, table, insert, job.ids, watch, stop);
-  });
+  over_ranges(job.n, job.threads, job.run,
+              [&](int t, int64_t begin, int64_t end, Watch* watch, std::atomic<bool>& stop) {
+                RowTable& table = tables[static_cast<size_t>(t)];
+                const auto insert = [&](const uint64_t* row, uint64_t hash, int64_t i) {
+                  return table.insert(row, hash, 1, i);
+                };
+                fill(job.rows, begin, end, job.hash_mask, table, insert, job.ids, watch, stop);
+              });
 
   RowTable& joined = tables[0];
   std::vector<std::vector<int64_t>> ids(threads);  // of each table's rows in the joined one
   for (size_t t = 1; t < threads; ++t) {
     const RowTable& table = tables[t];
     for (int64_t id = 0; id < table.size(); ++id) {
-      ids[t].push_back(joined.insert(table.row(id), table.hash(id), table.count(id),
-                                     table.first(id)));
+      ids[t].push_back(
+          joined.insert(table.row(id), table.hash(id), table.count(id), table.first(id)));
     }
   }
-  over_ranges(job.n, job.threads, job.run, [&](int t, int64_t begin, int64_t end, Watch*,
-                                               std::atomic<bool>&) {
-    if (t == 0) return;
-    const std::vector<int64_t>& to = ids[static_cast<size_t>(t)];
-    for (int64_t i = begin; i < end; ++i) job.ids[i] = to[static_cast<size_t>(job.ids[i])];
-  });
+  over_ranges(job.n, job.threads, job.run,
+              [&](int t, int64_t begin, int64_t end, Watch*, std::atomic<bool>&) {
+                if (t == 0) return;
+                const std::vector<int64_t>& to = ids[static_cast<size_t>(t)];
+                for (int64_t i = begin; i < end; ++i)
+                  job.ids[i] = to[static_cast<size_t>(job.ids[i])];
+              });
   for (int64_t id = 0; id < joined.size(); ++id) {
     job.first[id] = joined.first(id);
     job.counts[id] = joined.count(id);
@@ -206,43 +205,43 @@ template <class Entry>
 int64_t with_shared_table(const Job<Entry>& job) {
   int64_t* ids = job.ids;
   SharedTable<Rows<Entry>> table(job.rows, job.n);
-  over_ranges(job.n, job.threads, job.run, [&](int, int64_t begin, int64_t end, Watch* watch,
-                                               std::atomic<bool>& stop) {
-    const auto insert = [&](const uint64_t*, uint64_t hash, int64_t i) {
-      return table.insert(hash, i);
-    };
-    fill(job.rows, begin, end, job.hash_mask, table, insert, ids, watch, stop);
-  });
+  over_ranges(job.n, job.threads, job.run,
+              [&](int, int64_t begin, int64_t end, Watch* watch, std::atomic<bool>& stop) {
+                const auto insert = [&](const uint64_t*, uint64_t hash, int64_t i) {
+                  return table.insert(hash, i);
+                };
+                fill(job.rows, begin, end, job.hash_mask, table, insert, ids, watch, stop);
+              });
   // ids hold slots. Where a row is the first of its kind, the complement of its slot; counted by
   // range, these are numbered in ascending order.
   std::vector<int64_t> numbers(static_cast<size_t>(job.threads) + 1, 0);
-  over_ranges(job.n, job.threads, job.run, [&](int t, int64_t begin, int64_t end, Watch*,
-                                               std::atomic<bool>&) {
-    int64_t count = 0;
-    for (int64_t i = begin; i < end; ++i) {
-      const bool is_first = table.get(ids[i]) == i;
-      ids[i] = is_first ? ~ids[i] : ids[i];
-      count += is_first;
-    }
-    numbers[static_cast<size_t>(t) + 1] = count;
-  });
+  over_ranges(job.n, job.threads, job.run,
+              [&](int t, int64_t begin, int64_t end, Watch*, std::atomic<bool>&) {
+                int64_t count = 0;
+                for (int64_t i = begin; i < end; ++i) {
+                  const bool is_first = table.get(ids[i]) == i;
+                  ids[i] = is_first ? ~ids[i] : ids[i];
+                  count += is_first;
+                }
+                numbers[static_cast<size_t>(t) + 1] = count;
+              });
   std::partial_sum(numbers.begin(), numbers.end(), numbers.begin());
-  over_ranges(job.n, job.threads, job.run, [&](int t, int64_t begin, int64_t end, Watch*,
-                                               std::atomic<bool>&) {
-    int64_t id = numbers[static_cast<size_t>(t)];
-    for (int64_t i = begin; i < end; ++i) {
-      if (ids[i] >= 0) continue;
-      ids[i] = ~ids[i];
-      job.first[id] = i;
-      job.counts[id] = 0;
-      table.set(ids[i], id++);
-    }
-  });
-  over_ranges(job.n, job.threads, job.run, [&](int, int64_t begin, int64_t end, Watch*,
-                                               std::atomic<bool>&) {
-    Counts counts(job.counts);
-    for (int64_t i = begin; i < end; ++i) counts.add(ids[i] = table.get(ids[i]));
-  });
+  over_ranges(job.n, job.threads, job.run,
+              [&](int t, int64_t begin, int64_t end, Watch*, std::atomic<bool>&) {
+                int64_t id = numbers[static_cast<size_t>(t)];
+                for (int64_t i = begin; i < end; ++i) {
+                  if (ids[i] >= 0) continue;
+                  ids[i] = ~ids[i];
+                  job.first[id] = i;
+                  job.counts[id] = 0;
+                  table.set(ids[i], id++);
+                }
+              });
+  over_ranges(job.n, job.threads, job.run,
+              [&](int, int64_t begin, int64_t end, Watch*, std::atomic<bool>&) {
+                Counts counts(job.counts);
+                for (int64_t i = begin; i < end; ++i) counts.add(ids[i] = table.get(ids[i]));
+              });
   return numbers.back();
 }
 
@@ -273,8 +272,8 @@ int64_t unique_rows(const Entry* data, int64_t n, int64_t width, int hash_bits, 
                     int64_t* counts, int64_t* ids, const Run& run) {
   const uint64_t hash_mask = hash_bits == 64 ? ~uint64_t{0} : (uint64_t{1} << hash_bits) - 1;
   prefer_huge_pages(ids, n);
-  const Job<Entry> job{{data, width}, n, hash_mask, first, counts, ids, run,
-                       threads_for(n / 1024, run)};
+  const Job<Entry> job{{data, width}, n,   hash_mask, first,
+                       counts,        ids, run,       threads_for(n / 1024, run)};
   return many_unique(job) ? with_shared_table(job) : with_table_per_thread(job);
 }
 

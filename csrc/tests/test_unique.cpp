@@ -219,7 +219,9 @@ TEST_CASE("unique: a table that threads share") {
   Random random(6);
   const int64_t n = 70001;
   const auto word = [&] { return random.bits(); };
-  const auto value = [&] { return random.uniform<float>() * static_cast<float>(random.bits() & 1); };
+  const auto value = [&] {
+    return random.uniform<float>() * static_cast<float>(random.bits() & 1);
+  };
   check(Input<uint64_t>(2 * n, word), n, 2);  // all of them differ
   check(rows_of<uint64_t>(random, n, 2, 60000, word), n, 2);
   check(rows_of<uint64_t>(random, n, 2, 60000, word), n, 2, 10);  // and collide
@@ -234,12 +236,13 @@ TEST_CASE("unique: a table that threads share") {
   check(heavy, n, 1);
 
   Input<float> nan(2 * n, [&] { return random.uniform<float>(); });
-  nan[2 * 1234 + 1] = nan[2 * 60000] = nan[2 * (n / 4096)] = std::numeric_limits<float>::quiet_NaN();
+  nan[2 * 1234 + 1] = nan[2 * 60000] = nan[2 * (n / 4096)] =
+      std::numeric_limits<float>::quiet_NaN();
   std::vector<int64_t> first(n), counts(n), ids(n);
   for (const int threads : {1, 2, 3}) {
-    CHECK_THROWS_WITH(unique_rows(nan.data(), n, 2, 64, first.data(), counts.data(), ids.data(),
-                                  {threads}),
-                      "rows must not hold NaN, which equals nothing; got one at [17, 0]");
+    CHECK_THROWS_WITH(
+        unique_rows(nan.data(), n, 2, 64, first.data(), counts.data(), ids.data(), {threads}),
+        "rows must not hold NaN, which equals nothing; got one at [17, 0]");
   }
 }
 
