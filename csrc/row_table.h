@@ -9,12 +9,15 @@
 
 namespace gradsplinter {
 
+// `fixed` words in a row, or any number where it is 0: rows are short, and loops of a known length
+// are unrolled.
+template <int64_t fixed = 0>
 class RowTable {
  public:
   explicit RowTable(int64_t words) : words_(words), slots_(1024, 0) {}
 
   int64_t size() const { return static_cast<int64_t>(hashes_.size()); }
-  const uint64_t* row(int64_t id) const { return rows_.data() + id * words_; }
+  const uint64_t* row(int64_t id) const { return rows_.data() + id * words(); }
   uint64_t hash(int64_t id) const { return hashes_[static_cast<size_t>(id)]; }
   int64_t count(int64_t id) const { return counts_[static_cast<size_t>(id)]; }
   int64_t first(int64_t id) const { return first_[static_cast<size_t>(id)]; }
@@ -39,12 +42,13 @@ class RowTable {
  private:
   static constexpr uint64_t tag_mask = 0xFFFFFFFF00000000u;
 
+  int64_t words() const { return fixed > 0 ? fixed : words_; }
   uint64_t mask() const { return slots_.size() - 1; }
 
-  // Rows are short: a loop in place is faster than a call of memcmp.
+  // A loop in place is faster than a call of memcmp.
   bool equal(const uint64_t* a, const uint64_t* b) const {
     uint64_t different = 0;
-    for (int64_t i = 0; i < words_; ++i) different |= a[i] ^ b[i];
+    for (int64_t i = 0; i < words(); ++i) different |= a[i] ^ b[i];
     return different == 0;
   }
 
@@ -52,7 +56,7 @@ class RowTable {
                  int64_t first) {
     const int64_t id = size();
     if (id + 1 >= int64_t{1} << 32) throw std::length_error("more than 2^32 - 1 unique rows");
-    rows_.insert(rows_.end(), row, row + words_);
+    rows_.insert(rows_.end(), row, row + words());
     hashes_.push_back(hash);
     counts_.push_back(count);
     first_.push_back(first);

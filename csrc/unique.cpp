@@ -23,14 +23,15 @@ namespace {
 constexpr int64_t batch = 32;  // rows hashed ahead, so that their slots are on the way
 
 // Rows as 64-bit words: taken where they lie, or for floats written to scratch as canonical bits.
-template <class Entry>
+// `fixed` is the number of words where it is known while compiling, else 0.
+template <class Entry, int64_t fixed>
 struct Rows {
   const Entry* data;
   int64_t width;
   static constexpr bool floats = !std::is_same_v<Entry, uint64_t>;
   static constexpr auto per_word = static_cast<int64_t>(sizeof(uint64_t) / sizeof(Entry));
 
-  int64_t words() const { return (width + per_word - 1) / per_word; }
+  int64_t words() const { return fixed > 0 ? fixed : (width + per_word - 1) / per_word; }
 
   const uint64_t* row(int64_t i, uint64_t* scratch) const {
     const Entry* entries = data + i * width;
@@ -54,12 +55,10 @@ struct Rows {
     const Entry* a = data + i * width;
     const Entry* b = data + j * width;
     uint64_t different = 0;
-    for (int64_t k = 0; k < width; ++k) {
-      if constexpr (floats) {
-        different |= canonical_bits(a[k]) ^ canonical_bits(b[k]);
-      } else {
-        different |= a[k] ^ b[k];
-      }
+    if constexpr (floats) {
+      for (int64_t k = 0; k < width; ++k) different |= canonical_bits(a[k]) ^ canonical_bits(b[k]);
+    } else {
+      for (int64_t k = 0; k < words(); ++k) different |= a[k] ^ b[k];
     }
     return different == 0;
   }
@@ -80,10 +79,9 @@ struct Rows {
 
 // Hashes the rows [begin, end) a batch ahead, and gives them one by one to
 // insert(row's words, hash, i), whose result is the row's id.
-template <class Entry, class Table, class Insert>
-void fill(const Rows<Entry>& rows, int64_t begin, int64_t end, uint64_t hash_mask,
-          const Table& table, const Insert& insert, int64_t* ids, Watch* watch,
-          std::atomic<bool>& stop) {
+template <class Rows, class Table, class Insert>
+void fill(const Rows& rows, int64_t begin, int64_t end, uint64_t hash_mask, const Table& table,
+          const Insert& insert, int64_t* ids, Watch* watch, std::atomic<bool>& stop) {
   const int64_t words = rows.words();
   const Buffer<uint64_t> scratch(rows.floats ? batch * words : 1);
   for (; begin < end && !stop; begin += batch) {
@@ -122,9 +120,9 @@ void over_ranges(int64_t n, int threads, const Run& run, const Work& work) {
 }
 
 // The arguments of unique_rows.
-template <class Entry>
+template <class Entry, int64_t fixed>
 struct Job {
-  Rows<Entry> rows;
+  Rows<Entry, fixed> rows;
   int64_t n;
   uint64_t hash_mask;
   int64_t* first;
@@ -134,23 +132,24 @@ struct Job {
   int threads;
 };
 
-template <class Entry>
-int64_t with_table_per_thread(const Job<Entry>& job) {
+template <class Entry, int64_t fixed>
+int64_t with_table_per_thread(const Job<Entry, fixed>& job) {
+  using Table = RowTable<fixed>;
   const auto threads = static_cast<size_t>(job.threads);
-  std::vector<RowTable> tables(threads, RowTable(job.rows.words()));
+  std::vector<Table> tables(threads, Table(job.rows.words()));
   over_ranges(job.n, job.threads, job.run,
               [&](int t, int64_t begin, int64_t end, Watch* watch, std::atomic<bool>& stop) {
-                RowTable& table = tables[static_cast<size_t>(t)];
+                Table& table = tables[static_cast<size_t>(t)];
                 const auto insert = [&](const uint64_t* row, uint64_t hash, int64_t i) {
                   return table.insert(row, hash, 1, i);
                 };
                 fill(job.rows, begin, end, job.hash_mask, table, insert, job.ids, watch, stop);
               });
 
-  RowTable& joined = tables[0];
+  Table& joined = tables[0];
   std::vector<std::vector<int64_t>> ids(threads);  // of each table's rows in the joined one
   for (size_t t = 1; t < threads; ++t) {
-    const RowTable& table = tables[t];
+    const Table& table = tables[t];
     for (int64_t id = 0; id < table.size(); ++id) {
       ids[t].push_back(
           joined.insert(table.row(id), table.hash(id), table.count(id), table.first(id)));
@@ -201,10 +200,10 @@ class Counts {
   Kept kept_[size];
 };
 
-template <class Entry>
-int64_t with_shared_table(const Job<Entry>& job) {
+template <class Entry, int64_t fixed>
+int64_t with_shared_table(const Job<Entry, fixed>& job) {
   int64_t* ids = job.ids;
-  SharedTable<Rows<Entry>> table(job.rows, job.n);
+  SharedTable<Rows<Entry, fixed>> table(job.rows, job.n);
   over_ranges(job.n, job.threads, job.run,
               [&](int, int64_t begin, int64_t end, Watch* watch, std::atomic<bool>& stop) {
                 const auto insert = [&](const uint64_t*, uint64_t hash, int64_t i) {
@@ -247,11 +246,11 @@ int64_t with_shared_table(const Job<Entry>& job) {
 
 // Whether a sample of the rows has hardly a pair of equal ones: about 40,000 unique rows or more,
 // for which a table does not stay in a core's own cache.
-template <class Entry>
-bool many_unique(const Job<Entry>& job) {
+template <class Entry, int64_t fixed>
+bool many_unique(const Job<Entry, fixed>& job) {
   constexpr int64_t sample = 4096;
-  if (job.n < 16 * sample || job.n > SharedTable<Rows<Entry>>::most_rows) return false;
-  RowTable table(job.rows.words());
+  if (job.n < 16 * sample || job.n > SharedTable<Rows<Entry, fixed>>::most_rows) return false;
+  RowTable<fixed> table(job.rows.words());
   const Buffer<uint64_t> scratch(job.rows.words() + 1);
   try {
     for (int64_t i = 0; i < sample; ++i) {
@@ -272,9 +271,17 @@ int64_t unique_rows(const Entry* data, int64_t n, int64_t width, int hash_bits, 
                     int64_t* counts, int64_t* ids, const Run& run) {
   const uint64_t hash_mask = hash_bits == 64 ? ~uint64_t{0} : (uint64_t{1} << hash_bits) - 1;
   prefer_huge_pages(ids, n);
-  const Job<Entry> job{{data, width}, n,   hash_mask, first,
-                       counts,        ids, run,       threads_for(n / 1024, run)};
-  return many_unique(job) ? with_shared_table(job) : with_table_per_thread(job);
+  const auto solve = [&]<int64_t fixed>(std::integral_constant<int64_t, fixed>) {
+    const Job<Entry, fixed> job{{data, width}, n,   hash_mask, first,
+                                counts,        ids, run,       threads_for(n / 1024, run)};
+    return many_unique(job) ? with_shared_table(job) : with_table_per_thread(job);
+  };
+  if constexpr (std::is_same_v<Entry, uint64_t>) {
+    if (width == 1) return solve(std::integral_constant<int64_t, 1>{});
+    if (width == 2) return solve(std::integral_constant<int64_t, 2>{});
+    if (width == 3) return solve(std::integral_constant<int64_t, 3>{});
+  }
+  return solve(std::integral_constant<int64_t, 0>{});
 }
 
 void hash_rows(const uint64_t* rows, int64_t n, int64_t words, uint64_t* hashes, const Run& run) {
