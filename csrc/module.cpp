@@ -3,11 +3,14 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <type_traits>
 
 #include "ops.h"
+#include "row_table.h"
+#include "scalar.h"
 #include "tensor.h"
 
 namespace py = pybind11;
@@ -111,6 +114,54 @@ void cross_op(const Tensor& jacobian, bool normalize, const Tensor& out, int thr
   });
 }
 
+// The modes of the examples seen so far. A call is all or nothing: what fails fails before the
+// first row is in, and Python cannot be interrupted within it.
+class ModeTable {
+ public:
+  explicit ModeTable(int64_t words) : words_(words), table_(words) {}
+
+  int64_t size() const { return table_.size(); }
+  int64_t examples() const { return examples_; }
+
+  // Adds the modes of `examples` more: signatures [n, words], with how many examples each has [n],
+  // and the first of them [n], counted from the table's latest -> ids [n].
+  void insert(const Tensor& signatures, const Tensor& counts, const Tensor& first, int64_t examples,
+              const Tensor& ids) {
+    const int64_t n = signatures.size(0);
+    table_.reserve(n);
+    const auto* row = signatures.data<const uint64_t>();
+    for (int64_t i = 0; i < n; ++i, row += words_) {
+      ids.data<int64_t>()[i] = table_.insert(row, hash_row(row, words_), counts.data<int64_t>()[i],
+                                             examples_ + first.data<int64_t>()[i]);
+    }
+    examples_ += examples;
+  }
+
+  // How many of the different signatures [n, words] are not in the table.
+  int64_t missing(const Tensor& signatures) const {
+    const auto* row = signatures.data<const uint64_t>();
+    int64_t missing = 0;
+    for (int64_t i = 0; i < signatures.size(0); ++i, row += words_) {
+      missing += table_.find(row, hash_row(row, words_)) < 0;
+    }
+    return missing;
+  }
+
+  // Copies of the signatures [size, words], the counts [size] and the first examples [size].
+  void copy(const Tensor& signatures, const Tensor& counts, const Tensor& first) const {
+    std::copy_n(table_.row(0), size() * words_, signatures.data<uint64_t>());
+    for (int64_t id = 0; id < size(); ++id) {
+      counts.data<int64_t>()[id] = table_.count(id);
+      first.data<int64_t>()[id] = table_.first(id);
+    }
+  }
+
+ private:
+  int64_t words_;
+  int64_t examples_ = 0;
+  RowTable<> table_;
+};
+
 }  // namespace
 }  // namespace gradsplinter
 
@@ -122,6 +173,13 @@ PYBIND11_MODULE(_C, m) {
   m.def("hash_rows", hash_rows_op);
   m.def("jacobian", jacobian_op);
   m.def("cross", cross_op);
+  py::class_<ModeTable>(m, "ModeTable")
+      .def(py::init<int64_t>())
+      .def("__len__", &ModeTable::size)
+      .def_property_readonly("examples", &ModeTable::examples)
+      .def("insert", &ModeTable::insert)
+      .def("missing", &ModeTable::missing)
+      .def("copy", &ModeTable::copy);
   m.def("instruction_sets", instruction_sets);
   m.def("instruction_set", [] { return kernels().name; });
   m.def("use_instruction_set", [](const std::string& name) { use(name.c_str()); });

@@ -3,6 +3,7 @@
 // word with the stored row, so a collision costs time and never correctness.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <stdexcept>
 #include <vector>
@@ -22,22 +23,36 @@ class RowTable {
   int64_t count(int64_t id) const { return counts_[static_cast<size_t>(id)]; }
   int64_t first(int64_t id) const { return first_[static_cast<size_t>(id)]; }
 
+  // Room for `more` rows, so that inserting them cannot fail half-way.
+  void reserve(int64_t more) {
+    const size_t rows = hashes_.size() + static_cast<size_t>(more);
+    if (rows >= size_t{1} << 32) throw std::length_error("more than 2^32 - 1 unique rows");
+    size_t room = hashes_.capacity();
+    if (rows > room) {
+      room = std::max(rows, 2 * room);
+      rows_.reserve(room * static_cast<size_t>(words()));
+      counts_.reserve(room);
+      first_.reserve(room);
+      hashes_.reserve(room);
+    }
+    size_t slots = slots_.size();
+    while (2 * rows > slots) slots *= 2;
+    if (slots > slots_.size()) rehash(slots);
+  }
+
   void prefetch(uint64_t hash) const { __builtin_prefetch(&slots_[hash & mask()]); }
 
   // Adds `count` occurrences of a row, the first of them at index `first` -> its id.
   int64_t insert(const uint64_t* row, uint64_t hash, int64_t count, int64_t first) {
-    const uint64_t tag = hash & tag_mask;
-    for (uint64_t at = hash & mask();; at = (at + 1) & mask()) {
-      const uint64_t slot = slots_[at];
-      if (slot == 0) return append(at, tag, row, hash, count, first);
-      if ((slot & tag_mask) != tag) continue;
-      const auto id = static_cast<int64_t>(slot & ~tag_mask) - 1;
-      if (equal(this->row(id), row)) {
-        counts_[static_cast<size_t>(id)] += count;
-        return id;
-      }
-    }
+    const uint64_t at = slot_of(row, hash);
+    if (slots_[at] == 0) return append(at, hash & tag_mask, row, hash, count, first);
+    const int64_t id = id_at(at);
+    counts_[static_cast<size_t>(id)] += count;
+    return id;
   }
+
+  // The id of a row, or -1.
+  int64_t find(const uint64_t* row, uint64_t hash) const { return id_at(slot_of(row, hash)); }
 
  private:
   static constexpr uint64_t tag_mask = 0xFFFFFFFF00000000u;
@@ -52,6 +67,17 @@ class RowTable {
     return different == 0;
   }
 
+  // The slot that holds a row, or the empty one where it belongs.
+  uint64_t slot_of(const uint64_t* row, uint64_t hash) const {
+    const uint64_t tag = hash & tag_mask;
+    for (uint64_t at = hash & mask();; at = (at + 1) & mask()) {
+      const uint64_t slot = slots_[at];
+      if (slot == 0 || ((slot & tag_mask) == tag && equal(this->row(id_at(at)), row))) return at;
+    }
+  }
+
+  int64_t id_at(uint64_t at) const { return static_cast<int64_t>(slots_[at] & ~tag_mask) - 1; }
+
   int64_t append(uint64_t at, uint64_t tag, const uint64_t* row, uint64_t hash, int64_t count,
                  int64_t first) {
     const int64_t id = size();
@@ -61,12 +87,12 @@ class RowTable {
     counts_.push_back(count);
     first_.push_back(first);
     slots_[at] = tag | static_cast<uint64_t>(id + 1);
-    if (2 * hashes_.size() > slots_.size()) grow();
+    if (2 * hashes_.size() > slots_.size()) rehash(4 * slots_.size());
     return id;
   }
 
-  void grow() {
-    slots_.assign(4 * slots_.size(), 0);
+  void rehash(size_t slots) {
+    slots_ = std::vector<uint64_t>(slots, 0);
     for (size_t id = 0; id < hashes_.size(); ++id) {
       uint64_t at = hashes_[id] & mask();
       while (slots_[at] != 0) at = (at + 1) & mask();

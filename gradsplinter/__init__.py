@@ -12,13 +12,15 @@ from importlib.metadata import version
 from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.ops import cross, hash_rows, jacobian, signatures, unique_rows
 from gradsplinter.patterns import pack_bits, select_sites, unpack_bits
-from gradsplinter.splinters import Gradients, Splinters, splinter
+from gradsplinter.splinters import Gradients, Splinters
+from gradsplinter.table import SplinterTable, splinter
 
 __version__ = version("gradsplinter")
 
 __all__ = [
     "Gradients",
     "ReluNetwork",
+    "SplinterTable",
     "Splinters",
     "cross",
     "hash_rows",

@@ -6,10 +6,15 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 
 @contextmanager
@@ -46,6 +51,59 @@ def _replace(path: Path, by: Path) -> None:
     path.rename(old)
     by.rename(path)
     shutil.rmtree(old)
+
+
+class SafetensorsRows:
+    """The only tensor of a safetensors file, read a slice of rows at a time."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            file: Any = safe_open(path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"x must be a safetensors file, got {path}: {error}") from error
+        names = list(file.keys())
+        if len(names) != 1:
+            raise ValueError(
+                f"x must be a safetensors file of one tensor, got {path} with {len(names)}"
+            )
+        self._rows = file.get_slice(names[0])
+        self.shape = tuple(self._rows.get_shape())
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        tensor: Tensor = self._rows[rows]
+        return tensor
+
+
+def open_arrays(path: Path) -> Iterator[NDArray[Any] | SafetensorsRows]:
+    """The arrays of a .npy or .safetensors file, or of a folder of them, without reading them.
+
+    Raises:
+        ValueError: no such file, or of another kind; a folder without one.
+    """
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix in _READERS)
+        if not files:
+            raise ValueError(f"x must be a folder of .npy or .safetensors files, got {path}")
+    elif path.suffix in _READERS:
+        files = [path]
+    else:
+        raise ValueError(f"x must be a .npy or .safetensors file, or a folder of them, got {path}")
+    for file in files:
+        yield _READERS[file.suffix](file)
+
+
+def _open_npy(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"x must be a .npy file of numbers, got {path}: {error}") from error
+    return array
+
+
+_READERS: dict[str, Callable[[Path], NDArray[Any] | SafetensorsRows]] = {
+    ".npy": _open_npy,
+    ".safetensors": SafetensorsRows,
+}
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

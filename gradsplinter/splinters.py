@@ -1,4 +1,4 @@
-"""Network and data → Splinters: the modes that the data visits and the gradients in each."""
+"""Splinters: the modes that data visits, the gradients in each, and how these compare."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from gradsplinter import ops, scores
-from gradsplinter.checks import check_span
-from gradsplinter.network import ReluNetwork, pattern_sites
+from gradsplinter.network import ReluNetwork
 
 NO_COMPRESSION = 0.5
 """From this share of modes among examples on, the summary says that deduplication saves little."""
@@ -32,65 +29,6 @@ class Gradients:
     """int64 [U]: which of them each mode has."""
     counts: Tensor
     """int64 [G]: the number of examples that have each."""
-
-
-def splinter(
-    net: ReluNetwork | nn.Module,
-    x: Tensor | NDArray[np.floating],
-    source: int = 0,
-    target: int = -1,
-    directions: Tensor | None = None,
-    *,
-    check_finite: bool = True,
-) -> Splinters:
-    """Collect the splinters of a network over a data set.
-
-    Args:
-        net: a `ReluNetwork`, or a module that `ReluNetwork.from_module` takes.
-        x: inputs `[N, h_0]` of the network's dtype, N at least 1.
-        source: the site to differentiate by, 0..L-1.
-        target: the site to differentiate, source+1..L; -1 is the output.
-        directions: vectors `[D, h_target]` at the target; its own nodes by default.
-        check_finite: refuse inputs that are NaN or infinite.
-
-    Returns:
-        The modes; gradients and their comparisons are computed when they are asked for.
-
-    Raises:
-        TypeError: a wrong type or dtype.
-        ValueError: no examples, a shape, device or site that does not fit, values not finite.
-        NotImplementedError: a module that is not supported.
-
-    Examples:
-        Two inputs that are added, each after its own ReLU, have four linear regions:
-
-        >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
-        >>> x = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [2.0, 3.0]])
-        >>> s = splinter(net, x)
-        >>> s.n_modes, s.counts.tolist(), s.ids.tolist()
-        (3, [2, 1, 1], [0, 1, 2, 0])
-        >>> s.jacobian()[:, 0]
-        tensor([[1., 1.],
-                [0., 1.],
-                [1., 0.]])
-    """
-    if isinstance(net, nn.Module):
-        net = ReluNetwork.from_module(net)
-    if not isinstance(net, ReluNetwork):
-        raise TypeError(f"net must be a ReluNetwork or an nn.Module, got {type(net).__name__}")
-    source, target = check_span(net.depth, source, target)
-    if directions is None:
-        directions = torch.eye(net.widths[target], dtype=net.dtype, device=net.device)
-    else:
-        directions = ops.check_directions(net, directions, target)
-    if isinstance(x, np.ndarray):
-        x = _tensor_of(x, net.dtype)
-    sites = pattern_sites(net, source, target)
-    words = ops.signatures(net, x, list(sites), check_finite=check_finite)
-    if len(words) == 0:
-        raise ValueError("x must hold at least one example, got none")
-    first, counts, ids = ops.unique_rows(words)
-    return Splinters(net, source, target, directions, words[first], counts, first, ids)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,12 +50,11 @@ class Splinters:
     """int64 [U]: examples in each mode."""
     first: Tensor
     """int64 [U]: index of each mode's first example; ascending."""
-    ids: Tensor
-    """int64 [N]: the mode of each example."""
-
-    @property
-    def n_examples(self) -> int:
-        return len(self.ids)
+    ids: Tensor | None
+    """int64 [N]: the mode of each example, or None where it was not kept."""
+    n_examples: int
+    undercount: int = 0
+    """Examples that may be missing from each count, where only the heaviest modes were kept."""
 
     @property
     def n_modes(self) -> int:
@@ -237,6 +174,8 @@ class Splinters:
         if self.n_directions >= 2:
             rows["orthogonality"] = f"{self.orthogonality():.4f}"
         zeros = int(self.zero_gradients.sum())
+        if self.undercount:
+            rows["modes"] += f", the heaviest (counts up to {self.undercount:,} too small)"
         if zeros:
             rows["zero gradients"] = f"{zeros:,} of {self.n_modes * self.n_directions:,}"
         return rows
@@ -253,14 +192,6 @@ class Splinters:
             for k, v in self.summary().items()
         )
         return f"<table><caption>Splinters</caption>{rows}</table>"
-
-
-def _tensor_of(x: NDArray[np.floating], dtype: torch.dtype) -> Tensor:
-    expected = np.dtype(str(dtype).removeprefix("torch."))
-    if x.dtype != expected:
-        raise TypeError(f"x must be {expected}, got {x.dtype}")
-    # A copy only where torch could not take the array: read-only, or with strides it does not have.
-    return torch.from_numpy(np.require(x, requirements=["C", "A", "W"]))
 
 
 def _some(values: list[str], separator: str = ", ", room: int = ROOM) -> str:

@@ -19,7 +19,7 @@ FLOORS = [  # from the top down
     {"cli"},
     {"studies", "plot"},
     {"graph", "table"},
-    {"splinters", "regions", "clusters", "train", "io"},
+    {"splinters", "regions", "clusters", "train", "batches", "io"},
     {"ops", "network", "tasks", "data", "reference", "scores", "_stack"},
     {"_library", "modules", "patterns", "checks", "_C"},
 ]

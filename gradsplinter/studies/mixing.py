@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from gradsplinter.scores import unit_rows
-from gradsplinter.splinters import Splinters, splinter
+from gradsplinter.splinters import Splinters
+from gradsplinter.table import splinter
 from gradsplinter.tasks import ParallelProducts, SoftMixing, exact_orthogonality
 from gradsplinter.train import TrainConfig, Trained, initialise, train
 

@@ -1,0 +1,327 @@
+"""Network and data → Splinters, for data that comes in pieces of any number and size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Lock
+
+import torch
+from torch import Tensor, nn
+
+from gradsplinter import ops
+from gradsplinter._C import ModeTable
+from gradsplinter.batches import Data, batches
+from gradsplinter.checks import check_integer, check_span
+from gradsplinter.network import ReluNetwork, pattern_sites
+from gradsplinter.patterns import words_of
+from gradsplinter.splinters import Splinters
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """The modes of some examples, in order of first appearance."""
+
+    signatures: Tensor
+    """int64 [U, words]"""
+    counts: Tensor
+    """int64 [U]: examples in each."""
+    first: Tensor
+    """int64 [U]: the first example of each."""
+    examples: int
+    """How many examples there were."""
+
+
+def splinter(
+    net: ReluNetwork | nn.Module,
+    x: Data,
+    source: int = 0,
+    target: int = -1,
+    directions: Tensor | None = None,
+    *,
+    divisor: float | None = None,
+    ids: bool = True,
+    check_finite: bool = True,
+) -> Splinters:
+    """Collect the splinters of a network over a data set.
+
+    Args:
+        net: a `ReluNetwork`, or a module that `ReluNetwork.from_module` takes.
+        x: inputs `[N, h_0]` of the network's dtype, N at least 1: a tensor, an array, a memory map, a
+            file or a folder, or an iterable of batches, as `gradsplinter.batches` says. What does not
+            lie in memory is read piece by piece.
+        source: the site to differentiate by, 0..L-1.
+        target: the site to differentiate, source+1..L; -1 is the output.
+        directions: vectors `[D, h_target]` at the target; its own nodes by default.
+        divisor: integer data is divided by it (255 for images of bytes).
+        ids: remember the mode of each example, 8 bytes an example.
+        check_finite: refuse inputs that are NaN or infinite.
+
+    Returns:
+        The modes; gradients and their comparisons are computed when they are asked for.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: no examples, a shape, device or site that does not fit, values not finite.
+        NotImplementedError: a module that is not supported.
+
+    Examples:
+        Two inputs that are added, each after its own ReLU, have four linear regions:
+
+        >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
+        >>> x = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [2.0, 3.0]])
+        >>> s = splinter(net, x)
+        >>> s.n_modes, s.counts.tolist(), s.ids.tolist()
+        (3, [2, 1, 1], [0, 1, 2, 0])
+        >>> s.jacobian()[:, 0]
+        tensor([[1., 1.],
+                [0., 1.],
+                [1., 0.]])
+    """
+    table = SplinterTable(net, source, target, directions, ids=ids, check_finite=check_finite)
+    table.update(x, divisor=divisor)
+    if table.n_examples == 0:
+        raise ValueError("x must hold at least one example, got none")
+    return table.splinters()
+
+
+class SplinterTable:
+    """The modes of a network between two sites, over data that comes in pieces.
+
+    It holds the modes and no data, so its memory grows with the regions that the data visits. Several
+    threads may update one table.
+
+    Args:
+        net, source, target, directions, check_finite: as in `splinter`.
+        ids: remember the mode of each example, 8 bytes an example.
+        max_modes: refuse data with more modes, before memory runs out.
+        heaviest: keep only about so many modes, those with the most examples, where nearly every
+            example has a mode of its own (Misra and Gries 1982). `undercount` says how many examples
+            of a mode may be missing from its count, at most N / (heaviest + 1). A mode with more
+            examples than that is never missing.
+
+    Examples:
+        >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
+        >>> table = SplinterTable(net)
+        >>> for _ in range(3):
+        ...     table.update(torch.tensor([[1.0, 1.0], [-1.0, 1.0]]))
+        >>> table.n_examples, table.splinters().counts.tolist()
+        (6, [3, 3])
+    """
+
+    def __init__(
+        self,
+        net: ReluNetwork | nn.Module,
+        source: int = 0,
+        target: int = -1,
+        directions: Tensor | None = None,
+        *,
+        ids: bool = False,
+        max_modes: int | None = None,
+        heaviest: int | None = None,
+        check_finite: bool = True,
+    ) -> None:
+        if isinstance(net, nn.Module):
+            net = ReluNetwork.from_module(net)
+        if not isinstance(net, ReluNetwork):
+            raise TypeError(f"net must be a ReluNetwork or an nn.Module, got {type(net).__name__}")
+        self.net = net
+        self.source, self.target = check_span(net.depth, source, target)
+        if directions is None:
+            directions = torch.eye(net.widths[self.target], dtype=net.dtype, device=net.device)
+        else:
+            directions = ops.check_directions(net, directions, self.target)
+        self.directions = directions
+        self.max_modes = None if max_modes is None else check_integer(max_modes, "max_modes", 1)
+        self.heaviest = None if heaviest is None else check_integer(heaviest, "heaviest", 1)
+        if ids and heaviest is not None:
+            raise ValueError("ids must be False where only the heaviest modes are kept")
+        self.check_finite = check_finite
+        self._sites = list(pattern_sites(net, self.source, self.target))
+        self._ids: list[_Ids] | None = [] if ids else None
+        self._lock = Lock()
+        # A first piece is kept as it is: the hash table is built only where a second one comes.
+        self._only: Modes | None = None
+        self._table: ModeTable | None = None
+        self._undercount = 0
+
+    @property
+    def n_examples(self) -> int:
+        """N, the number of examples so far."""
+        if self._table is not None:
+            return self._table.examples
+        return self._only.examples if self._only is not None else 0
+
+    @property
+    def n_modes(self) -> int:
+        """U, the number of modes so far."""
+        if self._table is not None:
+            return len(self._table)
+        return len(self._only.counts) if self._only is not None else 0
+
+    @property
+    def undercount(self) -> int:
+        """Examples that may be missing from the count of a mode; 0 without `heaviest`."""
+        return self._undercount
+
+    def update(self, x: Data, *, divisor: float | None = None, skip: int = 0) -> None:
+        """Add the examples of `x`, piece by piece.
+
+        An error or Ctrl-C leaves the table as it was after the last whole piece.
+
+        Args:
+            x, divisor: as in `splinter`.
+            skip: leave out so many examples from the start, e.g. those of an earlier, interrupted
+                call: `table.update(x, skip=table.n_examples)`.
+
+        Raises:
+            TypeError, ValueError: as `splinter`; more modes than `max_modes`.
+        """
+        begin = skip
+        for batch in batches(x, self.net.dtype, divisor, skip=skip):
+            try:
+                words = ops.signatures(self.net, batch, self._sites, check_finite=self.check_finite)
+            except ValueError as error:
+                error.add_note(f"(in a piece of x that begins at example {begin:,})")
+                raise
+            first, counts, ids = ops.unique_rows(words)
+            self._add(Modes(words[first], counts, first, len(ids)), ids)
+            begin += len(ids)
+
+    def merge(self, other: SplinterTable) -> None:
+        """Add the modes of `other`, whose examples follow this table's.
+
+        Two tables of two halves of the data, merged, are the table of all of it.
+
+        Raises:
+            TypeError: not a SplinterTable.
+            ValueError: another network, other sites or directions, or ids in one of them only.
+        """
+        if not isinstance(other, SplinterTable):
+            raise TypeError(f"other must be a SplinterTable, got {type(other).__name__}")
+        self._check_alike(other)
+        ids = other._all_ids()
+        self._undercount += other._undercount
+        self._add(other.modes(), ids)
+
+    def modes(self) -> Modes:
+        """The modes so far; later updates do not change them."""
+        with self._lock:
+            return self._modes()
+
+    def _modes(self) -> Modes:
+        if self._table is not None:
+            signatures = torch.empty(len(self._table), self._words(), dtype=torch.int64)
+            counts, first = torch.empty(2, len(self._table), dtype=torch.int64)
+            self._table.copy(signatures, counts, first)
+            return Modes(signatures, counts, first, self._table.examples)
+        if self._only is not None:
+            return self._only
+        none = torch.empty(0, dtype=torch.int64)
+        return Modes(torch.empty(0, self._words(), dtype=torch.int64), none, none, 0)
+
+    def splinters(self) -> Splinters:
+        """What has been collected so far.
+
+        Raises:
+            ValueError: no examples yet, or no mode heavy enough for `heaviest`.
+        """
+        modes = self.modes()
+        if modes.examples == 0:
+            raise ValueError("the table must hold at least one example, got none")
+        if len(modes.counts) == 0:
+            raise ValueError(
+                f"heaviest must be larger than {self.heaviest} to find a mode: none has more than "
+                f"{self._undercount:,} of the {modes.examples:,} examples"
+            )
+        return Splinters(
+            self.net, self.source, self.target, self.directions, modes.signatures, modes.counts,
+            modes.first, self._all_ids(), modes.examples, self._undercount,
+        )  # fmt: skip
+
+    def _words(self) -> int:
+        return sum(words_of(self.net.widths[site]) for site in self._sites)
+
+    def _add(self, modes: Modes, ids: Tensor | None) -> None:
+        """Add a piece. One assignment or call into C++ decides, so that Ctrl-C cannot halve it."""
+        if modes.examples == 0:
+            return
+        with self._lock:
+            if self._only is None:
+                self._check_cap(len(modes.counts))
+                self._keep_ids(None, ids)
+                self._only = modes
+            else:
+                if self._table is None:
+                    self._table = _table_of(self._only)
+                if self.max_modes is not None and self.n_modes + len(modes.counts) > self.max_modes:
+                    self._check_cap(self.n_modes + self._table.missing(modes.signatures))
+                numbers = torch.empty_like(modes.counts)
+                self._keep_ids(numbers, ids)
+                self._table.insert(
+                    modes.signatures, modes.counts, modes.first, modes.examples, numbers
+                )
+            if self.heaviest is not None and self.n_modes > 2 * self.heaviest:
+                self._drop_light_modes(self.heaviest)
+
+    def _check_cap(self, modes: int) -> None:
+        if self.max_modes is not None and modes > self.max_modes:
+            raise ValueError(
+                f"x must have at most max_modes = {self.max_modes:,} modes with what came before, "
+                f"got {modes:,}; raise max_modes, or keep the heaviest ones only"
+            )
+
+    def _keep_ids(self, numbers: Tensor | None, ids: Tensor | None) -> None:
+        """Remember the next piece: `ids` within it, and the `numbers` that its modes will get."""
+        if self._ids is None or ids is None:
+            return
+        if self._ids and self._ids[-1].begin >= self.n_examples:  # of an interrupted update
+            self._ids.pop()
+        self._ids.append(_Ids(self.n_examples, ids, numbers))
+
+    def _all_ids(self) -> Tensor | None:
+        with self._lock:
+            if self._ids is None:
+                return None
+            pieces = [piece.resolved() for piece in self._ids if piece.begin < self.n_examples]
+        if len(pieces) == 1:
+            return pieces[0]
+        return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.int64)
+
+    def _drop_light_modes(self, keep: int) -> None:
+        """Misra and Gries (1982), as merged by Agarwal et al. (2012): subtract a count from all."""
+        modes = self._modes()
+        by = int(modes.counts.topk(keep + 1).values[-1])
+        heavy = (modes.counts > by).nonzero().squeeze(1)
+        self._undercount += by  # before the modes go, so that it holds whenever this is interrupted
+        left = modes.signatures[heavy], modes.counts[heavy] - by, modes.first[heavy]
+        self._table = _table_of(Modes(*left, modes.examples))
+
+    def _check_alike(self, other: SplinterTable) -> None:
+        for name, ours, theirs in (
+            ("network", self.net.fingerprint, other.net.fingerprint),
+            ("sites", (self.source, self.target), (other.source, other.target)),
+            ("directions", self.directions.tolist(), other.directions.tolist()),
+        ):
+            if ours != theirs:
+                raise ValueError(f"other must have the same {name}, got {theirs} for {ours}")
+        if self._ids is not None and other._ids is None:
+            raise ValueError("other must have ids, since this table has")
+
+
+@dataclass(frozen=True)
+class _Ids:
+    """The modes of a piece's examples, from example `begin` on."""
+
+    begin: int
+    ids: Tensor
+    numbers: Tensor | None
+
+    def resolved(self) -> Tensor:
+        return self.ids if self.numbers is None else self.numbers[self.ids]
+
+
+def _table_of(modes: Modes) -> ModeTable:
+    table = ModeTable(modes.signatures.shape[1])
+    numbers = torch.empty_like(modes.counts)
+    table.insert(modes.signatures, modes.counts, modes.first, modes.examples, numbers)
+    return table

@@ -1,0 +1,179 @@
+"""Data of every kind that `splinter` takes, and what is said about the rest."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from networks import random_inputs, random_network
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader, TensorDataset
+
+import gradsplinter.batches
+from gradsplinter import splinter
+from gradsplinter.batches import batches
+
+NET = random_network((4, 30, 6, 3))
+X = random_inputs(1000, 4)
+EXPECTED = splinter(NET, X)
+
+
+def files(folder):
+    """X in three files, in the order of their names."""
+    np.save(folder / "a.npy", X[:300].numpy())
+    save_file({"x": X[300:301].contiguous()}, folder / "b.safetensors")
+    np.save(folder / "c.npy", X[301:].numpy())
+    (folder / "readme.txt").write_text("not data")
+    return folder
+
+
+def mapped(folder):
+    np.save(folder / "x.npy", X.numpy())
+    return np.load(folder / "x.npy", mmap_mode="r")
+
+
+KINDS = {
+    "tensor": lambda _: X,
+    "tensor with strides": lambda _: X.repeat(1, 2)[:, ::2].copy_(X),
+    "tensor that requires gradients": lambda _: X.clone().requires_grad_(),
+    "array": lambda _: X.numpy(),
+    "array in Fortran order": lambda _: np.asfortranarray(X.numpy()),
+    "array of the other byte order": lambda _: X.numpy().astype(">f4"),
+    "memory map": mapped,
+    "folder": files,
+    "file": lambda folder: mapped(folder).filename,
+    "paths": lambda folder: sorted(files(folder).glob("*.*"))[:3],
+    "tensors": lambda _: X.split(70),
+    "arrays and an empty one": lambda _: [X[:7].numpy(), X[:0].numpy(), X[7:].numpy()],
+    "generator": lambda _: (x for x in X.split(333)),
+    "DataLoader of pairs": lambda _: DataLoader(TensorDataset(X, torch.arange(1000)), 64),
+    "DataLoader of tensors": lambda _: DataLoader(X, 64),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("piece", [64, 2**20])
+def test_every_kind_gives_the_same(kind, piece, tmp_path, monkeypatch):
+    monkeypatch.setattr(gradsplinter.batches, "ROWS", piece)
+    monkeypatch.setattr(gradsplinter.batches, "BYTES", 8 * 4 * piece)
+    found = splinter(NET, KINDS[kind](tmp_path))
+    for name in ("signatures", "counts", "first", "ids"):
+        assert torch.equal(getattr(found, name), getattr(EXPECTED, name)), name
+    assert found.n_examples == 1000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pieces_are_bounded_and_in_order(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(gradsplinter.batches, "ROWS", 100)
+    monkeypatch.setattr(gradsplinter.batches, "BYTES", 8 * 4 * 90)
+    pieces = list(batches(KINDS[kind](tmp_path), torch.float32))
+    assert max(map(len, pieces)) <= 100
+    assert torch.equal(torch.cat(pieces), X)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("skip", [0, 1, 299, 300, 301, 999, 1000, 2000])
+def test_skip(kind, skip, tmp_path):
+    pieces = list(batches(KINDS[kind](tmp_path), torch.float32, skip=skip))
+    assert torch.equal(torch.cat(pieces), X[skip:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("net_dtype", [torch.float32, torch.float64])
+def test_half_precision_is_widened_exactly(dtype, net_dtype):
+    net = random_network((4, 30, 6, 3), dtype=net_dtype)
+    half = X.to(dtype)
+    found = splinter(net, half)
+    assert torch.equal(found.ids, splinter(net, half.to(net_dtype)).ids)
+    assert torch.equal(next(batches(half, net_dtype)).to(dtype), half)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64, torch.bool])
+def test_integers_are_divided(dtype):
+    images = (X.abs() * 50).to(dtype)
+    (batch,) = batches(images, torch.float32, divisor=255)
+    assert torch.equal(batch, images.float() / 255)  # as torchvision does
+    (batch,) = batches(images.numpy(), torch.float64, divisor=1)
+    assert torch.equal(batch, images.double())
+    assert splinter(NET, images, divisor=255).n_examples == 1000
+
+
+def test_of_several_files_only_what_is_needed_is_read(tmp_path, monkeypatch):
+    """A mapped file is read in pieces: far less of it than there is."""
+    monkeypatch.setattr(gradsplinter.batches, "BYTES", 8 * 4 * 10)
+    np.save(tmp_path / "x.npy", X.numpy())
+    (tmp_path / "y.npy").write_bytes(b"damaged, and never reached")
+    pieces = batches(tmp_path, torch.float32)
+    assert torch.equal(next(pieces), X[:10])
+
+
+BYTES = torch.zeros(5, 4, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("x", "divisor", "error", "message"),
+    [
+        (None, None, TypeError, "x must be a tensor, an array, a path or an iterable of these, got NoneType"),
+        ([X[:2], 3], None, TypeError, "x[1] must be a tensor, an array, a path or an iterable of these, got int"),
+        ([(X, 1), (2, X)], None, TypeError, "x[1][0] must be a tensor, an array, a path or an iterable of these, got int"),
+        (np.array([["a"] * 4]), None, TypeError, "x must hold numbers, got an array of <U1"),
+        (np.array([[None] * 4]), None, TypeError, "x must hold numbers, got an array of object"),
+        (BYTES, None, TypeError, "x must be float32, got uint8; for integers say what to divide them by, e.g. divisor=255"),
+        (X, 255, TypeError, "divisor must be None, since x is float32 and not integer"),
+        (X.half(), 255, TypeError, "divisor must be None, since x is float16 and not integer"),
+        (BYTES, 0, ValueError, "divisor must be positive and finite, got 0"),
+        (BYTES, "255", TypeError, "divisor must be a number, got str"),
+        (X.double(), None, TypeError, "x must be float32, got float64"),
+        (X.to(torch.complex64), None, TypeError, "x must be float32, got complex64"),
+        (torch.zeros(5, 2, 2), None, ValueError, "x must have 2 dimensions, got 3 (shape [5, 2, 2])"),
+        ([X, X[0]], None, ValueError, "x must have 2 dimensions, got 1 (shape [4])"),
+        ([X, X[:, :3]], None, ValueError, "x must have shape [N, 4] to match the network's input, got [1000, 3]"),
+        ([], None, ValueError, "x must hold at least one example, got none"),
+        ("x.csv", None, ValueError, "x must be a .npy or .safetensors file, or a folder of them, got x.csv"),
+    ],
+)  # fmt: skip
+def test_bad_data(x, divisor, error, message):
+    with pytest.raises(error) as raised:
+        splinter(NET, x, divisor=divisor)
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.npy", b"no array", "x must be a .npy file of numbers, got "),
+        ("x.npy", None, "x must be a .npy file of numbers, got "),
+        ("x.safetensors", b"no tensors", "x must be a safetensors file, got "),
+        ("x.safetensors", None, "x must be a safetensors file, got "),
+        ("x.txt", b"", "x must be a folder of .npy or .safetensors files, got "),
+    ],
+)
+def test_bad_files(name, content, message, tmp_path):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match="^" + re.escape(message + str(tmp_path))):
+        splinter(NET, tmp_path if name == "x.txt" else path)
+
+
+def test_a_file_of_several_tensors(tmp_path):
+    save_file({"x": X, "y": X.clone()}, tmp_path / "x.safetensors")
+    with pytest.raises(
+        ValueError, match=r"^x must be a safetensors file of one tensor, got .* with 2$"
+    ):
+        splinter(NET, tmp_path / "x.safetensors")
+
+
+def test_an_array_of_objects_is_never_unpickled(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[object()] * 4]), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"^x must be a .npy file of numbers, got "):
+        splinter(NET, tmp_path / "x.npy")
+
+
+def test_the_piece_with_a_fault_is_named(monkeypatch):
+    monkeypatch.setattr(gradsplinter.batches, "ROWS", 100)
+    x = X.clone()
+    x[345, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"the first at \[45, 1\]: nan") as raised:
+        splinter(NET, x)
+    assert raised.value.__notes__ == ["(in a piece of x that begins at example 300)"]

@@ -1,0 +1,232 @@
+"""SplinterTable: any way of cutting the data gives the table of one run."""
+
+import itertools
+import threading
+
+import pytest
+import torch
+from networks import random_inputs, random_network
+
+import gradsplinter.table
+from gradsplinter import SplinterTable, splinter
+
+NET = random_network((4, 30, 70, 3))
+X = random_inputs(3000, 4)
+
+
+def same(a, b):
+    for name in ("signatures", "counts", "first", "ids"):
+        one, other = getattr(a, name), getattr(b, name)
+        assert one is other is None or torch.equal(one, other), name
+    assert a.n_examples == b.n_examples
+
+
+def table_of(*pieces, **options):
+    table = SplinterTable(NET, **options)
+    for x in pieces:
+        table.update(x)
+    return table
+
+
+@pytest.mark.parametrize(
+    "sizes", [(3000,), (1, 2999), (1500, 1500), (7,) * 428 + (4,), (0, 3000, 0)]
+)
+@pytest.mark.parametrize(("source", "target"), [(0, -1), (0, 2), (1, 3), (2, 3)])
+def test_updates_give_the_table_of_one_run(sizes, source, target):
+    pieces = X.split(list(sizes))
+    table = table_of(*pieces, source=source, target=target, ids=True)
+    expected = splinter(NET, X, source, target)
+    same(table.splinters(), expected)
+    assert (table.n_examples, table.n_modes) == (3000, expected.n_modes)
+    assert torch.equal(table.splinters().jacobian(), expected.jacobian())
+    assert table.splinters().orthogonality() == expected.orthogonality()
+
+
+@pytest.mark.parametrize("cuts", [(0, 3000), (1000, 1001), (10, 2000), (3000, 3000)])
+def test_merged_parts_give_the_table_of_one_run(cuts):
+    a, b, c = (table_of(x, ids=True) for x in X.tensor_split(cuts))
+    expected = table_of(X, ids=True).splinters()
+    left = table_of(ids=True)
+    for part in (a, b, c):
+        left.merge(part)
+    same(left.splinters(), expected)
+    b.merge(c)  # associative
+    a.merge(b)
+    same(a.splinters(), expected)
+
+
+def test_merging_in_another_order_changes_the_numbering_only():
+    halves = X.split(1500)
+    tables = []
+    for order in itertools.permutations(halves):
+        first, second = (table_of(x) for x in order)
+        first.merge(second)
+        tables.append(first.modes())
+    one, other = (
+        dict(zip(map(tuple, modes.signatures.tolist()), modes.counts.tolist(), strict=True))
+        for modes in tables
+    )
+    assert one == other
+
+
+def test_a_table_merged_with_itself():
+    table = table_of(X, ids=True)
+    table.merge(table)
+    same(table.splinters(), splinter(NET, torch.cat([X, X])))
+
+
+def test_what_was_returned_does_not_change():
+    table = table_of(X[:1000], ids=True)
+    before = table.splinters()
+    table.update(X[1000:])
+    same(before, splinter(NET, X[:1000]))
+
+
+def test_ids_are_optional():
+    s = table_of(X).splinters()
+    assert s.ids is None
+    assert s.n_examples == 3000
+    assert s.orthogonality() == splinter(NET, X).orthogonality()
+    assert "3,000" in repr(s)
+    assert splinter(NET, X, ids=False).ids is None
+
+
+def test_threads_may_share_a_table():
+    table = SplinterTable(NET)
+    threads = [threading.Thread(target=table.update, args=(X,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = splinter(NET, X)
+    assert table.n_examples == 8 * 3000
+    assert torch.equal(table.modes().signatures, expected.signatures)
+    assert torch.equal(table.modes().counts, 8 * expected.counts)
+
+
+def test_interrupted_between_pieces(monkeypatch):
+    """Stopped at any point of a piece, the table holds whole pieces, and goes on from there."""
+
+    class Stop(Exception):
+        pass
+
+    pieces = X.split(500)
+    expected = table_of(X, ids=True).splinters()
+    for name, target in (
+        ("unique_rows", gradsplinter.table.ops),
+        ("_keep_ids", SplinterTable),
+        ("empty_like", torch),
+    ):
+        original = getattr(target, name)
+        for call in (1, 3):
+            calls = itertools.count()
+
+            def stopping(*args, original=original, calls=calls, call=call, **kwargs):
+                result = original(*args, **kwargs)
+                if next(calls) == call:
+                    raise Stop
+                return result
+
+            table = SplinterTable(NET, ids=True)
+            with monkeypatch.context() as patch:
+                patch.setattr(target, name, stopping)
+                with pytest.raises(Stop):
+                    table.update(pieces)
+            done = table.n_examples
+            assert done % 500 == 0
+            assert 0 < done < 3000
+            same(table.splinters(), splinter(NET, X[:done]))
+            table.update(pieces, skip=done)
+            same(table.splinters(), expected)
+
+
+def test_a_cap_on_modes():
+    modes = splinter(NET, X).n_modes
+    half = splinter(NET, X[:1500]).n_modes
+    assert table_of(X, max_modes=modes).n_modes == modes
+    table = table_of(*X.split(500), max_modes=modes)  # though a piece alone might bring more
+    assert table.n_modes == modes
+    table = table_of(X[:1500], max_modes=modes - 1)
+    with pytest.raises(
+        ValueError,
+        match=f"^x must have at most max_modes = {modes - 1:,} modes with what came before, got {modes:,}; ",
+    ):
+        table.update(X[1500:])
+    assert (table.n_examples, table.n_modes) == (1500, half)
+    with pytest.raises(ValueError, match="at most max_modes = 3"):
+        table_of(X, max_modes=3)
+
+
+@pytest.mark.parametrize("heaviest", [1, 5, 40, 10_000])
+@pytest.mark.parametrize("piece", [1, 100, 3000])
+def test_the_heaviest_modes(heaviest, piece):
+    x = torch.cat([X, X[:500], X[:100], X[:20].repeat(20, 1)])  # so that some modes are heavy
+    exact = splinter(NET, x)
+    truth = dict(zip(map(tuple, exact.signatures.tolist()), exact.counts.tolist(), strict=True))
+    table = table_of(*x[:1000].split(piece), heaviest=heaviest)
+    table.merge(table_of(*x[1000:].split(piece), heaviest=heaviest))
+    modes = table.modes()
+    assert len(modes.counts) <= 2 * heaviest
+    assert modes.examples == len(x)
+    assert table.undercount <= len(x) // (heaviest + 1)
+    found = dict(zip(map(tuple, modes.signatures.tolist()), modes.counts.tolist(), strict=True))
+    for mode, count in truth.items():
+        assert count - table.undercount <= found.get(mode, 0) <= count
+    words = gradsplinter.signatures(NET, x)
+    assert torch.equal(words[modes.first], modes.signatures)
+    if heaviest == 10_000:
+        assert found == truth
+        assert table.undercount == 0
+    if heaviest == 40:
+        assert f"counts up to {table.undercount:,} too small" in repr(table.splinters())
+
+
+def test_no_mode_is_heavy():
+    table = table_of(X[splinter(NET, X).first[:100]], heaviest=10)  # each example its own mode
+    with pytest.raises(
+        ValueError, match=r"heaviest must be larger than 10 .* more than 1 of the 100"
+    ):
+        table.splinters()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: SplinterTable("net"), TypeError, "net must be a ReluNetwork or an nn.Module, got str"),
+        (lambda: SplinterTable(NET, 3), ValueError, "source must be a site in 0..2, got 3"),
+        (lambda: SplinterTable(NET, max_modes=0), ValueError, "max_modes must be at least 1, got 0"),
+        (lambda: SplinterTable(NET, heaviest=0), ValueError, "heaviest must be at least 1, got 0"),
+        (lambda: SplinterTable(NET, heaviest=2.5), TypeError, "heaviest must be an integer, got float"),
+        (
+            lambda: SplinterTable(NET, heaviest=3, ids=True),
+            ValueError,
+            "ids must be False where only the heaviest modes are kept",
+        ),
+        (lambda: SplinterTable(NET).splinters(), ValueError, "the table must hold at least one example, got none"),
+        (lambda: SplinterTable(NET).merge(3), TypeError, "other must be a SplinterTable, got int"),
+        (
+            lambda: SplinterTable(NET).merge(SplinterTable(NET, 1)),
+            ValueError,
+            "other must have the same sites, got (1, 3) for (0, 3)",
+        ),
+        (
+            lambda: SplinterTable(NET, ids=True).merge(SplinterTable(NET)),
+            ValueError,
+            "other must have ids, since this table has",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_arguments(make, error, message):
+    with pytest.raises(error) as raised:
+        make()
+    assert str(raised.value) == message
+
+
+def test_tables_of_other_networks_or_directions_do_not_merge():
+    other = random_network((4, 30, 70, 3), seed=1)
+    with pytest.raises(
+        ValueError, match=r"^other must have the same network, got [0-9a-f]{64} for"
+    ):
+        SplinterTable(NET).merge(SplinterTable(other))
+    with pytest.raises(ValueError, match=r"^other must have the same directions, got .*1\.0"):
+        SplinterTable(NET).merge(SplinterTable(NET, directions=torch.ones(1, 3)))
