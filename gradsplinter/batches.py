@@ -121,7 +121,7 @@ def _converted(values: object, dtype: torch.dtype, divisor: float | None) -> Ten
     if not tensor.dtype.is_floating_point and not tensor.dtype.is_complex:
         if divisor is None:
             raise TypeError(
-                f"x must be {_name(dtype)}, got {_name(tensor.dtype)}; "
+                f"x must be {_name(dtype)} like the network, got {_name(tensor.dtype)}; "
                 "for integers say what to divide them by, e.g. divisor=255"
             )
         return tensor.to(dtype) / divisor

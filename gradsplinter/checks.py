@@ -11,15 +11,18 @@ from torch import Tensor
 DTYPES = (torch.float32, torch.float64)
 
 
-def check_tensor(value: object, name: str, rank: int, dtypes: tuple[torch.dtype, ...]) -> None:
-    """Raise unless `value` is a dense tensor of this rank and one of these dtypes."""
+def check_tensor(
+    value: object, name: str, rank: int, dtypes: tuple[torch.dtype, ...], like: str = ""
+) -> None:
+    """Raise unless `value` is a dense tensor of this rank and one of these dtypes, `like` whose."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     if value.layout != torch.strided:
         raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
     if value.dtype not in dtypes:
         expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-        raise TypeError(f"{name} must be {expected}, got {str(value.dtype).removeprefix('torch.')}")
+        got = str(value.dtype).removeprefix("torch.")
+        raise TypeError(f"{name} must be {expected}{like}, got {got}")
     if value.dim() != rank:
         raise ValueError(
             f"{name} must have {rank} dimension{'s' * (rank > 1)}, "
@@ -43,18 +46,21 @@ def check_finite(tensor: Tensor, name: str) -> None:
         )
 
 
-def check_integer(value: object, name: str, least: int) -> int:
-    """`value` as an int of at least `least`; True and False are not integers."""
+def check_integer(value: object, name: str, least: int | None = None) -> int:
+    """`value` as an int, of at least `least` if given; True and False are not integers."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
     number = operator.index(value)
-    if number < least:
+    if least is not None and number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
 
 
 def check_span(depth: int, source: int, target: int) -> tuple[int, int]:
-    """`source` and `target` as sites with 0 <= source < target <= depth; -1 is the output."""
+    """Sites with 0 <= source < target <= depth; a negative target counts from the end, -1 is L."""
+    source, target = (
+        check_integer(site, name) for site, name in ((source, "source"), (target, "target"))
+    )
     resolved = target + depth + 1 if -depth - 1 <= target < 0 else target
     if not 0 <= source < depth:
         raise ValueError(f"source must be a site in 0..{depth - 1}, got {source}")

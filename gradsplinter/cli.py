@@ -28,7 +28,8 @@ try:
     from rich.table import Table
 except ImportError as error:  # pragma: no cover
     raise SystemExit(
-        f"the command line needs the extra packages of `pip install 'gradsplinter[cli]'` ({error})"
+        f"the command line needs the packages of the extra `cli`: {error}; in the source folder, "
+        "`pip install '.[cli]'` installs them"
     ) from error
 
 USAGE_ERROR = 2
@@ -65,7 +66,7 @@ class Mixing:
     out: Path = Path("results/mixing")
     """Folder to write."""
     overwrite: bool = False
-    """Replace a folder of another configuration."""
+    """Replace the results of another configuration; other files in the folder stay."""
 
     def run(self) -> None:
         begin = time.perf_counter()
@@ -110,30 +111,43 @@ def _earlier(folder: Path, config: MixingConfig, overwrite: bool) -> Trained | N
     Raises:
         ValueError: it is something else, and must not be overwritten.
     """
-    if overwrite or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
     if not (folder / "config.json").is_file():
         raise ValueError(
-            f"out must be a new folder or one of an earlier run, got {folder}; "
-            "choose another --out or replace it with --overwrite"
+            f"out must be a new folder or one of an earlier run, got {folder}, which holds other "
+            "files; choose another --out"
         )
-    found = io.read_json(folder / "config.json").get("config", {})
+    if overwrite:
+        return None
+    try:
+        return _trained_in(folder, config)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{error}; choose another --out or replace the results with --overwrite"
+        ) from error
+
+
+def _trained_in(folder: Path, config: MixingConfig) -> Trained:
+    found = io.read_json(folder / "config.json").get("config")
+    if not isinstance(found, dict):
+        raise ValueError(f"{folder} holds a damaged run: its config.json has no configuration")  # noqa: TRY004
     wanted = config.to_dict()
     different = [key for key in wanted if found.get(key) != wanted[key]]
     if different:
         changes = "; ".join(f"{key} {found.get(key)} there, {wanted[key]} now" for key in different)
-        raise ValueError(
-            f"{folder} holds a run of another configuration ({changes}); "
-            "choose another --out or replace it with --overwrite"
-        )
+        raise ValueError(f"{folder} holds a run of another configuration ({changes})")
     paths = _network_paths(folder, config)
-    losses = torch.from_numpy(np.load(folder / "losses.npy", allow_pickle=False))
-    return Trained([ReluNetwork.load(path) for path in paths], losses)
+    try:
+        losses = torch.from_numpy(np.load(folder / "losses.npy", allow_pickle=False))
+        return Trained([ReluNetwork.load(path) for path in paths], losses)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} holds a damaged run: {error}") from error
 
 
 def _network_paths(folder: Path, config: MixingConfig) -> list[Path]:
     return [
-        folder / "networks" / f"lambda-{strength:g}-seed-{seed}.safetensors"
+        folder / "networks" / f"lambda-{repr(strength).removesuffix('.0')}-seed-{seed}.safetensors"
         for strength in config.lambdas
         for seed in config.seeds
     ]
@@ -171,6 +185,12 @@ def _report(result: MixingResult) -> None:
     for row, strength in enumerate(result.config.lambdas):
         table.add_row(f"{strength:g}", *(f"{column[row]:.3f}" for column in columns))
     _console.print(table)
+    dead = sum(1 for row in result.rows if row.trained and row.zero_gradients)
+    if dead:
+        _console.print(
+            f"In {dead} of {len(result.config.sites) * result.config.networks} measurements some "
+            "gradients are zero, which counts as orthogonal: see zero_gradients in results.csv"
+        )
     _console.print(
         "Mean distance from theory at the input: "
         f"paired {result.deviation('paired'):.4f}, all pairs {result.deviation('all_pairs'):.4f}"

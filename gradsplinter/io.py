@@ -21,12 +21,13 @@ from torch import Tensor
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block ends without an error.
 
-    A crash or Ctrl-C leaves what was there. The folder is made at once, so that a place that cannot
-    be written to is refused before any work.
+    A crash or Ctrl-C leaves what was there; what the block did not write anew stays, too. The folder
+    is made at once, so that a place that cannot be written to is refused before any work.
 
     Raises:
         ValueError: `path` is a file, or its folder cannot be written to.
     """
+    path = path.resolve()
     if path.exists() and not path.is_dir():
         raise ValueError(f"out must be a folder, got the file {path}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -50,6 +51,9 @@ def _replace(path: Path, by: Path) -> None:
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     path.rename(old)
     by.rename(path)
+    for entry in old.iterdir():
+        if not (path / entry.name).exists():
+            entry.rename(path / entry.name)
     shutil.rmtree(old)
 
 

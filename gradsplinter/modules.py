@@ -67,7 +67,10 @@ def _walk(module: nn.Module, path: str) -> Iterator[tuple[Tensor, Tensor] | None
         if module.training and module.p > 0:
             raise ValueError(_in_training(where))
     elif type(module) is not nn.Identity:
-        raise NotImplementedError(f"{where} is not supported; supported: {SUPPORTED}")
+        raise NotImplementedError(
+            f"{where} is not supported; supported: {SUPPORTED}. "
+            "ReluNetwork(weights, biases) takes the layers of any other network"
+        )
 
 
 def _in_training(where: str) -> str:

@@ -150,6 +150,10 @@ class ReluNetwork:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except FileNotFoundError:  # which says all there is to say
+            raise
+        except OSError as error:
+            raise OSError(f"path must be a file that can be read, got {path}: {error}") from error
         except SafetensorError as error:
             raise ValueError(f"path must be a safetensors file, got {path}: {error}") from error
         if metadata != _METADATA:
@@ -174,7 +178,7 @@ class ReluNetwork:
             TypeError: x is not a tensor of the network's dtype.
             ValueError: its shape or device does not fit, or (with `finite`) it is not finite.
         """
-        check_tensor(x, "x", 2, (self.dtype,))
+        check_tensor(x, "x", 2, (self.dtype,), " like the network")
         if x.device != self.device:
             raise ValueError(f"x must be on the network's device {self.device}, got {x.device}")
         if x.shape[1] != self.widths[0]:

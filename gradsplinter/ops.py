@@ -7,7 +7,7 @@ batch size, number of threads and instruction set; `gradsplinter.reference` says
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple, overload
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gradsplinter import _C
-from gradsplinter.checks import DTYPES, check_span, check_tensor
+from gradsplinter.checks import DTYPES, check_integer, check_span, check_tensor
 from gradsplinter.checks import check_finite as _check_finite
 from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.patterns import words_of
@@ -76,7 +76,7 @@ def signatures(
         j div 64; with `outputs` also y `[N, h_L]`.
 
     Raises:
-        TypeError: x is not a tensor of the network's dtype.
+        TypeError: net is not a ReluNetwork, x not a tensor of its dtype, a site not an integer.
         ValueError: a shape, device or site that does not fit; x not finite.
 
     Examples:
@@ -87,6 +87,7 @@ def signatures(
                 [2],
                 [0]])
     """
+    _check_network(net)
     x = net.check_inputs(x, finite=check_finite)
     chosen = list(range(1, net.depth)) if sites is None else _hidden_sites(net, sites)
     words, y = torch.ops.gradsplinter.signatures(x, net.weights, net.biases, chosen, outputs)
@@ -153,7 +154,7 @@ def jacobian(
         patterns: int64 `[U, words]`: signatures of the sites `pattern_sites(net, source, target)`,
             that is source+1..target, without the output.
         source: the site to differentiate by, 0..L-1.
-        target: the site to differentiate, source+1..L; -1 is L.
+        target: the site to differentiate, source+1..L; negative ones count from the end, -1 is L.
         directions: V `[D, h_target]`; the target's own nodes by default.
 
     Returns:
@@ -170,6 +171,7 @@ def jacobian(
         >>> jacobian(net, torch.tensor([[0b01], [0b10]])).squeeze()
         tensor([ 3., -4.])
     """
+    _check_network(net)
     source, target = check_span(net.depth, source, target)
     sites = pattern_sites(net, source, target)
     words = sum(words_of(net.widths[site]) for site in sites)
@@ -253,8 +255,17 @@ def check_directions(net: ReluNetwork, directions: Tensor, target: int) -> Tenso
     return directions.detach()
 
 
+def _check_network(net: object) -> None:
+    if not isinstance(net, ReluNetwork):
+        raise TypeError(
+            f"net must be a ReluNetwork (ReluNetwork.from_module makes one), got {type(net).__name__}"
+        )
+
+
 def _hidden_sites(net: ReluNetwork, sites: Sequence[int]) -> list[int]:
-    chosen = [int(site) for site in sites]
+    if not isinstance(sites, Iterable):
+        raise TypeError(f"sites must be a sequence of sites, got {type(sites).__name__}")
+    chosen = [check_integer(site, f"sites[{i}]") for i, site in enumerate(sites)]
     if any(not 1 <= site < net.depth for site in chosen):
         raise ValueError(f"sites must be hidden sites in 1..{net.depth - 1}, got {chosen}")
     if any(a >= b for a, b in pairwise(chosen)):

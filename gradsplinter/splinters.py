@@ -15,8 +15,17 @@ from gradsplinter.network import ReluNetwork
 NO_COMPRESSION = 0.5
 """From this share of modes among examples on, the summary says that deduplication saves little."""
 
+AT_ONCE = 2**24
+"""Entries of gradients or cosines, from which on they are computed piece by piece for a score."""
+
+IN_SUMMARY = 2**27
+"""Entries of gradients or cosines, from which on the summary does without what needs them."""
+
 ROOM = 60
 """Characters in a line of the summary, after its name, so that 80 columns hold it."""
+
+
+ALL = slice(None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,15 +90,17 @@ class Splinters:
         """
         if not -self.n_directions <= direction < self.n_directions:
             raise IndexError(f"direction must be in 0..{self.n_directions - 1}, got {direction}")
-        return self._gradients[direction]
+        direction %= self.n_directions
+        if self._entries <= AT_ONCE:
+            return self._gradients[direction]
+        return self._gradients_of(self._jacobian_of(slice(direction, direction + 1))[:, 0])
 
     def co_appearance(self) -> Tensor:
         """Unique splinters / modes of each direction, float64 `[D]`.
 
         It is 1 for all where the splinters of all directions always appear together.
         """
-        unique = [len(g.values) for g in self._gradients]
-        return torch.tensor(unique, dtype=torch.float64) / self.n_modes
+        return torch.tensor(self._unique_gradients, dtype=torch.float64) / self.n_modes
 
     def cross(self) -> Tensor:
         """Cosines between the gradients of every two directions in each mode, `[U, D, D]`."""
@@ -101,7 +112,7 @@ class Splinters:
 
         The cosine of a zero gradient with another is taken as 0.
         """
-        return (self._cross.diagonal(dim1=1, dim2=2) == 0).sum(dim=0)
+        return self._paired[1]
 
     def orthogonality(self) -> float:
         """1 - Σ_u count_u · mean_(i<j) abs(cos(g_u,i, g_u,j)) / Σ_u count_u, over modes u.
@@ -117,7 +128,7 @@ class Splinters:
     def orthogonality_matrix(self) -> Tensor:
         """The orthogonality of every pair of directions, float64 `[D, D]`; the diagonal is 0."""
         self._check_pairs()
-        return scores.paired(self._cross, self.counts)
+        return self._paired[0]
 
     def all_pairs_orthogonality(self) -> float:
         """The older score: 1 - mean abs(cos) over all pairs of unique gradients of two directions.
@@ -141,14 +152,55 @@ class Splinters:
 
     @cached_property
     def _gradients(self) -> list[Gradients]:
+        return [self._gradients_of(self._jacobian[:, d]) for d in range(self.n_directions)]
+
+    def _gradients_of(self, of_modes: Tensor) -> Gradients:
+        first, _, index = ops.unique_rows(of_modes)
+        counts = torch.zeros(len(first), dtype=torch.int64, device=index.device)
+        counts.index_add_(0, index, self.counts)
+        return Gradients(of_modes[first], index, counts)
+
+    @property
+    def _entries(self) -> int:
+        """Of all gradients, or of all cosines if these are more."""
+        return (
+            self.n_modes * self.n_directions * max(self.n_directions, self.net.widths[self.source])
+        )
+
+    @cached_property
+    def _unique_gradients(self) -> list[int]:
+        """How many there are of each direction."""
+        if self._entries <= AT_ONCE:
+            return [len(g.values) for g in self._gradients]
+        step = max(1, AT_ONCE // (self.n_modes * self.net.widths[self.source]))
         found = []
-        for direction in range(self.n_directions):
-            of_modes = self._jacobian[:, direction]
-            first, _, index = ops.unique_rows(of_modes)
-            counts = torch.zeros(len(first), dtype=torch.int64, device=index.device)
-            counts.index_add_(0, index, self.counts)
-            found.append(Gradients(of_modes[first], index, counts))
+        for begin in range(0, self.n_directions, step):
+            part = self._jacobian_of(slice(begin, begin + step))
+            found += [len(ops.unique_rows(part[:, d]).first) for d in range(part.shape[1])]
         return found
+
+    @cached_property
+    def _paired(self) -> tuple[Tensor, Tensor]:
+        """Orthogonality `[D, D]` and zero gradients `[D]`, a bounded number of modes at a time."""
+        step = max(1, AT_ONCE * self.n_modes // self._entries)
+        matrix = torch.zeros(self.n_directions, self.n_directions, dtype=torch.float64)
+        zeros = torch.zeros(self.n_directions, dtype=torch.int64)
+        for begin in range(0, self.n_modes, step):
+            modes = slice(begin, begin + step)
+            cosines = ops.cross(self._jacobian_of(modes=modes))
+            counts = self.counts[modes]
+            share = int(counts.sum()) / int(self.counts.sum())
+            matrix += share * scores.paired(cosines, counts)
+            zeros += (cosines.diagonal(dim1=1, dim2=2) == 0).sum(dim=0)
+        return matrix, zeros
+
+    def _jacobian_of(self, directions: slice = ALL, modes: slice = ALL) -> Tensor:
+        """Some of the Jacobian; all of it is kept where it is small."""
+        if self._entries <= AT_ONCE or "_jacobian" in vars(self):
+            return self._jacobian[modes, directions]
+        return ops.jacobian(
+            self.net, self.signatures[modes], self.source, self.target, self.directions[directions]
+        )
 
     def _check_pairs(self) -> None:
         if self.n_directions < 2:
@@ -158,24 +210,27 @@ class Splinters:
 
     def summary(self) -> dict[str, str]:
         """What `repr` and the notebook view show."""
-        unique = [f"{len(g.values):,}" for g in self._gradients]
-        directions = f" of {self.n_directions:,} directions"
         rows = {
             "network": _some(repr(self.net).split("-"), "-"),
             "sites": f"{self.source} ← {self.target}",
             "examples": f"{self.n_examples:,}",
             "modes": f"{self.n_modes:,}",
             "compression": f"{self.compression:.1f} examples a mode",
-            "unique gradients": _some(unique, room=ROOM - len(directions)) + directions,
-            "co-appearance": _some([f"{c:.3g}" for c in self.co_appearance().tolist()]),
         }
         if self.n_modes > NO_COMPRESSION * self.n_examples:
             rows["compression"] += ": deduplication saves little"
+        if self.undercount:
+            rows["modes"] += f", the heaviest (counts up to {self.undercount:,} too small)"
+        if self._entries > IN_SUMMARY:
+            rows["gradients"] = f"{self.n_modes * self.n_directions:,}, too many for this summary"
+            return rows
+        directions = f" of {self.n_directions:,} directions"
+        unique = [f"{count:,}" for count in self._unique_gradients]
+        rows["unique gradients"] = _some(unique, room=ROOM - len(directions)) + directions
+        rows["co-appearance"] = _some([f"{c:.3g}" for c in self.co_appearance().tolist()])
         if self.n_directions >= 2:
             rows["orthogonality"] = f"{self.orthogonality():.4f}"
         zeros = int(self.zero_gradients.sum())
-        if self.undercount:
-            rows["modes"] += f", the heaviest (counts up to {self.undercount:,} too small)"
         if zeros:
             rows["zero gradients"] = f"{zeros:,} of {self.n_modes * self.n_directions:,}"
         return rows

@@ -50,7 +50,8 @@ def splinter(
             file or a folder, or an iterable of batches, as `gradsplinter.batches` says. What does not
             lie in memory is read piece by piece.
         source: the site to differentiate by, 0..L-1.
-        target: the site to differentiate, source+1..L; -1 is the output.
+        target: the site to differentiate, source+1..L; negative ones count from the end, -1 is the
+            output.
         directions: vectors `[D, h_target]` at the target; its own nodes by default.
         divisor: integer data is divided by it (255 for images of bytes).
         ids: remember the mode of each example, 8 bytes an example.
@@ -130,6 +131,8 @@ class SplinterTable:
             directions = torch.eye(net.widths[self.target], dtype=net.dtype, device=net.device)
         else:
             directions = ops.check_directions(net, directions, self.target)
+            if len(directions) == 0:
+                raise ValueError("directions must hold at least one direction, got none")
         self.directions = directions
         self.max_modes = None if max_modes is None else check_integer(max_modes, "max_modes", 1)
         self.heaviest = None if heaviest is None else check_integer(heaviest, "heaviest", 1)

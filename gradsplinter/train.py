@@ -9,7 +9,6 @@ each other after every small product, which costs a multiple of its gain on a bu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ class TrainConfig:
     Args:
         widths: (h_0, ..., h_L).
         steps: Adam steps, at least 1.
-        learning_rate: of Adam, positive.
+        learning_rate: of Adam, positive, at most 1e30.
         batch_size: examples a step; None takes all. In every epoch a network walks through a
             permutation of its own; the last examples, where they do not fill a batch, are left out
             of that epoch.
@@ -66,8 +65,10 @@ class TrainConfig:
                 object.__setattr__(self, name, check_integer(value, name, 1))
         if not isinstance(self.learning_rate, int | float):
             raise TypeError(f"learning_rate must be a number, got {self.learning_rate!r}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 < self.learning_rate <= 1e30:
+            raise ValueError(
+                f"learning_rate must be positive and at most 1e30, got {self.learning_rate}"
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -95,8 +95,67 @@ def test_a_folder_that_is_no_result_is_refused(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         run(monkeypatch, "mixing", *TINY.split(), "--out", str(tmp_path))
     assert stopped.value.code == 2
-    assert "out must be a new folder or one of an earlier run" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "out must be a new folder or one of an earlier run" in message
+    assert "--overwrite" not in message
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "mixing", *TINY.split(), "--out", str(tmp_path), "--overwrite")
     assert (tmp_path / "thesis.tex").read_text() == "ten years of work"
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_files_of_the_user_stay(out, overwrite, monkeypatch):
+    (out / "notes.md").write_text("mine")
+    run(monkeypatch, "mixing", *TINY.split(), "--out", str(out), *overwrite)
+    assert (out / "notes.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda out: (out / "losses.npy").unlink(),
+        lambda out: (out / "losses.npy").write_bytes(b"damaged"),
+        lambda out: (out / "networks" / "lambda-0-seed-1.safetensors").unlink(),
+        lambda out: (out / "networks" / "lambda-0-seed-1.safetensors").write_bytes(b"damaged"),
+        lambda out: (out / "config.json").write_text('{"config": null}'),
+        lambda out: (out / "config.json").write_text("{"),
+    ],
+)
+def test_a_damaged_run_is_named_and_can_be_replaced(out, damage, monkeypatch, capsys):
+    damage(out)
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, "mixing", *TINY.split(), "--out", str(out))
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert "--overwrite" in message
+    run(monkeypatch, "mixing", *TINY.split(), "--out", str(out), "--overwrite")
+    assert (out / "networks" / "lambda-0-seed-1.safetensors").is_file()
+
+
+def test_close_strengths_have_networks_of_their_own(tmp_path, monkeypatch):
+    options = [
+        "--lambdas",
+        "0.1234561",
+        "0.1234562",
+        "--seeds",
+        "0",
+        "--steps",
+        "2",
+        "--training-examples",
+        "20",
+    ]
+    run(
+        monkeypatch, "mixing", *options, "--validation-examples", "20", "--out", str(tmp_path / "x")
+    )
+    assert len(list((tmp_path / "x" / "networks").iterdir())) == 2
+
+
+def test_dead_networks_are_pointed_out(tmp_path, monkeypatch, capsys):
+    options = ["--lambdas", "0", "0.5", "--seeds", "0", "--steps", "50", "--learning-rate", "100"]
+    sizes = ["--training-examples", "50", "--validation-examples", "30"]
+    run(monkeypatch, "mixing", *options, *sizes, "--out", str(tmp_path / "x"))
+    assert "gradients are zero, which counts as orthogonal" in capsys.readouterr().out
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, capsys):

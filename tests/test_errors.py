@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from networks import random_inputs, random_network
+from torch import nn
 
 import gradsplinter
 from gradsplinter import ops
@@ -32,7 +33,7 @@ BAD_INPUTS = {
         ValueError,
         "x must have shape [N, 4] to match the network's input, got [100, 3]",
     ),
-    "dtype": (X.double(), TypeError, "x must be float32, got float64"),
+    "dtype": (X.double(), TypeError, "x must be float32 like the network, got float64"),
     "sparse": (X.to_sparse(), TypeError, "x must be a dense tensor, got layout torch.sparse_coo"),
     "device": (X.to("meta"), ValueError, "x must be on the network's device cpu, got meta"),
     "one NaN": (
@@ -56,8 +57,8 @@ BAD_INPUTS = {
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (X.half(), "x must be float32, got float16"),
-        (X.long(), "x must be float32, got int64"),
+        (X.half(), "x must be float32 like the network, got float16"),
+        (X.long(), "x must be float32 like the network, got int64"),
         (X.numpy(), "x must be a torch.Tensor, got ndarray"),
         (X.tolist(), "x must be a torch.Tensor, got list"),
         (None, "x must be a torch.Tensor, got NoneType"),
@@ -252,6 +253,46 @@ def test_patterns(patterns, error, message):
             "jacobian must be float32 or float64, got float16",
         ),
         (
+            lambda: gradsplinter.signatures(nn.Sequential(nn.Linear(4, 3)), X),
+            TypeError,
+            "net must be a ReluNetwork (ReluNetwork.from_module makes one), got Sequential",
+        ),
+        (
+            lambda: gradsplinter.jacobian(nn.Linear(4, 3), WORDS),
+            TypeError,
+            "net must be a ReluNetwork (ReluNetwork.from_module makes one), got Linear",
+        ),
+        (
+            lambda: gradsplinter.signatures(NET, X, 1),
+            TypeError,
+            "sites must be a sequence of sites, got int",
+        ),
+        (
+            lambda: gradsplinter.signatures(NET, X, [1.5]),
+            TypeError,
+            "sites[0] must be an integer, got float",
+        ),
+        (
+            lambda: gradsplinter.splinter(NET, X, "0"),
+            TypeError,
+            "source must be an integer, got str",
+        ),
+        (
+            lambda: gradsplinter.splinter(NET, X, True),
+            TypeError,
+            "source must be an integer, got bool",
+        ),
+        (
+            lambda: gradsplinter.splinter(NET, X, 0, None),
+            TypeError,
+            "target must be an integer, got NoneType",
+        ),
+        (
+            lambda: gradsplinter.splinter(NET, X, directions=torch.empty(0, 3)),
+            ValueError,
+            "directions must hold at least one direction, got none",
+        ),
+        (
             lambda: gradsplinter.splinter("net", X),
             TypeError,
             "net must be a ReluNetwork or an nn.Module, got str",
@@ -264,7 +305,7 @@ def test_patterns(patterns, error, message):
         (
             lambda: gradsplinter.splinter(NET, X.double().numpy()),
             TypeError,
-            "x must be float32, got float64",
+            "x must be float32 like the network, got float64",
         ),
         (
             lambda: ops.instruction_set("mmx").__enter__(),

@@ -1,5 +1,7 @@
 """Folders are written whole or not at all."""
 
+from pathlib import Path
+
 import pytest
 
 from gradsplinter import io
@@ -14,14 +16,33 @@ def test_a_new_folder_appears_when_the_block_ends(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["results"]
 
 
-def test_an_existing_folder_is_replaced_whole(tmp_path):
+def test_an_existing_folder_is_replaced_and_other_files_stay(tmp_path):
     path = tmp_path / "results"
-    path.mkdir()
-    (path / "old.txt").write_text("old")
+    (path / "networks").mkdir(parents=True)
+    (path / "networks" / "stale").write_text("old")
+    (path / "table.csv").write_text("old")
+    (path / "notes.md").write_text("the user's")
     with io.new_folder(path) as folder:
-        (folder / "new.txt").write_text("new")
-    assert [p.name for p in path.iterdir()] == ["new.txt"]
+        (folder / "table.csv").write_text("new")
+        (folder / "networks").mkdir()
+    assert {p.name for p in path.iterdir()} == {"table.csv", "networks", "notes.md"}
+    assert (path / "table.csv").read_text() == "new"
+    assert (path / "notes.md").read_text() == "the user's"
+    assert list((path / "networks").iterdir()) == []
     assert [p.name for p in tmp_path.iterdir()] == ["results"]
+
+
+def test_a_link_and_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with io.new_folder(tmp_path / "link") as folder:
+        (folder / "a.txt").write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "a.txt").read_text() == "new"
+    monkeypatch.chdir(tmp_path / "real")
+    with io.new_folder(Path()) as folder:
+        (folder / "b.txt").write_text("new")
+    assert {p.name for p in (tmp_path / "real").iterdir()} == {"a.txt", "b.txt"}
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

@@ -88,7 +88,7 @@ def test_config_round_trip_and_unknown_keys():
         ({"lambdas": (float("nan"),)}, r"lambdas must be in \[0, 1\], got nan"),
         ({"lambdas": ()}, "lambdas must hold at least one value"),
         ({"seeds": (1, 1)}, r"seeds must not repeat, got \[1, 1\]"),
-        ({"hidden": (0,)}, "widths"),
+        ({"hidden": (0,)}, "hidden must be at least 1, got 0"),
         ({"steps": 0}, "steps must be"),
         ({"validation_examples": 0}, "validation_examples must be at least 1, got 0"),
         ({"learning_rate": -1.0}, "learning_rate must be"),

@@ -182,7 +182,8 @@ def patched():
 
 SUPPORTED = (
     " is not supported; supported: nn.Sequential (nested or not) of nn.Linear and nn.ReLU, "
-    "with nn.Dropout and nn.Identity"
+    "with nn.Dropout and nn.Identity. "
+    "ReluNetwork(weights, biases) takes the layers of any other network"
 )
 
 

@@ -227,3 +227,35 @@ def test_a_module_and_its_network_give_the_same():
     assert torch.equal(a.ids, b.ids)
     assert a.net.fingerprint == b.net.fingerprint
     assert all(parameter.grad is None for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("widths", [(4, 16, 16, 2), (3, 40, 5, 30)])
+@pytest.mark.parametrize("directions", [None, 1, 7])
+def test_large_ones_are_scored_piece_by_piece(widths, directions, monkeypatch):
+    net, x = random_network(widths), random_inputs(300, widths[0])
+    if directions is not None:
+        directions = random_inputs(directions, widths[-1], seed=2)
+    whole = splinter(net, x, directions=directions)
+    expected = [whole.gradients(d) for d in range(whole.n_directions)]
+    whole.summary()
+    for at_once in (1, 100, 700):
+        monkeypatch.setattr("gradsplinter.splinters.AT_ONCE", at_once)
+        s = splinter(net, x, directions=directions)
+        assert torch.equal(s.zero_gradients, whole.zero_gradients)
+        assert torch.equal(s.co_appearance(), whole.co_appearance())
+        for d, gradients in enumerate(expected):
+            for name in ("values", "index", "counts"):
+                assert torch.equal(getattr(s.gradients(d), name), getattr(gradients, name))
+        if s.n_directions > 1:
+            assert torch.allclose(
+                s.orthogonality_matrix(), whole.orthogonality_matrix(), rtol=0, atol=1e-14
+            )
+        assert "_jacobian" not in vars(s)
+
+
+def test_the_summary_of_a_large_one_is_quick(monkeypatch):
+    net = random_network((4, 300, 300, 10))
+    s = splinter(net, random_inputs(2000, 4), 0, 2)
+    monkeypatch.setattr("gradsplinter.splinters.IN_SUMMARY", 10**6)
+    monkeypatch.setattr("gradsplinter.ops.jacobian", lambda *_: pytest.fail("computed"))
+    assert "600,000, too many for this summary" in repr(s)

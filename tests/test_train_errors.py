@@ -27,8 +27,16 @@ def test_diverging():
         ({"steps": None}, TypeError, "steps must be an integer, got NoneType"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
         ({"chunk": True}, TypeError, "chunk must be an integer, got bool"),
-        ({"learning_rate": 0.0}, ValueError, "learning_rate must be positive, got 0.0"),
-        ({"learning_rate": math.nan}, ValueError, "learning_rate must be positive, got nan"),
+        (
+            {"learning_rate": 0.0},
+            ValueError,
+            "learning_rate must be positive and at most 1e30, got 0.0",
+        ),
+        (
+            {"learning_rate": math.nan},
+            ValueError,
+            "learning_rate must be positive and at most 1e30, got nan",
+        ),
         ({"learning_rate": "1"}, TypeError, "learning_rate must be a number, got '1'"),
     ],
 )

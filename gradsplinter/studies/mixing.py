@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradsplinter.checks import check_integer
 from gradsplinter.scores import unit_rows
 from gradsplinter.splinters import Splinters
 from gradsplinter.table import splinter
@@ -38,7 +39,7 @@ class MixingConfig:
     lambdas: tuple[float, ...] = tuple(i / 20 for i in range(11))
     """Mixing strengths λ in [0, 1]: 0 is two separate tasks, 0.5 one task twice."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """One network per seed and λ: its data, initial weights and order of batches."""
+    """One network per seed and λ: its data and initial weights."""
     hidden: tuple[int, ...] = (16, 16)
     """Widths of the hidden layers."""
     training_examples: int = 8000
@@ -61,8 +62,11 @@ class MixingConfig:
             if name != "hidden" and len(set(values)) < len(values):
                 raise ValueError(f"{name} must not repeat, got {list(values)}")
         for name in ("training_examples", "validation_examples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            check_integer(getattr(self, name), name, 1)
+        for width in self.hidden:
+            check_integer(width, "hidden", 1)
+        for seed in self.seeds:
+            check_integer(seed, "seeds", 0)
         self.training()  # checks the rest
 
     @property
