@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard cmake/* csrc/*.* csrc/c*/*.* third_party/*/*.h)
 CPP := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
 
-.PHONY: run test bench lint types unit pytest bench-once package wheel asan docs format clean
+.PHONY: run test soak bench lint types unit pytest bench-once package wheel asan docs format clean
 
 run: $(VENV)/.installed
 	$(BIN)/gradsplinter mixing --out results/mixing
@@ -52,6 +52,10 @@ unit: $(VENV)/.tools
 
 pytest: $(VENV)/.installed unit
 	GRADSPLINTER_BUILD_DIR=build/unit $(BIN)/python -m pytest
+
+# Tests in their long forms: an hour or so.
+soak: $(VENV)/.installed
+	$(BIN)/python -m pytest --soak
 
 bench-once: $(VENV)/.installed
 	$(BIN)/python -m pytest bench --benchmark-disable

@@ -13,6 +13,7 @@ from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.ops import cross, hash_rows, jacobian, signatures, unique_rows
 from gradsplinter.patterns import pack_bits, select_sites, unpack_bits
 from gradsplinter.splinters import Gradients, Splinters
+from gradsplinter.store import Store, extract
 from gradsplinter.table import SplinterTable, splinter
 
 __version__ = version("gradsplinter")
@@ -22,7 +23,9 @@ __all__ = [
     "ReluNetwork",
     "SplinterTable",
     "Splinters",
+    "Store",
     "cross",
+    "extract",
     "hash_rows",
     "jacobian",
     "pack_bits",

@@ -81,6 +81,18 @@ def batches(
             yield _converted(rows[at : at + step], dtype, divisor)
 
 
+def count_examples(x: Data) -> int | None:
+    """How many examples `x` holds, where that can be told without reading it.
+
+    Examples:
+        >>> count_examples(np.zeros((5, 2))), count_examples(iter([]))
+        (5, None)
+    """
+    if isinstance(x, Tensor | np.ndarray | str | Path):
+        return sum(rows.shape[0] for rows in _arrays(x, "x") if rows.shape)
+    return None
+
+
 def _arrays(x: object, name: str) -> Iterator[Rows]:
     """`x` as arrays whose rows are examples; paths are opened, iterables walked through."""
     if isinstance(x, str | Path):

@@ -1,4 +1,4 @@
-"""The command line: `gradsplinter mixing`, `gradsplinter info`."""
+"""The command line: `gradsplinter mixing`, `extract`, `merge` and `info`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from gradsplinter import _C, io, ops
 from gradsplinter.network import ReluNetwork
 from gradsplinter.plot import mixing as plot_mixing
 from gradsplinter.plot.style import save
+from gradsplinter.store import Store, extract, merge
 from gradsplinter.studies.mixing import MixingConfig, MixingResult, run_mixing
 from gradsplinter.train import Trained
 
@@ -39,10 +40,55 @@ _console = Console(soft_wrap=True)
 
 
 @dataclass(frozen=True)
-class Info:
-    """What was built in, and what this machine can use."""
+class Extract:
+    """Collect the splinters of a network over data of any size into a folder.
+
+    Killed at any moment and started again, it goes on where it was.
+    """
+
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
+    """A network, as `ReluNetwork.save` writes it (.safetensors)."""
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """A .npy or .safetensors file of inputs [N, h_0], or a folder of them in the order of names."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder to write, or to go on with."""
+    source: int = 0
+    """Site to differentiate by: 0 is the input."""
+    target: int = -1
+    """Site to differentiate: -1 is the output."""
+    divisor: float | None = None
+    """Divide integer data by this (255 for images of bytes)."""
 
     def run(self) -> None:
+        net = ReluNetwork.load(self.model)
+        extract(net, self.data, self.out, self.source, self.target, divisor=self.divisor)
+        _describe(Store(self.out))
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Make one folder of the splinters of several, whose examples follow each other."""
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders that `gradsplinter extract` wrote for one network."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """New folder to write."""
+
+    def run(self) -> None:
+        _describe(merge(self.folders, self.out))
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a folder of splinters holds; without one, what was built in and this machine can use."""
+
+    folder: tyro.conf.Positional[Path | None] = None
+    """A folder that `gradsplinter extract` wrote."""
+
+    def run(self) -> None:
+        if self.folder is not None:
+            _describe(Store(self.folder))
+            return
         _console.print(f"gradsplinter {gradsplinter.__version__}, torch {torch.__version__}")
         _console.print(f"instruction sets: {', '.join(ops.instruction_sets())} (best first)")
         built = "built in (hash_rows only)" if _C.cuda else "not built in"
@@ -92,17 +138,27 @@ def main() -> None:
         return
     try:
         command = tyro.extras.subcommand_cli_from_dict(
-            {"mixing": Mixing, "info": Info},
+            {"mixing": Mixing, "extract": Extract, "merge": Merge, "info": Info},
             prog="gradsplinter",
             description="How a ReLU network does its work, by the gradients that it has.",
         )
         command.run()
-    except (ValueError, TypeError, NotImplementedError) as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False)
+    except (ValueError, TypeError, NotImplementedError, OSError) as error:
+        message = " ".join([f"error: {error}", *getattr(error, "__notes__", [])])
+        Console(stderr=True, soft_wrap=True).print(message, style="red", markup=False)
         raise SystemExit(USAGE_ERROR) from None
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; nothing was written")
+        Console(stderr=True).print("interrupted; the results are as they were before")
         raise SystemExit(INTERRUPTED) from None
+
+
+def _describe(store: Store) -> None:
+    table = store.table()
+    _console.print(
+        f"{store.path}: {len(store.parts)} part{'s' * (len(store.parts) != 1)}", highlight=False
+    )
+    for name, value in table.splinters().overview().items():
+        _console.print(f"  {name:<12}{value}", highlight=False)
 
 
 def _earlier(folder: Path, config: MixingConfig, overwrite: bool) -> Trained | None:

@@ -208,8 +208,8 @@ class Splinters:
                 f"directions must be at least 2 to compare them, got {self.n_directions}"
             )
 
-    def summary(self) -> dict[str, str]:
-        """What `repr` and the notebook view show."""
+    def overview(self) -> dict[str, str]:
+        """The part of the summary for which nothing has to be computed."""
         rows = {
             "network": _some(repr(self.net).split("-"), "-"),
             "sites": f"{self.source} ← {self.target}",
@@ -221,6 +221,11 @@ class Splinters:
             rows["compression"] += ": deduplication saves little"
         if self.undercount:
             rows["modes"] += f", the heaviest (counts up to {self.undercount:,} too small)"
+        return rows
+
+    def summary(self) -> dict[str, str]:
+        """What `repr` and the notebook view show."""
+        rows = self.overview()
         if self._entries > IN_SUMMARY:
             rows["gradients"] = f"{self.n_modes * self.n_directions:,}, too many for this summary"
             return rows

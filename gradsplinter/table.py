@@ -201,10 +201,27 @@ class SplinterTable:
         """
         if not isinstance(other, SplinterTable):
             raise TypeError(f"other must be a SplinterTable, got {type(other).__name__}")
-        self._check_alike(other)
+        self.check_alike(other)
+        if self._ids is not None and other._ids is None:
+            raise ValueError("other must have ids, since this table has")
         ids = other._all_ids()
         self._undercount += other._undercount
         self._add(other.modes(), ids)
+
+    def add(self, modes: Modes) -> None:
+        """Add the modes of examples that follow this table's: what `modes()` of another one gave.
+
+        Raises:
+            ValueError: signatures of another length, this table has ids, more modes than `max_modes`.
+        """
+        words = self._words()
+        if modes.signatures.shape[1] != words:
+            raise ValueError(
+                f"modes must have signatures of {words} words, got {modes.signatures.shape[1]}"
+            )
+        if self._ids is not None:
+            raise ValueError("modes have no ids, but this table has")
+        self._add(modes, None)
 
     def modes(self) -> Modes:
         """The modes so far; later updates do not change them."""
@@ -299,7 +316,8 @@ class SplinterTable:
         left = modes.signatures[heavy], modes.counts[heavy] - by, modes.first[heavy]
         self._table = _table_of(Modes(*left, modes.examples))
 
-    def _check_alike(self, other: SplinterTable) -> None:
+    def check_alike(self, other: SplinterTable) -> None:
+        """Raise ValueError unless both are of the same network, sites and directions."""
         for name, ours, theirs in (
             ("network", self.net.fingerprint, other.net.fingerprint),
             ("sites", (self.source, self.target), (other.source, other.target)),
@@ -307,8 +325,6 @@ class SplinterTable:
         ):
             if ours != theirs:
                 raise ValueError(f"other must have the same {name}, got {theirs} for {ours}")
-        if self._ids is not None and other._ids is None:
-            raise ValueError("other must have ids, since this table has")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,16 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--soak", action="store_true", help="run the long forms of some tests")
+
+
+@pytest.fixture
+def soak(request):
+    """Whether a test shall run its long form: `make soak`."""
+    return request.config.getoption("--soak")
+
+
 @pytest.fixture(params=ops.instruction_sets())
 def instruction_set(request):
     """Each instruction set that this CPU can run."""

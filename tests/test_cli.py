@@ -5,10 +5,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+from networks import random_inputs, random_network
 
 import gradsplinter
-from gradsplinter import cli
+from gradsplinter import ReluNetwork, Store, cli, splinter
 
 TINY = "--lambdas 0 0.5 --seeds 0 1 --steps 5 --training-examples 60 --validation-examples 40"
 
@@ -103,6 +106,13 @@ def test_a_folder_that_is_no_result_is_refused(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "thesis.tex").read_text() == "ten years of work"
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Drawing takes longer than all else."""
+    monkeypatch.setattr("gradsplinter.plot.mixing.figures", lambda _: {})
+
+
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
 def test_files_of_the_user_stay(out, overwrite, monkeypatch):
     (out / "notes.md").write_text("mine")
@@ -110,6 +120,7 @@ def test_files_of_the_user_stay(out, overwrite, monkeypatch):
     assert (out / "notes.md").read_text() == "mine"
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     "damage",
     [
@@ -133,6 +144,7 @@ def test_a_damaged_run_is_named_and_can_be_replaced(out, damage, monkeypatch, ca
     assert (out / "networks" / "lambda-0-seed-1.safetensors").is_file()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_close_strengths_have_networks_of_their_own(tmp_path, monkeypatch):
     options = [
         "--lambdas",
@@ -151,6 +163,7 @@ def test_close_strengths_have_networks_of_their_own(tmp_path, monkeypatch):
     assert len(list((tmp_path / "x" / "networks").iterdir())) == 2
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_dead_networks_are_pointed_out(tmp_path, monkeypatch, capsys):
     options = ["--lambdas", "0", "0.5", "--seeds", "0", "--steps", "50", "--learning-rate", "100"]
     sizes = ["--training-examples", "50", "--validation-examples", "30"]
@@ -182,3 +195,63 @@ def test_info_and_version_as_commands():
     )  # fmt: skip
     assert "portable" in info.stdout
     assert "CUDA" in info.stdout
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A network, and its data in two files."""
+    net = random_network((4, 30, 3))
+    net.save(tmp_path / "net.safetensors")
+    for name, x in zip("ab", random_inputs(1000, 4).split(600), strict=True):
+        np.save(tmp_path / f"{name}.npy", x.numpy())
+    return tmp_path
+
+
+def test_extract_merge_and_info(data, monkeypatch, capsys):
+    net = ReluNetwork.load(data / "net.safetensors")
+    expected = splinter(net, random_inputs(1000, 4))
+    for name in "ab":
+        run(monkeypatch, "extract", str(data / "net.safetensors"), str(data / f"{name}.npy"),
+            "-o", str(data / name))  # fmt: skip
+    run(monkeypatch, "merge", str(data / "a"), str(data / "b"), "-o", str(data / "c"))
+    capsys.readouterr()
+    run(monkeypatch, "info", str(data / "c"))
+    printed = capsys.readouterr().out
+    assert "c: 2 parts" in printed
+    assert "1,000" in printed
+    assert f"{expected.n_modes:,}" in printed
+    assert torch.equal(Store(data / "c").table().modes().counts, expected.counts)
+    before = (data / "c" / "table.json").read_bytes()
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, "merge", str(data / "a"), "-o", str(data / "c"))
+    assert stopped.value.code == 2
+    assert "out must be a new folder" in capsys.readouterr().err
+    assert (data / "c" / "table.json").read_bytes() == before
+
+
+def test_extract_images_and_inner_sites(data, monkeypatch):
+    images = (random_inputs(50, 4).abs() * 80).to(torch.uint8)
+    np.save(data / "images.npy", images.numpy())
+    run(monkeypatch, "extract", str(data / "net.safetensors"), str(data / "images.npy"),
+        "--out", str(data / "i"), "--divisor", "255", "--source", "0", "--target", "1")  # fmt: skip
+    net = ReluNetwork.load(data / "net.safetensors")
+    expected = splinter(net, images, 0, 1, divisor=255)
+    assert torch.equal(Store(data / "i").table().modes().signatures, expected.signatures)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["extract", "net.safetensors", "missing.npy", "-o", "x"], "x must be a .npy file"),
+        (["extract", "missing.safetensors", "a.npy", "-o", "x"], "missing.safetensors"),
+        (["extract", "a.npy", "a.npy", "-o", "x"], "path must be a safetensors file"),
+        (["info", "missing"], "path must be the folder of a table"),
+        (["merge", "missing", "-o", "x"], "path must be the folder of a table"),
+    ],
+)
+def test_bad_files_are_one_line(arguments, message, data, monkeypatch, capsys):
+    monkeypatch.chdir(data)
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, *arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")

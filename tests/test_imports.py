@@ -18,6 +18,7 @@ PACKAGE = Path(gradsplinter.__file__).parent
 FLOORS = [  # from the top down
     {"cli"},
     {"studies", "plot"},
+    {"store"},
     {"graph", "table"},
     {"splinters", "regions", "clusters", "train", "batches", "io"},
     {"ops", "network", "tasks", "data", "reference", "scores", "_stack"},
@@ -39,6 +40,7 @@ MAY_TOUCH_FILES = {
     "io": FILES | FILE_CALLS | FILE_MODULES,
     "network": {"save_file", "safe_open", "safetensors"},  # the file of one network
     "plot": {"savefig"},
+    "store": FILES | {"safetensors"},
 }
 
 

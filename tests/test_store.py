@@ -1,0 +1,222 @@
+"""Tables on disk: appended, merged, damaged, killed at any moment."""
+
+import json
+import random
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from networks import random_inputs, random_network
+
+from gradsplinter import SplinterTable, Store, extract, splinter
+from gradsplinter.store import merge
+
+NET = random_network((4, 30, 70, 3))
+X = random_inputs(3000, 4)
+
+
+def same(store, expected):
+    found = store.table().modes()
+    for name in ("signatures", "counts", "first"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    assert found.examples == store.n_examples == expected.n_examples
+
+
+@pytest.fixture
+def store(tmp_path):
+    """X in four parts."""
+    return extract(NET, X.split(100), tmp_path / "store", part_examples=800, progress=False)
+
+
+def test_what_was_extracted_is_there(store):
+    same(Store(store.path), splinter(NET, X))
+    assert [part.examples for part in store.parts] == [800, 800, 800, 600]
+    names = {path.name for path in store.path.iterdir()}
+    parts = {f"part-{i:05}.safetensors" for i in range(4)}
+    assert names == {"table.json", "network.safetensors", *parts}
+
+
+@pytest.mark.parametrize("directions", [None, torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]])])
+@pytest.mark.parametrize(("source", "target"), [(0, -1), (1, -1), (0, 3)])
+def test_sites_and_directions_are_kept(source, target, directions, tmp_path):
+    store = extract(NET, X, tmp_path / "a", source, target, directions, progress=False)
+    expected = splinter(NET, X, source, target, directions)
+    same(store, expected)
+    assert torch.equal(store.table().splinters().jacobian(), expected.jacobian())
+
+
+def test_repeated_and_appended(store):
+    before = {p.name: p.read_bytes() for p in store.path.iterdir()}
+    same(extract(NET, X.split(100), store.path, progress=False), splinter(NET, X))
+    assert {p.name: p.read_bytes() for p in store.path.iterdir()} == before
+    more = random_inputs(500, 4, seed=7)
+    table = SplinterTable(NET)
+    table.update(more)
+    store.append(table.modes())
+    same(Store(store.path), splinter(NET, torch.cat([X, more])))
+
+
+def test_parts_of_the_data_merge_into_the_whole(tmp_path):
+    """As two processes would make them."""
+    np.save(tmp_path / "a.npy", X[:1234].numpy())
+    np.save(tmp_path / "b.npy", X[1234:].numpy())
+    for name in ("a", "b"):
+        extract(NET, tmp_path / f"{name}.npy", tmp_path / name, part_examples=500, progress=False)
+    merged = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
+    same(merged, splinter(NET, X))
+    with pytest.raises(ValueError, match=r"^out must be a new folder, got .*c, which exists$"):
+        merge([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
+
+
+def test_opening_reads_no_part(store):
+    for path in store.path.glob("part-*"):
+        path.unlink()
+    assert Store(store.path).n_examples == 3000
+
+
+def edit(change):
+    def damage(folder):
+        index = json.loads((folder / "table.json").read_text())
+        change(index)
+        (folder / "table.json").write_text(json.dumps(index))
+
+    return damage
+
+
+def flip(name, at):
+    def damage(folder):
+        data = bytearray((folder / name).read_bytes())
+        data[at] ^= 1
+        (folder / name).write_bytes(data)
+
+    return damage
+
+
+def cut(name, size):
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size])
+
+
+def put(value, *keys):
+    def change(index):
+        for key in keys[:-1]:
+            index = index[key]
+        index[keys[-1]] = value
+
+    return edit(change)
+
+
+DAMAGES = {
+    "no part": (lambda d: (d / "part-00002.safetensors").unlink(), "cannot be read"),
+    "part cut": (cut("part-00001.safetensors", 1000), "is damaged: its checksum is not"),
+    "part empty": (cut("part-00001.safetensors", 0), "is damaged: its checksum is not"),
+    "a bit of a part": (flip("part-00003.safetensors", -9), "is damaged: its checksum is not"),
+    "a bit of its header": (flip("part-00003.safetensors", 3), "is damaged: its checksum is not"),
+    "other part": (
+        lambda d: (d / "part-00000.safetensors").replace(d / "part-00001.safetensors"),
+        "cannot be read",
+    ),
+    "fewer modes": (put(5, "parts", 0, "modes"), "is damaged: it does not hold 5 modes"),
+    "no table": (lambda d: (d / "table.json").unlink(), "which has no table.json"),
+    "table cut": (cut("table.json", 100), "cannot be read as JSON"),
+    "table empty": (cut("table.json", 0), "cannot be read as JSON"),
+    "table a list": (lambda d: (d / "table.json").write_text("[]"), "must hold a JSON object"),
+    "newer": (put(2, "schema"), "must be of schema 1, got 2; a newer gradsplinter may read it"),
+    "no schema": (edit(lambda index: index.pop("schema")), "must be of schema 1, got None"),
+    "no parts": (edit(lambda index: index.pop("parts")), "table.json has no valid 'parts'"),
+    "wrong type": (put("0", "source"), "table.json has no valid 'source'"),
+    "wrong site": (put(7, "source"), "source must be a site in 0..2, got 7"),
+    "outside": (put("../x.safetensors", "parts", 0, "file"), "lists a part outside the folder"),
+    "absolute": (put("/etc/passwd", "parts", 0, "file"), "lists a part outside the folder"),
+    "no examples": (put(0, "parts", 0, "examples"), "lists a part that is none"),
+    "part a number": (put(3, "parts", 0), "lists a part that is none"),
+    "network cut": (cut("network.safetensors", 500), "must be a safetensors file"),
+    "a bit of the network": (flip("network.safetensors", -5), "must hold the network that table"),
+    "no directions": (put(False, "own_directions"), "directions.safetensors cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_is_named_and_nothing_changes(store, name):
+    damage, message = DAMAGES[name]
+    damage(store.path)
+    before = {p.name: p.read_bytes() for p in store.path.iterdir()}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Store(store.path).table()
+    assert {p.name: p.read_bytes() for p in store.path.iterdir()} == before
+
+
+def test_a_folder_of_something_else_stays_as_it_is(store, tmp_path):
+    before = {p.name: p.read_bytes() for p in store.path.iterdir()}
+    for net, source, directions, what in (
+        (random_network((4, 30, 70, 3), seed=1), 0, None, "network"),
+        (NET, 1, None, "sites"),
+        (NET, 0, torch.ones(1, 3), "directions"),
+    ):
+        with pytest.raises(ValueError, match=f"^other must have the same {what}, got "):
+            extract(net, X, store.path, source, directions=directions, progress=False)
+    assert {p.name: p.read_bytes() for p in store.path.iterdir()} == before
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("ten years of work")
+    with pytest.raises(ValueError, match=r"^path must be a new or empty folder, got .*thesis$"):
+        extract(NET, X, tmp_path / "thesis", progress=False)
+    assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["thesis.tex"]
+
+
+def test_no_room_on_the_disk(store):
+    """The part that does not fit is not there, and what was there is."""
+    before = {p.name: p.read_bytes() for p in store.path.iterdir()}
+    table = SplinterTable(NET)
+    table.update(random_inputs(20_000, 4, seed=3))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            store.append(table.modes())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert {p.name: p.read_bytes() for p in store.path.iterdir()} == before
+    same(store, splinter(NET, X))
+    store.append(table.modes())
+    assert Store(store.path).n_examples == 23_000
+
+
+EXTRACT = """
+import sys
+from pathlib import Path
+from gradsplinter import ReluNetwork, batches, extract
+batches.BYTES = 8 * 4 * 1000  # pieces of 1,000 examples
+folder = Path(sys.argv[1])
+net = ReluNetwork.load(folder / "net.safetensors")
+print("begin", flush=True)
+extract(net, folder / "x.npy", folder / "store", part_examples=1000, progress=False)
+"""
+
+
+def test_killed_at_any_moment_it_goes_on(tmp_path, soak):
+    """SIGKILL at random points; at last it ends, with the table of an undisturbed run."""
+    np.save(tmp_path / "x.npy", random_inputs(200_000, 4).numpy())
+    NET.save(tmp_path / "net.safetensors")
+    chance = random.Random(0)
+    kills = 0
+    for attempt in range(50 if soak else 4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", EXTRACT, str(tmp_path)], stdout=subprocess.PIPE
+        )
+        process.stdout.readline()
+        time.sleep(chance.uniform(0, 0.25) if attempt else 0.05)
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+        process.stdout.close()
+    assert kills > 1
+    done = Store(tmp_path / "store").n_examples if (tmp_path / "store/table.json").exists() else 0
+    store = extract(NET, tmp_path / "x.npy", tmp_path / "store", progress=False)
+    assert store.n_examples == 200_000 >= done
+    same(store, splinter(NET, random_inputs(200_000, 4)))
