@@ -1,6 +1,8 @@
 """SplinterTable: any way of cutting the data gives the table of one run."""
 
 import itertools
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -230,3 +232,29 @@ def test_tables_of_other_networks_or_directions_do_not_merge():
         SplinterTable(NET).merge(SplinterTable(other))
     with pytest.raises(ValueError, match=r"^other must have the same directions, got .*1\.0"):
         SplinterTable(NET).merge(SplinterTable(NET, directions=torch.ones(1, 3)))
+
+
+STREAM = """
+import resource, sys, torch
+from torch import nn
+from gradsplinter import SplinterTable, splinter
+torch.manual_seed(0)
+net = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
+batch = torch.rand(100_000, 4)
+splinter(net, batch)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+table = SplinterTable(net)
+table.update(torch.rand(100_000, 4) for _ in range(int(sys.argv[1]) // 100_000))
+print(table.n_examples, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_does_not_grow_with_the_data(soak):
+    """Of 10^8 examples (10^7 in the short form); their inputs alone would take 1.6 GB."""
+    examples = 10**8 if soak else 10**7
+    printed = subprocess.run(
+        [sys.executable, "-c", STREAM, str(examples)], capture_output=True, text=True, check=True
+    ).stdout
+    done, kilobytes = map(int, printed.splitlines()[-1].split())
+    assert done == examples
+    assert kilobytes < 100_000
