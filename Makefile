@@ -10,12 +10,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard cmake/* csrc/*.* csrc/c*/*.* third_party/*/*.h)
 CPP := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
 
-.PHONY: run test soak bench lint types unit pytest bench-once package wheel asan docs format clean
+.PHONY: run test soak bench lint types unit pytest bench-once package wheel asan tsan docs format clean
 
 run: $(VENV)/.installed
 	$(BIN)/gradsplinter mixing --out results/mixing
 
-test: lint types unit pytest bench-once package
+test: lint types unit pytest bench-once asan tsan package
 
 # --- set-up ---------------------------------------------------------------------------------------
 
@@ -76,6 +76,12 @@ asan: $(VENV)/.tools
 	$(CMAKE) -B build/asan -DCMAKE_BUILD_TYPE=Debug -DGRADSPLINTER_SANITIZE=address,undefined
 	$(BIN)/cmake --build build/asan
 	build/asan/unit_tests
+
+# The table that threads share, under ThreadSanitizer.
+tsan: $(VENV)/.tools
+	$(CMAKE) -B build/tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGRADSPLINTER_SANITIZE=thread
+	$(BIN)/cmake --build build/tsan
+	build/tsan/unit_tests --test-case='shared table*'
 
 # --- the rest -------------------------------------------------------------------------------------
 
