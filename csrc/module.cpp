@@ -114,6 +114,17 @@ void cross_op(const Tensor& jacobian, bool normalize, const Tensor& out, int thr
   });
 }
 
+void gram_op(const std::vector<Tensor>& weights, bool output, const Tensor& patterns,
+             const Tensor& directions, bool normalize, const Tensor& out, int threads) {
+  with_float(directions, [&](auto zero) {
+    using T = decltype(zero);
+    unlocked(threads, [&](const Run& run) {
+      gram(layers_of<T>(weights, {}), output, patterns.data<const uint64_t>(), patterns.size(0),
+           directions.data<const T>(), directions.size(0), normalize, out.data<T>(), run);
+    });
+  });
+}
+
 // The modes of the examples seen so far. A call is all or nothing: what fails fails before the
 // first row is in, and Python cannot be interrupted within it.
 class ModeTable {
@@ -173,6 +184,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("hash_rows", hash_rows_op);
   m.def("jacobian", jacobian_op);
   m.def("cross", cross_op);
+  m.def("gram", gram_op);
   py::class_<ModeTable>(m, "ModeTable")
       .def(py::init<int64_t>())
       .def("__len__", &ModeTable::size)

@@ -51,6 +51,11 @@ template <class T>
 void cross(const T* jacobian, int64_t modes, int64_t directions, int64_t width, bool normalize,
            T* out, const Run& run);
 
+// What cross gives for the Jacobian of these arguments, but by A K A^T, without the Jacobian.
+template <class T>
+void gram(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patterns, int64_t modes,
+          const T* directions, int64_t count, bool normalize, T* out, const Run& run);
+
 #ifdef GRADSPLINTER_CUDA
 namespace cuda {
 void hash_rows(const uint64_t* rows, int64_t n, int64_t words, uint64_t* hashes, int device,

@@ -34,6 +34,15 @@ def cross(
     out: Tensor,  # [U, D, D]
     threads: int,
 ) -> None: ...
+def gram(
+    weights: list[Tensor],  # of layers source+1..target
+    output: bool,
+    patterns: Tensor,  # int64 [U, words]
+    directions: Tensor,  # [D, h_target]
+    normalize: bool,
+    out: Tensor,  # [U, D, D]
+    threads: int,
+) -> None: ...
 
 class ModeTable:
     """The modes of the examples seen so far, numbered in order of insertion."""

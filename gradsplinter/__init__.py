@@ -10,7 +10,7 @@
 from importlib.metadata import version
 
 from gradsplinter.network import ReluNetwork, pattern_sites
-from gradsplinter.ops import cross, hash_rows, jacobian, signatures, unique_rows
+from gradsplinter.ops import cross, gram, hash_rows, jacobian, signatures, unique_rows
 from gradsplinter.patterns import pack_bits, select_sites, unpack_bits
 from gradsplinter.splinters import Gradients, Splinters
 from gradsplinter.store import Store, extract
@@ -26,6 +26,7 @@ __all__ = [
     "Store",
     "cross",
     "extract",
+    "gram",
     "hash_rows",
     "jacobian",
     "pack_bits",

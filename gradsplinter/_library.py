@@ -115,6 +115,33 @@ def _cross_fake(jacobian: Tensor, normalize: bool) -> Tensor:  # noqa: ARG001
     return jacobian.new_empty(modes, directions, directions)
 
 
+def _gram(
+    weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor, normalize: bool
+) -> Tensor:
+    out = _gram_fake(weights, output, patterns, directions, normalize)
+    _C.gram(
+        _contiguous(weights),
+        output,
+        patterns.contiguous(),
+        directions.contiguous(),
+        normalize,
+        out,
+        _threads(),
+    )
+    return out
+
+
+def _gram_fake(
+    weights: list[Tensor],  # noqa: ARG001
+    output: bool,  # noqa: ARG001
+    patterns: Tensor,
+    directions: Tensor,
+    normalize: bool,  # noqa: ARG001
+) -> Tensor:
+    count = directions.shape[0]
+    return directions.new_empty(patterns.shape[0], count, count)
+
+
 def _contiguous(tensors: list[Tensor]) -> list[Tensor]:
     return [tensor.contiguous() for tensor in tensors]
 
@@ -149,6 +176,12 @@ for _schema, _kernel, _fake in (
         _jacobian_fake,
     ),
     ("cross(Tensor jacobian, bool normalize) -> Tensor", _cross, _cross_fake),
+    (
+        "gram(Tensor[] weights, bool output, Tensor patterns, Tensor directions, bool normalize) "
+        "-> Tensor",
+        _gram,
+        _gram_fake,
+    ),
 ):
     _name = _schema.partition("(")[0]
     _library.define(_schema)

@@ -171,24 +171,8 @@ def jacobian(
         >>> jacobian(net, torch.tensor([[0b01], [0b10]])).squeeze()
         tensor([ 3., -4.])
     """
-    _check_network(net)
-    source, target = check_span(net.depth, source, target)
-    sites = pattern_sites(net, source, target)
-    words = sum(words_of(net.widths[site]) for site in sites)
-    check_tensor(patterns, "patterns", 2, (torch.int64,))
-    _same_device(patterns, "patterns", net)
-    if patterns.shape[1] != words:
-        raise ValueError(
-            f"patterns must have shape [U, {words}] to hold the bits of sites {list(sites)}, "
-            f"got {list(patterns.shape)}"
-        )
-    _check_unused_bits(patterns, [net.widths[site] for site in sites])
-    if directions is None:
-        directions = torch.eye(net.widths[target], dtype=net.dtype, device=net.device)
-    else:
-        directions = check_directions(net, directions, target)
     return torch.ops.gradsplinter.jacobian(  # type: ignore[no-any-return]
-        net.weights[source:target], target == net.depth, patterns, directions
+        *_check_chain(net, patterns, source, target, directions)
     )
 
 
@@ -220,6 +204,46 @@ def cross(jacobian: Tensor, normalize: bool = True) -> Tensor:
     return torch.ops.gradsplinter.cross(jacobian.detach(), normalize)  # type: ignore[no-any-return]
 
 
+def gram(
+    net: ReluNetwork,
+    patterns: Tensor,
+    source: int = 0,
+    target: int = -1,
+    directions: Tensor | None = None,
+    normalize: bool = True,
+) -> Tensor:
+    """`cross(jacobian(...))` without the Jacobian, for a source that is wider than the next site.
+
+    The last step back is a product with W = W^(source+1), so G = A W and G Gᵀ = A K Aᵀ with
+    K = W Wᵀ, which is the same in every mode. Sums are chains in float64, over the units that are on
+    in ascending order: first K, then A K, then (A K) Aᵀ. Results differ from those of `cross` in the
+    last bits. A gradient counts as zero where its squared length is not positive.
+
+    Args:
+        net, patterns, source, target, directions: as in `jacobian`.
+        normalize: cosines instead of dot products.
+
+    Returns:
+        `[U, D, D]`, symmetric, in the network's dtype.
+
+    Raises:
+        TypeError, ValueError: as `jacobian`.
+
+    Examples:
+        >>> net = ReluNetwork([torch.tensor([[3.0, 4.0], [0.0, 2.0]]), torch.eye(2)],
+        ...                   [torch.zeros(2), torch.zeros(2)])
+        >>> gram(net, torch.tensor([[0b11], [0b01]]), normalize=False)
+        tensor([[[25.,  8.],
+                 [ 8.,  4.]],
+        <BLANKLINE>
+                [[25.,  0.],
+                 [ 0.,  0.]]])
+    """
+    return torch.ops.gradsplinter.gram(  # type: ignore[no-any-return]
+        *_check_chain(net, patterns, source, target, directions), normalize
+    )
+
+
 def instruction_sets() -> tuple[str, ...]:
     """The instruction sets that were compiled in and that this CPU can run, best first."""
     return tuple(_C.instruction_sets())
@@ -241,6 +265,29 @@ def instruction_set(name: str) -> Iterator[None]:
         yield
     finally:
         _C.use_instruction_set(before)
+
+
+def _check_chain(
+    net: ReluNetwork, patterns: Tensor, source: int, target: int, directions: Tensor | None
+) -> tuple[list[Tensor], bool, Tensor, Tensor]:
+    """Checked arguments of the backward chain: weights, whether to the output, patterns, directions."""
+    _check_network(net)
+    source, target = check_span(net.depth, source, target)
+    sites = pattern_sites(net, source, target)
+    words = sum(words_of(net.widths[site]) for site in sites)
+    check_tensor(patterns, "patterns", 2, (torch.int64,))
+    _same_device(patterns, "patterns", net)
+    if patterns.shape[1] != words:
+        raise ValueError(
+            f"patterns must have shape [U, {words}] to hold the bits of sites {list(sites)}, "
+            f"got {list(patterns.shape)}"
+        )
+    _check_unused_bits(patterns, [net.widths[site] for site in sites])
+    if directions is None:
+        directions = torch.eye(net.widths[target], dtype=net.dtype, device=net.device)
+    else:
+        directions = check_directions(net, directions, target)
+    return list(net.weights[source:target]), target == net.depth, patterns, directions
 
 
 def check_directions(net: ReluNetwork, directions: Tensor, target: int) -> Tensor:

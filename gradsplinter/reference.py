@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gradsplinter.network import ReluNetwork, pattern_sites
-from gradsplinter.patterns import pack_bits, unpack_bits
+from gradsplinter.patterns import pack_bits, unpack_bits, words_of
 
 
 def fma(a: float, b: float, c: float, dtype: torch.dtype) -> float:
@@ -155,8 +155,47 @@ def cross(jacobian: Tensor, normalize: bool = True) -> Tensor:
     return result.to(jacobian.dtype)
 
 
+def gram(
+    net: ReluNetwork,
+    patterns: Tensor,
+    source: int = 0,
+    target: int = -1,
+    directions: Tensor | None = None,
+    normalize: bool = True,
+) -> Tensor:
+    """`[U, D, D]`: A K Aᵀ by chains in float64 over the units that are on, for A the gradients at the
+    pre-activations of site source+1 and K = W Wᵀ."""
+    target = target % (net.depth + 1)
+    if directions is None:
+        directions = torch.eye(net.widths[target], dtype=net.dtype)
+    site, words = source + 1, words_of(net.widths[source + 1])
+    rows = net.weights[source].tolist()
+    k = [[chain(a, b, 0.0, torch.float64) for b in rows] for a in rows]
+    if site < target:
+        above = jacobian(net, patterns[:, words:], site, target, directions).tolist()
+    else:
+        above = [directions.tolist()] * len(patterns)
+    result = torch.zeros(len(patterns), len(directions), len(directions), dtype=torch.float64)
+    for mode, gradients in enumerate(above):
+        if site == net.depth:
+            on = list(range(net.widths[site]))
+        else:
+            bits = unpack_bits(patterns[mode : mode + 1, :words], [net.widths[site]])[0][0]
+            on = bits.nonzero().flatten().tolist()
+        a = [[gradient[unit] for unit in on] for gradient in gradients]
+        a_k = [[chain(row, [k[i][j] for i in on], 0.0, torch.float64) for j in on] for row in a]
+        dots = [[chain(left, right, 0.0, torch.float64) for right in a] for left in a_k]
+        for i in range(len(a)):
+            for j in range(i, len(a)):
+                value = dots[i][j]
+                if normalize:
+                    value = _cosine(value, dots[i][i], dots[j][j], i == j)
+                result[mode, i, j] = result[mode, j, i] = value
+    return result.to(net.dtype)
+
+
 def _cosine(dot: float, square: float, other: float, same: bool) -> float:
-    if square == 0 or other == 0:
+    if square <= 0 or other <= 0:
         return 0.0
     if same:
         return 1.0

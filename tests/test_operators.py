@@ -12,7 +12,7 @@ import gradsplinter
 from gradsplinter import _C, ReluNetwork
 
 OPERATORS = torch.ops.gradsplinter
-NAMES = ["signatures", "unique_rows", "hash_rows", "jacobian", "cross"]
+NAMES = ["signatures", "unique_rows", "hash_rows", "jacobian", "cross", "gram"]
 
 
 def arguments(dtype=torch.float32, n=5):
@@ -21,6 +21,11 @@ def arguments(dtype=torch.float32, n=5):
     x = random_inputs(n, 9, dtype=dtype)[:, 1::2]
     weights, biases = list(net.weights), list(net.biases)
     words = gradsplinter.signatures(net, x)
+    chains = [
+        (weights, True, words, torch.eye(3, dtype=dtype)),
+        (weights[:2], False, words, random_inputs(6, 2, dtype=dtype).t()),
+        (weights[1:], True, words[:, 2:], random_inputs(2, 3, dtype=dtype)),
+    ]
     return {
         "signatures": [
             (x, weights, biases, [1, 2], True),
@@ -29,11 +34,8 @@ def arguments(dtype=torch.float32, n=5):
         ],
         "unique_rows": [(words,), (words, 4), (x,), (x.t(),)],
         "hash_rows": [(words,), (words[:, :2],)],
-        "jacobian": [
-            (weights, True, words, torch.eye(3, dtype=dtype)),
-            (weights[:2], False, words, random_inputs(6, 2, dtype=dtype).t()),
-            (weights[1:], True, words[:, 2:], random_inputs(2, 3, dtype=dtype)),
-        ],
+        "jacobian": chains,
+        "gram": [(*chain, normalize) for chain in chains for normalize in (True, False)],
         "cross": [(x.reshape(n, 2, 2), True), (x.reshape(n, 2, 2).mT, False)],
     }
 

@@ -1,6 +1,7 @@
 // Dot products of the gradients within a mode. Lanes hold different modes, so that each product is
 // one chain in ascending order. Sums are float64: the product of two float32 is exact there, and
 // the squared norm of a tiny gradient does not underflow.
+#include "cpu/cosine.h"
 #include "cpu/isa.h"
 
 namespace gradsplinter {
@@ -54,11 +55,7 @@ struct Cross {
   T entry(int64_t u, int64_t i, int64_t j) const {
     const double dot = sum(i, j)[u];
     if (!block.normalize) return static_cast<T>(dot);
-    const double squares = sum(i, i)[u], other = sum(j, j)[u];
-    if (squares == 0 || other == 0) return 0;
-    if (i == j) return 1;
-    const double cosine = dot / (__builtin_sqrt(squares) * __builtin_sqrt(other));
-    return static_cast<T>(cosine > 1 ? 1 : cosine < -1 ? -1 : cosine);
+    return static_cast<T>(cosine(dot, sum(i, i)[u], sum(j, j)[u], i == j));
   }
 
   void run() const {

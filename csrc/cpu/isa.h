@@ -34,6 +34,11 @@ struct CrossTile {
   static constexpr int pass = 64;  // gradient entries transposed at a time
 };
 
+// Gram matrices: columns of K that are used for all modes of a block before the next ones.
+struct GramTile {
+  static constexpr int columns = 128;
+};
+
 }  // namespace
 
 namespace GRADSPLINTER_ISA {
@@ -43,6 +48,8 @@ void jacobian(const JacobianBlock<float>&);
 void jacobian(const JacobianBlock<double>&);
 void cross(const CrossBlock<float>&);
 void cross(const CrossBlock<double>&);
+void gram(const GramBlock<float>&);
+void gram(const GramBlock<double>&);
 extern const Kernels table;
 }  // namespace GRADSPLINTER_ISA
 

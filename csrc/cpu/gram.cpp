@@ -1,0 +1,96 @@
+// Gram matrices of the gradients of a mode without the gradients: with A the gradients before the
+// last step back, G = A W, so G G^T = A K A^T for K = W W^T, which is the same in every mode. All
+// sums are chains in float64 over the units that are on, in ascending order.
+#include "cpu/backward.h"
+#include "cpu/cosine.h"
+
+namespace gradsplinter {
+namespace {
+
+template <class T>
+struct Gram {
+  const GramBlock<T>& block;
+
+  int64_t n(int64_t u) const { return block.active_counts[u]; }
+  int32_t* active(int64_t u) const { return block.active + u * block.stride; }
+  // A of a mode, of the units that are on: [directions, n] with rows of `stride`.
+  double* left(int64_t u) const { return block.left + u * block.directions * block.stride; }
+  // A K of a mode: [directions, stride].
+  double* product(int64_t u) const { return block.product + u * block.directions * block.stride; }
+
+  void gather(int64_t u) const {
+    int32_t* on = active(u);
+    int64_t count = block.units;
+    if (block.word >= 0) {
+      count = list_active(block.patterns + u * block.words + block.word, block.units, on);
+    } else {
+      for (int64_t i = 0; i < count; ++i) on[i] = static_cast<int32_t>(i);
+    }
+    block.active_counts[u] = count;
+    const T* from = block.gradients + u * block.gradients_stride;
+    for (int64_t d = 0; d < block.directions; ++d) {
+      for (int64_t i = 0; i < count; ++i) {
+        left(u)[d * block.stride + i] = static_cast<double>(from[d * block.units + on[i]]);
+      }
+    }
+  }
+
+  // Columns [begin, begin + columns) of A K.
+  void multiply(int64_t u, int64_t begin, int64_t columns) const {
+    Step<double>{block.k + begin, block.stride,       columns,      active(u), n(u), left(u),
+                 block.stride,    product(u) + begin, block.stride, columns}
+        .run(block.directions);
+  }
+
+  // (A K) A^T, the second factor transposed so that lanes hold different directions.
+  void finish(int64_t u) const {
+    const int64_t count = n(u), directions = block.directions, padded = block.padded_directions;
+    int32_t* on = active(u);
+    double* a_k = product(u);
+    for (int64_t d = 0; d < directions; ++d) {
+      for (int64_t i = 0; i < count; ++i) {  // on[i] >= i, so that nothing is lost
+        a_k[d * block.stride + i] = a_k[d * block.stride + on[i]];
+      }
+    }
+    __builtin_memset(block.right, 0, static_cast<uint64_t>(count * padded) * sizeof(double));
+    for (int64_t d = 0; d < directions; ++d) {
+      for (int64_t i = 0; i < count; ++i) {
+        block.right[i * padded + d] = left(u)[d * block.stride + i];
+      }
+    }
+    for (int64_t i = 0; i < count; ++i) on[i] = static_cast<int32_t>(i);
+    Step<double>{block.right, padded,       padded,     on,     count,
+                 a_k,         block.stride, block.sums, padded, padded}
+        .run(directions);
+    T* out = block.out + u * directions * directions;
+    for (int64_t i = 0; i < directions; ++i) {
+      for (int64_t j = i; j < directions; ++j) {
+        const double dot = block.sums[i * padded + j];
+        out[i * directions + j] = out[j * directions + i] =
+            static_cast<T>(block.normalize ? cosine(dot, block.sums[i * padded + i],
+                                                    block.sums[j * padded + j], i == j)
+                                           : dot);
+      }
+    }
+  }
+
+  void run() const {
+    // Columns of K that stay in cache while all modes of the block use them.
+    constexpr int64_t columns = GramTile::columns;
+    for (int64_t u = 0; u < block.modes; ++u) gather(u);
+    for (int64_t begin = 0; begin < block.stride; begin += columns) {
+      const int64_t left = block.stride - begin;
+      for (int64_t u = 0; u < block.modes; ++u) multiply(u, begin, left < columns ? left : columns);
+    }
+    for (int64_t u = 0; u < block.modes; ++u) finish(u);
+  }
+};
+
+}  // namespace
+
+namespace GRADSPLINTER_ISA {
+void gram(const GramBlock<float>& block) { Gram<float>{block}.run(); }
+void gram(const GramBlock<double>& block) { Gram<double>{block}.run(); }
+}  // namespace GRADSPLINTER_ISA
+
+}  // namespace gradsplinter
