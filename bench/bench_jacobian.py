@@ -1,8 +1,12 @@
 """jacobian with one mode per example, against the ways to do it in torch."""
 
+import warnings
+from itertools import pairwise
+
 import pytest
 import torch
-from workloads import name, network
+from conftest import Needs
+from workloads import JACOBIANS, name, network
 
 import gradsplinter
 from gradsplinter import unpack_bits
@@ -21,29 +25,72 @@ def autograd_per_output(module, x):
     )
 
 
-def masked_matmul(net, masks):
-    gradient = net.weights[-1].expand(len(masks[0]), -1, -1)
-    for weight, mask in zip(reversed(net.weights[:-1]), reversed(masks), strict=True):
+def masked_matmul(weights, masks):
+    gradient = weights[-1].expand(len(masks[0]), -1, -1)
+    for weight, mask in zip(reversed(weights[:-1]), reversed(masks), strict=True):
         gradient = (gradient * mask.unsqueeze(1)) @ weight
     return gradient
 
 
-@pytest.mark.parametrize(("widths", "n"), [((4, 16, 16, 2), 100_000), ((784, 64, 64, 10), 10_000)])
+def masked_matmul_into(weights, masks, buffers):
+    """The same without fresh memory: buffers [U, D, h] and again [U, D, h] for every hidden site."""
+    gradient = weights[-1].expand(len(masks[0]), -1, -1)
+    for weight, mask, (masked, out) in zip(
+        reversed(weights[:-1]), reversed(masks), reversed(buffers), strict=True
+    ):
+        torch.mul(gradient, mask.unsqueeze(1), out=masked)
+        gradient = torch.matmul(masked, weight, out=out)
+    return gradient
+
+
+def needs(net, masks, directions):
+    """Products over the units that are on; the step through W^L is shared by all modes."""
+    fmas = sum(
+        float(mask.sum()) * directions * weight.shape[1]
+        for weight, mask in zip(net.weights[:-1], masks, strict=True)
+    )
+    return Needs(float32=2 * fmas, bytes=4 * len(masks[0]) * directions * net.widths[0])
+
+
+@pytest.mark.parametrize(("widths", "n"), JACOBIANS)
 def bench_jacobian(race, widths, n):
-    n = race.size(n, 500)
+    n = race.size(n, 200)
     module, net = network(*widths)
     x = torch.rand(n, widths[0])
     patterns = gradsplinter.signatures(net, x)
     masks = [bits.float() for bits in unpack_bits(patterns, widths[1:-1])]
     ours = gradsplinter.jacobian(net, patterns)
     torch.testing.assert_close(ours, autograd_per_output(module, x), rtol=1e-3, atol=1e-5)
-    torch.testing.assert_close(ours, masked_matmul(net, masks), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(ours, masked_matmul(net.weights, masks), rtol=1e-3, atol=1e-5)
+    sizes = [(n, widths[-1], h) for h in widths[:-1]]
+    buffers = [(torch.zeros(b), torch.zeros(a)) for a, b in pairwise(sizes)]
+    torch.testing.assert_close(
+        ours, masked_matmul_into(net.weights, masks, buffers), rtol=1e-3, atol=1e-5
+    )
+    least = needs(net, masks, widths[-1])
     race(
         f"jacobian, U = N, {name(net, n)}",
         {
             "ours": lambda: gradsplinter.jacobian(net, patterns),
             "vmap(jacrev)": lambda: vmap_jacrev(module, x),
             "autograd per output": lambda: autograd_per_output(module, x),
-            "masked matmul": lambda: masked_matmul(net, masks),
+            "masked matmul": lambda: masked_matmul(net.weights, masks),
         },
+        rounds=5,
+        needs=least,
     )
+    out = torch.zeros_like(ours)
+    contenders = {
+        "ours": lambda: gradsplinter.jacobian(net, patterns, out=out),
+        "masked matmul": lambda: masked_matmul_into(net.weights, masks, buffers),
+    }
+    if not race.answers_only and not race.quick:
+        with warnings.catch_warnings():  # of torch's own
+            warnings.simplefilter("ignore")
+            compiled = torch.compile(masked_matmul, dynamic=False)
+            found = compiled(net.weights, masks)
+        torch.testing.assert_close(ours, found, rtol=1e-3, atol=1e-5)
+        contenders["masked matmul, torch.compile (fresh memory)"] = lambda: compiled(
+            net.weights, masks
+        )
+    race(f"jacobian into memory at hand, {name(net, n)}", contenders, rounds=5, needs=least)

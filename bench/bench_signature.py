@@ -1,11 +1,14 @@
 """signatures, and signatures + unique_rows, against torch's own forward pass and what one would
 write by hand."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from workloads import bits, name, network
+from conftest import Needs
+from workloads import SIGNATURES, bits, name, network
 
 import gradsplinter
 from gradsplinter import unpack_bits
@@ -24,10 +27,7 @@ def by_hand(module, x):
     return pd.factorize(hashes)
 
 
-@pytest.mark.parametrize(
-    ("widths", "n"),
-    [((4, 32, 32, 2), 10**6), ((4, 64, 64, 64, 2), 10**6), ((784, 512, 512, 10), 20_000)],
-)
+@pytest.mark.parametrize(("widths", "n"), SIGNATURES)
 def bench_signatures(race, widths, n):
     n = race.size(n, 2_000)
     module, net = network(*widths)
@@ -38,12 +38,16 @@ def bench_signatures(race, widths, n):
     modes = len(gradsplinter.unique_rows(words).first)
     assert modes == len(torch.unique(ours, dim=0)) if n < 10**5 else modes > 0
 
+    # Every hidden layer, the inputs once, the words once.
+    fmas = sum(a * b for a, b in pairwise(widths[:-1]))
+    needs = Needs(float32=2 * n * fmas, bytes=4 * x.numel() + 8 * words.numel())
     race(
         f"signatures, {name(net, n)}",
         {
             "ours": lambda: gradsplinter.signatures(net, x),
             "torch forward alone": lambda: module(x),
         },
+        needs=needs,
     )
     contenders = {
         "ours": lambda: gradsplinter.unique_rows(gradsplinter.signatures(net, x)),
@@ -54,4 +58,4 @@ def bench_signatures(race, widths, n):
         contenders["forward, torch.unique(dim=0)"] = lambda: torch.unique(
             bits(module, x), dim=0, return_inverse=True, return_counts=True
         )
-    race(f"signatures + unique_rows ({modes:,} modes), {name(net, n)}", contenders)
+    race(f"signatures + unique_rows ({modes:,} modes), {name(net, n)}", contenders, needs=needs)

@@ -5,8 +5,18 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from conftest import Needs
 
 import gradsplinter
+
+
+def some_rows(n, unique, make):
+    """n rows, each one of `unique` rows; as many as there are, each once, if n is not more."""
+    generator = torch.Generator().manual_seed(0)
+    values = make(generator)
+    if unique >= n:
+        return values[:n].clone()
+    return values[torch.randint(unique, (n,), generator=generator)]
 
 
 def check(found, rows):
@@ -42,22 +52,25 @@ def torch_unique(rows):
 
 
 @pytest.mark.parametrize("unique", [1_000, 100_000, 1_000_000])
-def bench_words(race, unique):
+@pytest.mark.parametrize("words", [2, 16])
+def bench_words(race, words, unique):
     n = race.size(1_000_000, 3_000)
-    generator = torch.Generator().manual_seed(0)
-    values = torch.randint(-(2**63), 2**63 - 1, (unique, 2), generator=generator)
-    pick = torch.randint(unique, (n,), generator=generator)
-    rows = values[pick] if unique < 1_000_000 else values[:n].clone()
+    rows = some_rows(
+        n, unique, lambda g: torch.randint(-(2**63), 2**63 - 1, (unique, words), generator=g)
+    )
     check(gradsplinter.unique_rows(rows), rows)
+    contenders = {
+        "ours": lambda: gradsplinter.unique_rows(rows),
+        "torch.unique(dim=0), int64 words": lambda: torch_unique(rows),
+        "numpy.unique, void view": lambda: numpy_void(rows),
+        "64-bit hash, pandas factorize (not exact)": lambda: factorize(rows),
+        "polars group_by": lambda: polars_group(rows),
+    }
     race(
-        f"unique_rows, {n:,} × 128 bits, {unique:,} unique",
-        {
-            "ours": lambda: gradsplinter.unique_rows(rows),
-            "torch.unique(dim=0), int64 words": lambda: torch_unique(rows),
-            "numpy.unique, void view": lambda: numpy_void(rows),
-            "64-bit hash, pandas factorize (not exact)": lambda: factorize(rows),
-            "polars group_by": lambda: polars_group(rows),
-        },
+        f"unique_rows, {n:,} × {64 * words} bits, {unique:,} unique",
+        contenders,
+        rounds=5,
+        needs=Needs(bytes=8 * rows.numel() + 8 * n),
     )
 
 
@@ -79,19 +92,25 @@ def bench_bool_rows(race):
     )
 
 
-def bench_float_rows(race):
-    n = race.size(1_000_000, 3_000)
-    generator = torch.Generator().manual_seed(0)
-    values = torch.randn(1_000, 16, generator=generator)
-    rows = values[torch.randint(1_000, (n,), generator=generator)]
+@pytest.mark.parametrize(
+    ("n", "columns", "unique"),
+    [(10**6, 16, 1_000), (10**6, 16, 10**6), (10**5, 784, 1_000), (10**5, 784, 10**5)],
+)
+def bench_float_rows(race, n, columns, unique):
+    n, unique = race.size(n, 3_000), race.size(unique, min(unique, 3_000))
+    rows = some_rows(n, unique, lambda g: torch.randn(unique, columns, generator=g))
     check(gradsplinter.unique_rows(rows), rows)
+    contenders = {
+        "ours": lambda: gradsplinter.unique_rows(rows),
+        "torch.unique(dim=0)": lambda: torch_unique(rows),
+        "numpy.unique, void view": lambda: numpy_void(rows),
+        "64-bit hash, pandas factorize (not exact)": lambda: factorize(rows),
+    }
+    if columns < 100:
+        contenders["polars group_by"] = lambda: polars_group(rows)
     race(
-        f"unique_rows, {n:,} × 16 float32, 1,000 unique",
-        {
-            "ours": lambda: gradsplinter.unique_rows(rows),
-            "torch.unique(dim=0)": lambda: torch_unique(rows),
-            "numpy.unique, void view": lambda: numpy_void(rows),
-            "64-bit hash, pandas factorize (not exact)": lambda: factorize(rows),
-            "polars group_by": lambda: polars_group(rows),
-        },
+        f"unique_rows, {n:,} × {columns} float32, {unique:,} unique",
+        contenders,
+        rounds=5,
+        needs=Needs(bytes=4 * rows.numel() + 8 * n),
     )

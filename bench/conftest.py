@@ -1,6 +1,7 @@
 """A race: ours against each peer, interleaved, minima of several rounds, the result a ratio.
 
-pytest bench                       measure, and print the table
+pytest bench                       measure, and print the table (`make bench` builds the probe first)
+pytest bench --quick               on small sizes: ratios mean little
 pytest bench --benchmark-disable   assert the answers only, once, on small sizes
 pytest bench --write-results       also write bench/results/<date>-<cpu>.md
 """
@@ -8,6 +9,7 @@ pytest bench --write-results       also write bench/results/<date>-<cpu>.md
 from __future__ import annotations
 
 import datetime as dt
+import json
 import platform
 import re
 import subprocess
@@ -22,29 +24,46 @@ import torch
 ROOT = Path(__file__).parent
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a piece of work takes at least: operations (an fma is two) and bytes read or written."""
+
+    float32: float = 0
+    float64: float = 0
+    bytes: float = 0
+
+    def seconds(self, limits: dict[str, float]) -> float:
+        """On this machine, if nothing else took time."""
+        arithmetic = self.float32 / limits["float32"] + self.float64 / limits["float64"]
+        return max(arithmetic, self.bytes / limits["copy"]) / 1e9
+
+
 @dataclass
 class Race:
     """Times contenders in one process; the first one is ours."""
 
+    answers_only: bool
     quick: bool
-    rows: list[tuple[str, str, float, float]] = field(default_factory=list)
+    limits: dict[str, float] | None
+    rows: list[tuple[str, str, float, float, str]] = field(default_factory=list)
 
     def size(self, full: int, quick: int) -> int:
-        return quick if self.quick else full
+        return quick if self.quick or self.answers_only else full
 
     def __call__(
         self,
         work: str,
         contenders: dict[str, Callable[[], object]],
         rounds: int = 7,
-        pieces: dict[str, int] | None = None,
+        pieces: dict[str, float] | None = None,
+        needs: Needs | None = None,
     ) -> None:
         """Add a row for each peer, unless answers only are wanted. Slow peers run fewer rounds.
 
         Where a call of a contender does several pieces of the work, `pieces` says how many, and
-        times are for one piece.
+        times are for one piece. `needs` gives the share of the machine's limit that ours reaches.
         """
-        if self.quick:
+        if self.answers_only:
             return
         best = dict.fromkeys(contenders, float("inf"))
         spent = dict.fromkeys(contenders, 0.0)
@@ -58,16 +77,28 @@ class Race:
                 best[name] = min(best[name], seconds)
                 spent[name] += seconds
         (_, ours), *peers = ((n, t / (pieces or {}).get(n, 1)) for n, t in best.items())
+        share = ""
+        if needs is not None and self.limits is not None:
+            share = f"{needs.seconds(self.limits) / ours:.0%}"
         for name, seconds in peers:
-            self.rows.append((work, name, ours, seconds))
+            self.rows.append((work, name, ours, seconds, share))
 
     def table(self) -> str:
-        lines = ["| work | ours | peer | peer's time | ratio |", "|---|---:|---|---:|---:|"]
-        lines += [
-            f"| {work} | {ours * 1e3:.3g} ms | {name} | {peer * 1e3:.3g} ms | {peer / ours:.1f} × |"
-            for work, name, ours, peer in self.rows
+        lines = [
+            "| work | ours | of the limit | peer | peer's time | ratio |",
+            "|---|---:|---:|---|---:|---:|",
         ]
+        before = ""
+        for work, name, ours, peer, share in self.rows:
+            first = f"{work} | {_ms(ours)} | {share}" if work != before else " | | "
+            lines.append(f"| {first} | {name} | {_ms(peer)} | {peer / ours:.1f} × |")
+            before = work
         return "\n".join(lines)
+
+
+def _ms(seconds: float) -> str:
+    """Three digits, never as a power of ten."""
+    return f"{seconds * 1e3:,.0f} ms" if seconds >= 0.1 else f"{seconds * 1e3:.3g} ms"
 
 
 _RACE = pytest.StashKey[Race]()
@@ -77,10 +108,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--write-results", action="store_true", help="write the table into bench/results"
     )
+    parser.addoption("--quick", action="store_true", help="small sizes, in under a minute")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_RACE] = Race(quick=config.getoption("benchmark_disable"))
+    answers_only = config.getoption("benchmark_disable")
+    limits = None if answers_only else _limits()
+    config.stash[_RACE] = Race(answers_only, config.getoption("--quick"), limits)
 
 
 @pytest.fixture
@@ -94,7 +128,7 @@ def pytest_terminal_summary(
     race = config.stash[_RACE]
     if not race.rows:
         return
-    text = f"{_machine()}\n\n{race.table()}\n"
+    text = f"{_machine(race)}\n\n{race.table()}\n"
     terminalreporter.section("ours against peers")
     terminalreporter.write(text)
     if config.getoption("--write-results"):
@@ -110,7 +144,16 @@ def _cpu() -> str:
     return names[0] if names else platform.machine()
 
 
-def _machine() -> str:
+def _limits() -> dict[str, float] | None:
+    """Of this machine, measured: GFLOP/s and GB/s."""
+    probe = ROOT.parent / "build" / "probe"
+    if not probe.exists():
+        return None
+    limits: dict[str, float] = json.loads(subprocess.check_output([probe]))
+    return limits
+
+
+def _machine(race: Race) -> str:
     from gradsplinter import ops  # noqa: PLC0415 (after pytest has set up the imports)
 
     commit = subprocess.run(
@@ -120,5 +163,15 @@ def _machine() -> str:
     return (
         f"{_cpu()}, {torch.get_num_threads()} threads, {ops.instruction_sets()[0]}; "
         f"torch {torch.__version__}; commit {commit or 'unknown'}; "
-        f"{dt.date.today():%Y-%m-%d}. Times are minima; ratio = peer / ours."
+        f"{dt.date.today():%Y-%m-%d}. Times are minima; ratio = peer / ours.{_limit_text(race)}"
     )
+
+
+def _limit_text(race: Race) -> str:
+    if race.limits is None:
+        return ""
+    return (
+        " Measured limits: {float32:.0f} GFLOP/s in float32, {float64:.0f} in float64, "
+        "{copy:.0f} GB/s; the share is of what the operations or the bytes, whichever is more, take "
+        "at least."
+    ).format(**race.limits)

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import torch
 from torch import Tensor, nn
 
 from gradsplinter import ReluNetwork
+
+# Widths and examples: the Jacobians that are raced, each example a mode of its own.
+JACOBIANS = [
+    ((4, 16, 16, 2), 100_000),
+    ((784, 64, 64, 10), 10_000),
+    ((784, 128, 128, 10), 10_000),
+    ((784, 512, 512, 10), 4_000),
+    ((64, 256, 256, 256, 256, 10), 5_000),
+]
+SIGNATURES = [
+    ((4, 32, 32, 2), 10**6),
+    ((4, 64, 64, 64, 2), 10**6),
+    ((784, 512, 512, 10), 20_000),
+    ((784, 128, 128, 10), 60_000),
+    ((64, 256, 256, 256, 256, 10), 100_000),
+    ((4, *[32] * 19, 2), 10**6),
+]
 
 
 def network(*widths: int) -> tuple[nn.Sequential, ReluNetwork]:
@@ -18,7 +35,11 @@ def network(*widths: int) -> tuple[nn.Sequential, ReluNetwork]:
 
 
 def name(net: ReluNetwork, n: int) -> str:
-    return f"{n:,} × {'-'.join(map(str, net.widths))}"
+    """N × widths, equal hidden ones as h^count."""
+    runs = [(width, len(list(group))) for width, group in groupby(net.widths)]
+    return f"{n:,} × " + "-".join(
+        f"{w}^{count}" if count > 3 else "-".join([f"{w}"] * count) for w, count in runs
+    )
 
 
 def bits(module: nn.Sequential, x: Tensor) -> Tensor:

@@ -84,6 +84,13 @@ def _hash_rows_fake(rows: Tensor) -> Tensor:
 
 def _jacobian(weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor) -> Tensor:
     out = _jacobian_fake(weights, output, patterns, directions)
+    _jacobian_out(weights, output, patterns, directions, out)
+    return out
+
+
+def _jacobian_out(
+    weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor, out: Tensor
+) -> None:
     _C.jacobian(
         _contiguous(weights),
         output,
@@ -92,7 +99,16 @@ def _jacobian(weights: list[Tensor], output: bool, patterns: Tensor, directions:
         out,
         _threads(),
     )
-    return out
+
+
+def _jacobian_out_fake(
+    weights: list[Tensor],  # noqa: ARG001
+    output: bool,  # noqa: ARG001
+    patterns: Tensor,  # noqa: ARG001
+    directions: Tensor,  # noqa: ARG001
+    out: Tensor,  # noqa: ARG001
+) -> None:
+    return None
 
 
 def _jacobian_fake(
@@ -174,6 +190,12 @@ for _schema, _kernel, _fake in (
         "jacobian(Tensor[] weights, bool output, Tensor patterns, Tensor directions) -> Tensor",
         _jacobian,
         _jacobian_fake,
+    ),
+    (
+        "jacobian_out(Tensor[] weights, bool output, Tensor patterns, Tensor directions, "
+        "Tensor(a!) out) -> ()",
+        _jacobian_out,
+        _jacobian_out_fake,
     ),
     ("cross(Tensor jacobian, bool normalize) -> Tensor", _cross, _cross_fake),
     (

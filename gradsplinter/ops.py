@@ -142,6 +142,8 @@ def jacobian(
     source: int = 0,
     target: int = -1,
     directions: Tensor | None = None,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor:
     """The gradient of every direction at the target with respect to the source, one per mode.
 
@@ -156,9 +158,11 @@ def jacobian(
         source: the site to differentiate by, 0..L-1.
         target: the site to differentiate, source+1..L; negative ones count from the end, -1 is L.
         directions: V `[D, h_target]`; the target's own nodes by default.
+        out: where to write the result, contiguous. Touching fresh memory for the first time can take
+            longer than the arithmetic.
 
     Returns:
-        `[U, D, h_source]` in the network's dtype.
+        `[U, D, h_source]` in the network's dtype; `out` if it was given.
 
     Raises:
         TypeError: a wrong dtype.
@@ -171,9 +175,12 @@ def jacobian(
         >>> jacobian(net, torch.tensor([[0b01], [0b10]])).squeeze()
         tensor([ 3., -4.])
     """
-    return torch.ops.gradsplinter.jacobian(  # type: ignore[no-any-return]
-        *_check_chain(net, patterns, source, target, directions)
-    )
+    arguments = _check_chain(net, patterns, source, target, directions)
+    if out is None:
+        return torch.ops.gradsplinter.jacobian(*arguments)  # type: ignore[no-any-return]
+    _check_out(out, [len(patterns), len(arguments[-1]), arguments[0][0].shape[1]], net)
+    torch.ops.gradsplinter.jacobian_out(*arguments, out)
+    return out
 
 
 def cross(jacobian: Tensor, normalize: bool = True) -> Tensor:
@@ -307,6 +314,18 @@ def _check_network(net: object) -> None:
         raise TypeError(
             f"net must be a ReluNetwork (ReluNetwork.from_module makes one), got {type(net).__name__}"
         )
+
+
+def _check_out(out: Tensor, shape: list[int], net: ReluNetwork) -> None:
+    check_tensor(out, "out", len(shape), (net.dtype,), " like the network")
+    _same_device(out, "out", net)
+    if list(out.shape) != shape or not out.is_contiguous():
+        raise ValueError(
+            f"out must be contiguous and of shape {shape}, got {list(out.shape)}"
+            f"{'' if out.is_contiguous() else ', not contiguous'}"
+        )
+    if out.requires_grad:
+        raise ValueError("out must not require gradients, since it is overwritten")
 
 
 def _hidden_sites(net: ReluNetwork, sites: Sequence[int]) -> list[int]:

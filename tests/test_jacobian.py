@@ -168,3 +168,35 @@ def test_views_and_inputs_that_require_gradients():
         plain = vectors.detach().clone().contiguous()
         assert same_bits(got, gradsplinter.jacobian(net, some.contiguous(), directions=plain))
         assert not got.requires_grad
+
+
+def test_into_memory_of_the_caller():
+    net = random_network((4, 70, 6, 3))
+    patterns = patterns_of(net, 20, 0, 3)
+    expected = gradsplinter.jacobian(net, patterns)
+    out = torch.full((20, 3, 4), torch.nan)
+    assert gradsplinter.jacobian(net, patterns, out=out) is out
+    assert same_bits(out, expected)
+    inner = torch.full((20, 2, 70), torch.nan)
+    directions = random_inputs(2, 6)
+    words = patterns_of(net, 20, 1, 2)
+    gradsplinter.jacobian(net, words, 1, 2, directions, out=inner)
+    assert same_bits(inner, gradsplinter.jacobian(net, words, 1, 2, directions))
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        (torch.empty(5, 3, 5), ValueError, r"out must be contiguous and of shape \[5, 3, 4\], got \[5, 3, 5\]$"),
+        (torch.empty(5, 4, 3).mT, ValueError, r"out must be .* got \[5, 3, 4\], not contiguous$"),
+        (torch.empty(5, 12), ValueError, "out must have 3 dimensions, got 2"),
+        (torch.empty(5, 3, 4, dtype=F64), TypeError, "out must be float32 like the network, got float64"),
+        (torch.empty(5, 3, 4, requires_grad=True), ValueError, "out must not require gradients"),
+        (torch.empty(5, 3, 4, device="meta"), ValueError, "out must be on the network's device cpu, got meta"),
+        ([], TypeError, "out must be a torch.Tensor, got list"),
+    ],
+)  # fmt: skip
+def test_bad_out(out, error, message):
+    net = random_network((4, 7, 3))
+    with pytest.raises(error, match=message):
+        gradsplinter.jacobian(net, patterns_of(net, 5, 0, 2), out=out)
