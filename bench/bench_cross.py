@@ -45,7 +45,7 @@ def bench_cross(race, widths, n):
             bytes=4 * jacobian.numel() + 4 * exact.numel(),
         ),
     )
-    masks = [bits.float() for bits in unpack_bits(patterns, widths[1:-1])]
+    masks = [site.float() for site in unpack_bits(patterns, widths[1:-1])]
 
     def by_hand():
         gradients = masked_matmul(net.weights, masks)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from conftest import Needs
-from workloads import JACOBIANS, name, network
+from workloads import JACOBIANS, bits, name, network
 
 import gradsplinter
 from gradsplinter import unpack_bits
@@ -58,9 +58,14 @@ def bench_jacobian(race, widths, n):
     module, net = network(*widths)
     x = torch.rand(n, widths[0])
     patterns = gradsplinter.signatures(net, x)
-    masks = [bits.float() for bits in unpack_bits(patterns, widths[1:-1])]
+    masks = [site.float() for site in unpack_bits(patterns, widths[1:-1])]
     ours = gradsplinter.jacobian(net, patterns)
-    torch.testing.assert_close(ours, autograd_per_output(module, x), rtol=1e-3, atol=1e-5)
+    # Where torch rounds a pre-activation to the other side of zero, it is in another mode.
+    agree = (torch.cat(masks, dim=1) == bits(module, x)).all(dim=1)
+    assert float(agree.float().mean()) > 0.999
+    torch.testing.assert_close(
+        ours[agree], autograd_per_output(module, x)[agree], rtol=1e-3, atol=1e-5
+    )
     torch.testing.assert_close(ours, masked_matmul(net.weights, masks), rtol=1e-3, atol=1e-5)
     sizes = [(n, widths[-1], h) for h in widths[:-1]]
     buffers = [(torch.zeros(b), torch.zeros(a)) for a, b in pairwise(sizes)]
