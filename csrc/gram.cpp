@@ -59,6 +59,7 @@ void gram(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patt
           const T* directions, int64_t count, bool normalize, T* out, const Run& run) {
   if (modes == 0 || count == 0) return;
   const KernelsOf<T>& kernel = kernels_of<T>(kernels());
+  const IeeeMode mode;  // turning subnormal weights into float64 keeps them
   const int64_t units = layers[0].outputs;
   const int64_t stride = round_up(units, kernels().f64.lanes);
   const int64_t padded = round_up(count, kernels().f64.lanes);

@@ -112,12 +112,13 @@ class Mixing:
     out: Path = Path("results/mixing")
     """Folder to write."""
     overwrite: bool = False
-    """Replace the results of another configuration; other files in the folder stay."""
+    """Replace the results of another configuration; other files beside them stay."""
 
     def run(self) -> None:
         begin = time.perf_counter()
-        trained = _earlier(self.out, self.config, self.overwrite)
-        with io.new_folder(self.out) as folder:
+        out = self.out.resolve()  # which stays the same where "." becomes another folder
+        trained = _earlier(out, self.config, self.overwrite)
+        with io.new_folder(out) as folder:
             if trained is not None:
                 _console.print(f"using the {len(trained)} trained networks in {self.out}")
             result = run_mixing(self.config, trained=trained)
@@ -127,7 +128,7 @@ class Mixing:
         _report(result)
         seconds = time.perf_counter() - begin
         _console.print(f"Written to {self.out}/ in {seconds:.0f} s:")
-        for path in sorted(self.out.iterdir()):
+        for path in sorted(out.iterdir()):
             _console.print(f"  {path.name}{'/' if path.is_dir() else ''}")
 
 
@@ -167,7 +168,7 @@ def _earlier(folder: Path, config: MixingConfig, overwrite: bool) -> Trained | N
     Raises:
         ValueError: it is something else, and must not be overwritten.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.is_dir() or not any(folder.iterdir()):
         return None
     if not (folder / "config.json").is_file():
         raise ValueError(

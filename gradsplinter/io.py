@@ -21,8 +21,9 @@ from torch import Tensor
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block ends without an error.
 
-    A crash or Ctrl-C leaves what was there; what the block did not write anew stays, too. The folder
-    is made at once, so that a place that cannot be written to is refused before any work.
+    A crash or Ctrl-C leaves what was there. Files and folders in `path` whose names the block did not
+    write stay, too. The folder is made at once, so that a place that cannot be written to is refused
+    before any work.
 
     Raises:
         ValueError: `path` is a file, or its folder cannot be written to.
@@ -39,9 +40,10 @@ def new_folder(path: Path) -> Iterator[Path]:
         ) from error
     try:
         yield temporary
-        _replace(path, temporary)
-    finally:
+    except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _replace(path, temporary)  # if this fails, the results are not lost
 
 
 def _replace(path: Path, by: Path) -> None:
@@ -49,12 +51,32 @@ def _replace(path: Path, by: Path) -> None:
         by.rename(path)
         return
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    path.rename(old)
-    by.rename(path)
+    try:
+        path.rename(old)
+    except OSError:  # a mount point cannot be renamed
+        _move_into(path, by)
+        return
+    try:
+        by.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
     for entry in old.iterdir():
         if not (path / entry.name).exists():
             entry.rename(path / entry.name)
     shutil.rmtree(old)
+
+
+def _move_into(path: Path, by: Path) -> None:
+    """Replace the entries of `path` one by one."""
+    for entry in sorted(by.iterdir()):
+        place = path / entry.name
+        if place.is_dir():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
+        shutil.move(entry, place)
+    by.rmdir()
 
 
 class SafetensorsRows:

@@ -43,10 +43,13 @@ def _walk(module: nn.Module, path: str) -> Iterator[tuple[Tensor, Tensor] | None
     if any(nn.parameter.is_lazy(p) for p in module._parameters.values() if p is not None):
         raise ValueError(f"{where} has no weights yet; run the network once to initialise it")
     if module._forward_hooks or module._forward_pre_hooks:
-        raise NotImplementedError(f"{where} has forward hooks, which may change what it computes")
+        raise NotImplementedError(
+            f"{where} has forward hooks, which may change what it computes; supported: {SUPPORTED}"
+        )
     if "forward" in vars(module):
         raise NotImplementedError(
-            f"{where} has a forward function of its own, which may compute anything"
+            f"{where} has a forward function of its own, which may compute anything; "
+            f"supported: {SUPPORTED}"
         )
     forward = type(module).forward
     if isinstance(module, nn.Sequential) and forward is nn.Sequential.forward:

@@ -224,7 +224,9 @@ def gram(
     The last step back is a product with W = W^(source+1), so G = A W and G Gᵀ = A K Aᵀ with
     K = W Wᵀ, which is the same in every mode. Sums are chains in float64, over the units that are on
     in ascending order: first K, then A K, then (A K) Aᵀ. Results differ from those of `cross` in the
-    last bits. A gradient counts as zero where its squared length is not positive.
+    last bits, and where the terms of a gradient cancel so that it is (nearly) zero, its length and its
+    cosines are those of the rounding; it counts as zero where its squared length is not positive.
+    `cross` of the Jacobian tells such gradients apart, which is why `Splinters` uses it.
 
     Args:
         net, patterns, source, target, directions: as in `jacobian`.
@@ -306,7 +308,7 @@ def check_directions(net: ReluNetwork, directions: Tensor, target: int) -> Tenso
             f"got {list(directions.shape)}"
         )
     _check_finite(directions, "directions")
-    return directions.detach()
+    return directions.detach().clone()
 
 
 def _check_network(net: object) -> None:

@@ -45,7 +45,7 @@ def paired(cosines: Tensor, counts: Tensor) -> Tensor:
     for begin in range(0, modes, step):
         part = slice(begin, begin + step)
         mean += torch.einsum("u,uij->ij", weights[part], cosines[part].double().abs())
-    return (1 - mean).fill_diagonal_(0)
+    return (1 - mean).clamp(min=0).fill_diagonal_(0)
 
 
 def all_pairs(gradients: Sequence[Tensor]) -> Tensor:

@@ -79,7 +79,10 @@ class Splinters:
         return self.n_examples / self.n_modes
 
     def jacobian(self) -> Tensor:
-        """The gradient of each direction in each mode, `[U, D, h_source]`; computed once."""
+        """The gradient of each direction in each mode, `[U, D, h_source]`.
+
+        Computed once, and not to be changed in place.
+        """
         return self._jacobian
 
     def gradients(self, direction: int) -> Gradients:
@@ -148,7 +151,7 @@ class Splinters:
 
     @cached_property
     def _cross(self) -> Tensor:
-        return self._cosines(ALL)
+        return ops.cross(self._jacobian)
 
     @cached_property
     def _gradients(self) -> list[Gradients]:
@@ -187,24 +190,12 @@ class Splinters:
         zeros = torch.zeros(self.n_directions, dtype=torch.int64)
         for begin in range(0, self.n_modes, step):
             modes = slice(begin, begin + step)
-            cosines = self._cosines(modes)
+            cosines = ops.cross(self._jacobian_of(modes=modes))
             counts = self.counts[modes]
             share = int(counts.sum()) / int(self.counts.sum())
             matrix += share * scores.paired(cosines, counts)
             zeros += (cosines.diagonal(dim1=1, dim2=2) == 0).sum(dim=0)
         return matrix, zeros
-
-    def _cosines(self, modes: slice) -> Tensor:
-        """Without the gradients where that is cheaper: if the source is wider than the next site.
-
-        Not in float64, where the square of a length would cost half of the digits.
-        """
-        widths = self.net.widths
-        if self.net.dtype == torch.float32 and widths[self.source] > widths[self.source + 1]:
-            return ops.gram(
-                self.net, self.signatures[modes], self.source, self.target, self.directions
-            )
-        return ops.cross(self._jacobian_of(modes=modes))
 
     def _jacobian_of(self, directions: slice = ALL, modes: slice = ALL) -> Tensor:
         """Some of the Jacobian; all of it is kept where it is small."""
@@ -240,6 +231,11 @@ class Splinters:
         rows = self.overview()
         if self._entries > IN_SUMMARY:
             rows["gradients"] = f"{self.n_modes * self.n_directions:,}, too many for this summary"
+            return rows
+        if not bool(torch.isfinite(self._jacobian.sum())) and not bool(
+            torch.isfinite(self._jacobian).all()
+        ):
+            rows["gradients"] = "not all finite: their products leave the range of the dtype"
             return rows
         directions = f" of {self.n_directions:,} directions"
         unique = [f"{count:,}" for count in self._unique_gradients]

@@ -25,7 +25,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from gradsplinter.batches import Data, batches, count_examples
@@ -198,7 +198,7 @@ class Store:
 
 
 def extract(
-    net: ReluNetwork,
+    net: ReluNetwork | nn.Module,
     x: Data,
     path: str | Path,
     source: int = 0,
@@ -233,7 +233,7 @@ def extract(
     with tqdm(
         total=total, initial=done, disable=not progress, unit="example", unit_scale=True
     ) as bar:
-        for batch in batches(x, net.dtype, divisor, skip=done):
+        for batch in batches(x, part.net.dtype, divisor, skip=done):
             part.update(batch)
             bar.update(len(batch))
             if part.n_examples >= part_examples:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gradsplinter import ops
 from gradsplinter._C import ModeTable
 from gradsplinter.batches import Data, batches
-from gradsplinter.checks import check_integer, check_span
+from gradsplinter.checks import check_integer, check_span, check_tensor
 from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.patterns import words_of
 from gradsplinter.splinters import Splinters
@@ -179,7 +179,7 @@ class SplinterTable:
         Raises:
             TypeError, ValueError: as `splinter`; more modes than `max_modes`.
         """
-        begin = skip
+        begin = check_integer(skip, "skip", 0)
         for batch in batches(x, self.net.dtype, divisor, skip=skip):
             try:
                 words = ops.signatures(self.net, batch, self._sites, check_finite=self.check_finite)
@@ -197,31 +197,44 @@ class SplinterTable:
 
         Raises:
             TypeError: not a SplinterTable.
-            ValueError: another network, other sites or directions, or ids in one of them only.
+            ValueError: another network, other sites or directions; ids in this table, not in `other`.
         """
         if not isinstance(other, SplinterTable):
             raise TypeError(f"other must be a SplinterTable, got {type(other).__name__}")
         self.check_alike(other)
         if self._ids is not None and other._ids is None:
             raise ValueError("other must have ids, since this table has")
-        ids = other._all_ids()
-        self._undercount += other._undercount
-        self._add(other.modes(), ids)
+        self._add(other.modes(), other._all_ids(), other._undercount)
 
     def add(self, modes: Modes) -> None:
         """Add the modes of examples that follow this table's: what `modes()` of another one gave.
 
         Raises:
-            ValueError: signatures of another length, this table has ids, more modes than `max_modes`.
+            TypeError: tensors that are not int64.
+            ValueError: other shapes, this table has ids, more modes than `max_modes`.
         """
-        words = self._words()
-        if modes.signatures.shape[1] != words:
-            raise ValueError(
-                f"modes must have signatures of {words} words, got {modes.signatures.shape[1]}"
-            )
+        check_tensor(modes.signatures, "modes.signatures", 2, (torch.int64,))
+        count, words = len(modes.signatures), self._words()
+        for name, tensor, shape in (
+            ("signatures", modes.signatures, [count, words]),
+            ("counts", modes.counts, [count]),
+            ("first", modes.first, [count]),
+        ):
+            check_tensor(tensor, f"modes.{name}", len(shape), (torch.int64,))
+            if list(tensor.shape) != shape:
+                raise ValueError(f"modes.{name} must have shape {shape}, got {list(tensor.shape)}")
+        check_integer(modes.examples, "modes.examples", 0)
         if self._ids is not None:
             raise ValueError("modes have no ids, but this table has")
-        self._add(modes, None)
+        self._add(
+            Modes(
+                modes.signatures.contiguous(),
+                modes.counts.contiguous(),
+                modes.first.contiguous(),
+                modes.examples,
+            ),
+            None,
+        )
 
     def modes(self) -> Modes:
         """The modes so far; later updates do not change them."""
@@ -261,7 +274,7 @@ class SplinterTable:
     def _words(self) -> int:
         return sum(words_of(self.net.widths[site]) for site in self._sites)
 
-    def _add(self, modes: Modes, ids: Tensor | None) -> None:
+    def _add(self, modes: Modes, ids: Tensor | None, undercount: int = 0) -> None:
         """Add a piece. One assignment or call into C++ decides, so that Ctrl-C cannot halve it."""
         if modes.examples == 0:
             return
@@ -269,6 +282,7 @@ class SplinterTable:
             if self._only is None:
                 self._check_cap(len(modes.counts))
                 self._keep_ids(None, ids)
+                self._undercount += undercount
                 self._only = modes
             else:
                 if self._table is None:
@@ -277,6 +291,7 @@ class SplinterTable:
                     self._check_cap(self.n_modes + self._table.missing(modes.signatures))
                 numbers = torch.empty_like(modes.counts)
                 self._keep_ids(numbers, ids)
+                self._undercount += undercount
                 self._table.insert(
                     modes.signatures, modes.counts, modes.first, modes.examples, numbers
                 )

@@ -183,6 +183,19 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_that_cannot_be_written_is_refused(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("gradsplinter.cli.run_mixing", lambda *_, **__: pytest.fail("began"))
+    for place, message in (
+        ("file", "out must be a folder, got the file"),
+        ("file/below", "out must be a folder that can be written"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            run(monkeypatch, "mixing", *TINY.split(), "--out", str(tmp_path / place))
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err.replace("\n", " ")
+
+
 def test_info_and_version_as_commands():
     version = subprocess.run(
         [sys.executable, "-m", "gradsplinter.cli", "--version"],

@@ -33,3 +33,11 @@ def test_subnormal_numbers_are_kept(flush_denormal):
     expected = reference.jacobian(net, words[:1], directions=directions)
     assert expected[0, 0, 0] > 0
     assert torch.equal(gradients, expected.expand(200, 1, 2))
+
+
+def test_subnormal_weights_have_lengths(flush_denormal):
+    net = ReluNetwork([torch.tensor([[TINY, 0.0, 0.0]]), torch.ones(1, 1)], [torch.zeros(1)] * 2)
+    flush_denormal(True)
+    cosines = gradsplinter.gram(net, torch.tensor([[1]] * 100))
+    flush_denormal(False)
+    assert torch.equal(cosines, torch.ones(100, 1, 1))

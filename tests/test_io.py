@@ -85,3 +85,44 @@ def test_json_round_trip_and_damage(tmp_path):
     path.write_text("[]")
     with pytest.raises(ValueError, match="must hold a JSON object, got list"):
         io.read_json(path)
+
+
+def test_a_folder_that_cannot_be_renamed(tmp_path, monkeypatch):
+    """As a mount point cannot."""
+    path = tmp_path / "results"
+    (path / "networks").mkdir(parents=True)
+    (path / "networks" / "stale").write_text("old")
+    (path / "table.csv").write_text("old")
+    (path / "notes.md").write_text("the user's")
+    rename = Path.rename
+
+    def busy(self, target):
+        if self == path:
+            raise OSError(16, "Device or resource busy")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", busy)
+    with io.new_folder(path) as folder:
+        (folder / "table.csv").write_text("new")
+        (folder / "networks").mkdir()
+    assert {p.name for p in path.iterdir()} == {"table.csv", "networks", "notes.md"}
+    assert (path / "table.csv").read_text() == "new"
+    assert list((path / "networks").iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["results"]
+
+
+def test_a_failure_between_the_renames_puts_the_old_results_back(tmp_path, monkeypatch):
+    path = tmp_path / "results"
+    path.mkdir()
+    (path / "table.csv").write_text("old")
+    rename = Path.rename
+
+    def failing(self, target):
+        if self.name.endswith(".tmp"):
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(KeyboardInterrupt), io.new_folder(path) as folder:
+        (folder / "table.csv").write_text("new")
+    assert (path / "table.csv").read_text() == "old"

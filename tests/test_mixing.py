@@ -113,3 +113,35 @@ def test_figures_show_every_site_and_score(result):
     images = [ax.images[0].get_array() for ax in figures["similarity"].axes[:3]]
     assert images[0].shape == images[2].shape
     assert images[0].max() == pytest.approx(1)
+
+
+def test_the_finding():
+    """The whole study: the paired score follows theory at the input, the all-pairs score does not."""
+    config = MixingConfig()
+    result = run_mixing(config, progress=False)
+    assert result.deviation("paired") < 0.02
+    assert result.deviation("all_pairs") > 0.05
+    paired, all_pairs = result.mean(0, "paired"), result.mean(0, "all_pairs")
+    assert float(paired[-1]) < 0.02  # at λ = 0.5, where theory says 0
+    assert float(all_pairs[-1]) > 0.05
+    assert bool((paired.diff() < 0).all())
+    assert bool((result.scores(0, "co_appearance") == 1).all())
+
+
+def test_networks_of_another_configuration_are_refused():
+    small = {"lambdas": (0.0,), "seeds": (0,), "training_examples": 30, "validation_examples": 20}
+    config = MixingConfig(**small, steps=3)
+    trained = run_mixing(config, progress=False).trained
+    for other, message in (
+        (
+            MixingConfig(**small, steps=2),
+            r"trained must have losses of shape \[1, 2\], got \[1, 3\]",
+        ),
+        (
+            MixingConfig(**small, steps=3, hidden=(8,)),
+            r"trained must hold 1 networks of widths \(4, 8, 2\)",
+        ),
+        (MixingConfig(**small | {"seeds": (0, 1)}, steps=3), "trained must hold 2 networks"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_mixing(other, trained=trained, progress=False)

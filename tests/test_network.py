@@ -180,6 +180,12 @@ def patched():
     return module
 
 
+LISTED = "nn.Sequential (nested or not) of nn.Linear and nn.ReLU, with nn.Dropout and nn.Identity"
+HOOKS = f"Linear at '0' has forward hooks, which may change what it computes; supported: {LISTED}"
+FORWARD = (
+    "Linear at '0' has a forward function of its own, which may compute anything; "
+    f"supported: {LISTED}"
+)
 SUPPORTED = (
     " is not supported; supported: nn.Sequential (nested or not) of nn.Linear and nn.ReLU, "
     "with nn.Dropout and nn.Identity. "
@@ -202,13 +208,16 @@ SUPPORTED = (
         (lambda: nn.LSTM(4, 5), "LSTM" + SUPPORTED),
         (
             lambda: hooked("register_forward_hook"),
-            "Linear at '0' has forward hooks, which may change what it computes",
+            HOOKS,
         ),
         (
             lambda: hooked("register_forward_pre_hook"),
-            "Linear at '0' has forward hooks, which may change what it computes",
+            HOOKS,
         ),
-        (patched, "Linear at '0' has a forward function of its own, which may compute anything"),
+        (
+            patched,
+            FORWARD,
+        ),
     ],
 )
 def test_unsupported_modules_are_named_with_their_path(build, message):

@@ -51,6 +51,10 @@ def test_sites_and_directions_are_kept(source, target, directions, tmp_path):
     assert torch.equal(store.table().splinters().jacobian(), expected.jacobian())
 
 
+def test_a_module(tmp_path):
+    same(extract(NET.to_module(), X, tmp_path / "m", progress=False), splinter(NET, X))
+
+
 def test_repeated_and_appended(store):
     before = {p.name: p.read_bytes() for p in store.path.iterdir()}
     same(extract(NET, X.split(100), store.path, progress=False), splinter(NET, X))

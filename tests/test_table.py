@@ -1,9 +1,11 @@
 """SplinterTable: any way of cutting the data gives the table of one run."""
 
 import itertools
+import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -258,3 +260,47 @@ def test_memory_does_not_grow_with_the_data(soak):
     done, kilobytes = map(int, printed.splitlines()[-1].split())
     assert done == examples
     assert kilobytes < 100_000
+
+
+def test_modes_of_another_kind_are_refused():
+    modes = table_of(X).modes()
+    count = len(modes.counts)
+    for change, error, message in (
+        (
+            {"counts": modes.counts[1:]},
+            ValueError,
+            f"modes.counts must have shape [{count}], got [{count - 1}]",
+        ),
+        ({"first": modes.first.float()}, TypeError, "modes.first must be int64, got float32"),
+        (
+            {"signatures": modes.signatures[:, 1:]},
+            ValueError,
+            f"modes.signatures must have shape [{count}, 3], got [{count}, 2]",
+        ),
+        (
+            {"signatures": modes.signatures.double()},
+            TypeError,
+            "modes.signatures must be int64, got float64",
+        ),
+        ({"examples": -1}, ValueError, "modes.examples must be at least 0, got -1"),
+    ):
+        with pytest.raises(error, match="^" + re.escape(message)):
+            SplinterTable(NET).add(replace(modes, **change))
+    table = SplinterTable(NET)
+    table.add(replace(modes, signatures=modes.signatures.t().contiguous().t()))
+    assert torch.equal(table.modes().signatures, modes.signatures)
+
+
+def test_a_refused_merge_changes_nothing():
+    table = table_of(X[:30], max_modes=40)
+    heavy = table_of(*X.split(100), heaviest=50)
+    assert heavy.undercount > 0
+    with pytest.raises(ValueError, match="max_modes"):
+        table.merge(heavy)
+    assert (table.undercount, table.n_examples) == (0, 30)
+
+
+@pytest.mark.parametrize(("skip", "error"), [(-1, ValueError), (1.5, TypeError)])
+def test_bad_skip(skip, error):
+    with pytest.raises(error, match="skip must be "):
+        SplinterTable(NET).update(X, skip=skip)

@@ -159,6 +159,9 @@ def run_mixing(
         trained: networks of an earlier run, ordered by λ, then by seed.
         progress: show a progress bar.
 
+    Raises:
+        ValueError: `trained` holds other networks.
+
     Examples:
         >>> config = MixingConfig(lambdas=(0.0, 0.5), seeds=(0,), steps=5, training_examples=50,
         ...                       validation_examples=20)
@@ -169,6 +172,7 @@ def run_mixing(
     data = {seed: _sample(config, seed) for seed in config.seeds}
     if trained is None:
         trained = _train(config, data, progress)
+    _check_trained(trained, config)
     rows: list[Row] = []
     similarities: dict[tuple[float, int, int], Tensor] = {}
     networks = iter(zip(trained.networks, trained.losses[:, -1].tolist(), strict=True))
@@ -187,6 +191,20 @@ def run_mixing(
             found = splinter(net, data[seed][1], source=site)
             rows.append(_row(found, None, seed, None, None))
     return MixingResult(config, trained, rows, similarities)
+
+
+def _check_trained(trained: Trained, config: MixingConfig) -> None:
+    widths = config.training().widths
+    if len(trained) != config.networks or any(net.widths != widths for net in trained.networks):
+        raise ValueError(
+            f"trained must hold {config.networks} networks of widths {widths}, got {len(trained)} "
+            f"of {sorted({net.widths for net in trained.networks})}"
+        )
+    if tuple(trained.losses.shape) != (config.networks, config.steps):
+        raise ValueError(
+            f"trained must have losses of shape {[config.networks, config.steps]}, "
+            f"got {list(trained.losses.shape)}"
+        )
 
 
 def _sample(config: MixingConfig, seed: int) -> tuple[Tensor, Tensor]:
