@@ -1,18 +1,21 @@
 """The compiled kernels, registered as torch operators `torch.ops.gradsplinter.*`.
 
-Outputs are allocated here, by torch, and written by the kernels. Arguments have been checked in
-`gradsplinter.ops`.
+Outputs are allocated here, by torch, and written by the kernels. `gradsplinter.ops` checks arguments
+and says what is wrong; the checks here keep a direct call of an operator from reading or writing out
+of bounds.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from gradsplinter import _C
-from gradsplinter.patterns import words_of
+from gradsplinter.checks import DTYPES
+from gradsplinter.patterns import check_unused_bits, words_of
 
 _library = torch.library.Library("gradsplinter", "DEF")
 
@@ -27,9 +30,46 @@ def _signatures_like(
     )
 
 
+def _need(condition: bool, what: str) -> None:
+    if not condition:
+        raise ValueError(f"an operator of gradsplinter needs {what}")
+
+
+def _need_layers(weights: list[Tensor], dtype: torch.dtype) -> None:
+    _need(dtype in DTYPES, "float32 or float64")
+    _need(len(weights) > 0, "at least one layer")
+    _need(all(w.dim() == 2 and w.dtype == dtype for w in weights), "matrices of one dtype")
+    _need(all(a.shape[0] == b.shape[1] for a, b in pairwise(weights)), "layers that chain")
+
+
+def _need_chain(weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor) -> None:
+    _need_layers(weights, directions.dtype)
+    _need(
+        directions.dim() == 2 and directions.shape[1] == weights[-1].shape[0],
+        "directions [D, h_target]",
+    )
+    widths = [w.shape[0] for w in (weights[:-1] if output else weights)]
+    words = sum(map(words_of, widths))
+    _need(
+        patterns.dtype == torch.int64 and patterns.dim() == 2 and patterns.shape[1] == words,
+        f"int64 patterns [U, {words}]",
+    )
+    check_unused_bits(patterns, widths)
+
+
 def _signatures(
     x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int], outputs: bool
 ) -> tuple[Tensor, Tensor]:
+    _need_layers(weights, x.dtype)
+    _need(x.dim() == 2 and x.shape[1] == weights[0].shape[1], "x [N, h_0]")
+    _need(
+        [(b.dtype, b.shape) for b in biases] == [(x.dtype, w.shape[:1]) for w in weights],
+        "a bias [h_l] for each layer",
+    )
+    _need(
+        all(a < b for a, b in pairwise([0, *sites, len(weights)])),
+        "hidden sites in ascending order",
+    )
     words, y = _signatures_like(x, weights, sites, outputs)
     _C.signatures(
         x.contiguous(),
@@ -56,6 +96,7 @@ def _signatures_fake(
 def _unique_rows(rows: Tensor, hash_bits: int = 64) -> tuple[Tensor, Tensor, Tensor]:
     if not 0 <= hash_bits <= 64:
         raise ValueError(f"hash_bits must be in 0..64, got {hash_bits}")
+    _need(rows.dim() == 2 and rows.dtype in (torch.int64, *DTYPES), "rows [N, width]")
     n = rows.shape[0]
     # Room for n unique rows; pages that are not written cost nothing.
     first, counts, ids = (rows.new_empty(n, dtype=torch.int64) for _ in range(3))
@@ -73,6 +114,7 @@ def _unique_rows_fake(
 
 
 def _hash_rows(rows: Tensor) -> Tensor:
+    _need(rows.dim() == 2 and rows.dtype == torch.int64, "int64 rows [N, words]")
     hashes = rows.new_empty(rows.shape[0])
     _C.hash_rows(rows.contiguous(), hashes, _threads())
     return hashes
@@ -83,12 +125,25 @@ def _hash_rows_fake(rows: Tensor) -> Tensor:
 
 
 def _jacobian(weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor) -> Tensor:
+    _need_chain(weights, output, patterns, directions)
     out = _jacobian_fake(weights, output, patterns, directions)
-    _jacobian_out(weights, output, patterns, directions, out)
+    _jacobian_into(weights, output, patterns, directions, out)
     return out
 
 
 def _jacobian_out(
+    weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor, out: Tensor
+) -> None:
+    _need_chain(weights, output, patterns, directions)
+    shape = _jacobian_fake(weights, output, patterns.to("meta"), directions.to("meta")).shape
+    _need(
+        out.shape == shape and out.dtype == directions.dtype and out.is_contiguous(),
+        f"a contiguous out {list(shape)}",
+    )
+    _jacobian_into(weights, output, patterns, directions, out)
+
+
+def _jacobian_into(
     weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor, out: Tensor
 ) -> None:
     _C.jacobian(
@@ -121,6 +176,7 @@ def _jacobian_fake(
 
 
 def _cross(jacobian: Tensor, normalize: bool) -> Tensor:
+    _need(jacobian.dim() == 3 and jacobian.dtype in DTYPES, "a Jacobian [U, D, h]")
     out = _cross_fake(jacobian, normalize)
     _C.cross(jacobian.contiguous(), normalize, out, _threads())
     return out
@@ -134,6 +190,7 @@ def _cross_fake(jacobian: Tensor, normalize: bool) -> Tensor:  # noqa: ARG001
 def _gram(
     weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor, normalize: bool
 ) -> Tensor:
+    _need_chain(weights, output, patterns, directions)
     out = _gram_fake(weights, output, patterns, directions, normalize)
     _C.gram(
         _contiguous(weights),

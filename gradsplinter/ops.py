@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Literal, NamedTuple, overload
 
 import torch
@@ -291,7 +291,6 @@ def _check_chain(
             f"patterns must have shape [U, {words}] to hold the bits of sites {list(sites)}, "
             f"got {list(patterns.shape)}"
         )
-    _check_unused_bits(patterns, [net.widths[site] for site in sites])
     if directions is None:
         directions = torch.eye(net.widths[target], dtype=net.dtype, device=net.device)
     else:
@@ -346,15 +345,3 @@ def _same_device(tensor: Tensor, name: str, net: ReluNetwork) -> None:
         raise ValueError(
             f"{name} must be on the network's device {net.device}, got {tensor.device}"
         )
-
-
-def _check_unused_bits(patterns: Tensor, widths: list[int]) -> None:
-    # The kernel follows every bit that is on, so that one too many would lead out of the weights.
-    if patterns.is_meta:
-        return
-    for width, end in zip(widths, accumulate(map(words_of, widths)), strict=True):
-        if width % 64 and bool((patterns[:, end - 1] >> width % 64).any()):
-            raise ValueError(
-                f"patterns must have no bits after the last unit of a site, got some in word "
-                f"{end - 1}, which ends a site of {width} units"
-            )

@@ -7,6 +7,7 @@ unit j is bit j mod 64 of word j div 64; unused bits are 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -79,6 +80,16 @@ def select_sites(words: Tensor, widths: Sequence[int], first: int, last: int) ->
     begin = sum(words_of(width) for width in widths[:first])
     end = sum(words_of(width) for width in widths[: last + 1])
     return words[:, begin:end]
+
+
+def check_unused_bits(patterns: Tensor, widths: list[int]) -> None:
+    """Raise ValueError where a signature has bits of no unit: they would lead out of the weights."""
+    for width, end in zip(widths, accumulate(map(words_of, widths)), strict=True):
+        if width % 64 and bool((patterns[:, end - 1] >> width % 64).any()):
+            raise ValueError(
+                f"patterns must have no bits after the last unit of a site, got some in word "
+                f"{end - 1}, which ends a site of {width} units"
+            )
 
 
 def _check_words(words: Tensor, widths: Sequence[int]) -> None:

@@ -199,3 +199,43 @@ def test_gradients_do_not_flow_silently():
     with pytest.warns(UserWarning, match="gradsplinter::signatures"):
         y.sum().backward()
     assert x.grad is None
+
+
+NET = random_network((4, 7, 6, 3))
+WORDS = gradsplinter.signatures(NET, random_inputs(5, 4))
+WEIGHTS, BIASES, EYE = list(NET.weights), list(NET.biases), torch.eye(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("signatures", (random_inputs(5, 3), WEIGHTS, BIASES, [1], True)),
+        ("signatures", (random_inputs(5, 4).double(), WEIGHTS, BIASES, [1], True)),
+        ("signatures", (random_inputs(5, 4), WEIGHTS, BIASES[:2], [1], True)),
+        ("signatures", (random_inputs(5, 4), WEIGHTS[::-1], BIASES[::-1], [1], True)),
+        ("signatures", (random_inputs(5, 4), [], [], [], True)),
+        ("signatures", (random_inputs(5, 4), WEIGHTS, BIASES, [0], True)),
+        ("signatures", (random_inputs(5, 4), WEIGHTS, BIASES, [3], True)),
+        ("signatures", (random_inputs(5, 4), WEIGHTS, BIASES, [2, 1], True)),
+        ("unique_rows", (WORDS[0],)),
+        ("unique_rows", (WORDS.int(),)),
+        ("unique_rows", (WORDS, 65)),
+        ("hash_rows", (WORDS.int(),)),
+        ("hash_rows", (WORDS[0],)),
+        ("jacobian", (WEIGHTS, True, WORDS[:, :0], EYE)),
+        ("jacobian", (WEIGHTS, True, WORDS | 1 << 40, EYE)),
+        ("jacobian", (WEIGHTS, False, WORDS, EYE)),
+        ("jacobian", (WEIGHTS, True, WORDS, EYE.double())),
+        ("jacobian", (WEIGHTS, True, WORDS, torch.eye(2))),
+        ("jacobian_out", (WEIGHTS, True, WORDS, EYE, torch.empty(5, 3, 3))),
+        ("jacobian_out", (WEIGHTS, True, WORDS, EYE, torch.empty(5, 4, 3).mT)),
+        ("jacobian_out", (WEIGHTS, True, WORDS, EYE, torch.empty(5, 3, 4).double())),
+        ("gram", (WEIGHTS, True, WORDS[:, 1:], EYE, True)),
+        ("gram", (WEIGHTS[:0], True, WORDS, EYE, True)),
+        ("cross", (torch.zeros(3, 4), True)),
+        ("cross", (torch.zeros(3, 4, 5).half(), True)),
+    ],
+)
+def test_direct_calls_cannot_reach_out_of_bounds(name, args):
+    with pytest.raises(ValueError, match=r"needs|hash_bits must be|patterns must have no bits"):
+        getattr(OPERATORS, name)(*args)
