@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard cmake/* csrc/*.* csrc/c*/*.* third_party/*/*.h)
 CPP := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
 
-.PHONY: run test soak bench lint types unit pytest bench-once package wheel asan tsan docs format clean
+.PHONY: run test soak bench lint types unit pytest bench-once package wheel asan tsan neon docs format clean
 
 run: $(VENV)/.installed
 	$(BIN)/gradsplinter mixing --out results/mixing
@@ -82,6 +82,13 @@ tsan: $(VENV)/.tools
 	$(CMAKE) -B build/tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGRADSPLINTER_SANITIZE=thread
 	$(BIN)/cmake --build build/tsan
 	build/tsan/unit_tests --test-case='shared table*'
+
+# The C++ tests for ARM with NEON, emulated (Debian: g++-aarch64-linux-gnu, qemu-user).
+neon: $(VENV)/.tools
+	$(CMAKE) -B build/neon -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
+	$(BIN)/cmake --build build/neon
+	qemu-aarch64 -L /usr/aarch64-linux-gnu build/neon/unit_tests
 
 # --- the rest -------------------------------------------------------------------------------------
 
