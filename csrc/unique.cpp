@@ -29,6 +29,8 @@ struct Rows {
   const Entry* data;
   int64_t width;
   static constexpr bool floats = !std::is_same_v<Entry, uint64_t>;
+  // The bits of an entry, written into words of scratch: a type that may alias.
+  using Bits [[gnu::may_alias]] = std::conditional_t<sizeof(Entry) == 4, uint32_t, uint64_t>;
   static constexpr auto per_word = static_cast<int64_t>(sizeof(uint64_t) / sizeof(Entry));
 
   int64_t words() const { return fixed > 0 ? fixed : (width + per_word - 1) / per_word; }
@@ -37,14 +39,14 @@ struct Rows {
     const Entry* entries = data + i * width;
     if constexpr (floats) {
       if (width > 0) scratch[words() - 1] = 0;  // the upper half of an odd row's last word
-      auto* to = reinterpret_cast<unsigned char*>(scratch);
-      bool nan = false;
+      auto* to = reinterpret_cast<Bits*>(scratch);
+      Bits nan = 0;  // as wide as an entry, so that the loop is vectorised
       for (int64_t j = 0; j < width; ++j) {
-        const auto bits = canonical_bits(entries[j]);
-        nan |= is_nan(bits);
-        std::memcpy(to + j * static_cast<int64_t>(sizeof bits), &bits, sizeof bits);
+        const Bits bits = canonical_bits(entries[j]);
+        nan |= is_nan(bits) ? ~Bits{0} : Bits{0};
+        to[j] = bits;
       }
-      if (nan) throw_nan(i);
+      if (nan != 0) throw_nan(i);
       return scratch;
     } else {
       return entries;
@@ -54,13 +56,15 @@ struct Rows {
   bool equal(int64_t i, int64_t j) const {
     const Entry* a = data + i * width;
     const Entry* b = data + j * width;
-    uint64_t different = 0;
     if constexpr (floats) {
+      Bits different = 0;
       for (int64_t k = 0; k < width; ++k) different |= canonical_bits(a[k]) ^ canonical_bits(b[k]);
+      return different == 0;
     } else {
+      uint64_t different = 0;
       for (int64_t k = 0; k < words(); ++k) different |= a[k] ^ b[k];
+      return different == 0;
     }
-    return different == 0;
   }
 
  private:
