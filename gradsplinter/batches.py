@@ -113,7 +113,10 @@ def _arrays(x: object, name: str) -> Iterator[Rows]:
 
 
 def _rows_at_once(rows: Rows) -> int:
-    if isinstance(rows, Tensor) or (isinstance(rows, np.ndarray) and not _is_mapped(rows)):
+    # Integers are copied to floats, and files into memory: not too much at a time.
+    if isinstance(rows, Tensor) and rows.dtype.is_floating_point:
+        return ROWS
+    if isinstance(rows, np.ndarray) and rows.dtype.kind == "f" and not _is_mapped(rows):
         return ROWS
     entries = int(np.prod(rows.shape[1:], dtype=np.int64))
     return max(1, min(ROWS, BYTES // max(1, 8 * entries)))
@@ -136,7 +139,7 @@ def _converted(values: object, dtype: torch.dtype, divisor: float | None) -> Ten
                 f"x must be {_name(dtype)} like the network, got {_name(tensor.dtype)}; "
                 "for integers say what to divide them by, e.g. divisor=255"
             )
-        return tensor.to(dtype) / divisor
+        return tensor.to(dtype).div_(divisor)
     if divisor is not None:
         raise TypeError(f"divisor must be None, since x is {_name(tensor.dtype)} and not integer")
     if tensor.dtype in _EXACT_IN_FLOAT32:

@@ -15,10 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gradsplinter.batches import Data, batches, count_examples
+from gradsplinter.checks import check_integer
 from gradsplinter.io import new_folder, read_json
 from gradsplinter.network import ReluNetwork
 from gradsplinter.table import Modes, SplinterTable
@@ -41,7 +42,6 @@ _BEFORE_INDEX = {
     *("network.safetensors", "network.safetensors.tmp"),
     *("directions.safetensors", "directions.safetensors.tmp", "table.json.tmp"),
 }
-_PART_NAME = re.compile(r"part-\d{5,}\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class Store:
             path.mkdir(parents=True, exist_ok=True)
             like.net.save(path / "network.safetensors.tmp")
             _write(path / "network.safetensors", (path / "network.safetensors.tmp").read_bytes())
+            data = save_tensors({"directions": like.directions.contiguous()})
             if not own:
-                data = save_tensors({"directions": like.directions.contiguous()})
                 _write(path / "directions.safetensors", data)
         except OSError as error:
             raise ValueError(
@@ -113,7 +113,7 @@ class Store:
             "dtype": str(like.net.dtype).removeprefix("torch."),
             "source": like.source,
             "target": like.target,
-            "own_directions": own,
+            "directions": None if own else hashlib.sha256(data).hexdigest(),
             "parts": [],
         }
         _write_index(path, index)
@@ -133,13 +133,21 @@ class Store:
 
         Raises:
             OSError: it cannot be written; the table is as it was.
+            TypeError, ValueError: modes that do not fit, or were not all kept; a table that another
+                process has changed.
         """
         if modes.examples == 0:
             return
+        if modes.undercount > 0 or len(modes.counts) == 0:
+            raise ValueError("modes must be all modes, got only the heaviest")
+        check = self.empty_table()
+        check.add(modes)  # raises where they do not fit
+        if _read_index(self.path)["parts"] != self._index["parts"]:
+            raise ValueError(f"{self.path} was changed since it was opened; open it again")
         tensors = {name: getattr(modes, name) for name in ("signatures", "counts", "first")}
         data = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
         part = Part(
-            file=f"part-{len(self.parts):05}.safetensors",
+            file=_part_name(len(self.parts)),
             sha256=hashlib.sha256(data).hexdigest(),
             examples=modes.examples,
             modes=len(modes.counts),
@@ -162,9 +170,10 @@ class Store:
                 f"{self.path} must hold the network that table.json names, got another one"
             )
         directions = None
-        if not self._index["own_directions"]:
+        if self._index["directions"] is not None:
             path = self.path / "directions.safetensors"
-            directions = _tensors_of(path, _read(path)).get("directions")
+            data = _checked(path, self._index["directions"])
+            directions = _tensors_of(path, data)["directions"]
         return SplinterTable(net, self._index["source"], self._index["target"], directions)
 
     def modes(self, part: Part) -> Modes:
@@ -174,15 +183,16 @@ class Store:
             ValueError: it is damaged or missing.
         """
         path = self.path / part.file
-        data = _read(path)
-        if hashlib.sha256(data).hexdigest() != part.sha256:
-            raise ValueError(f"{path} is damaged: its checksum is not that in table.json")
-        tensors = _tensors_of(path, data)
+        tensors = _tensors_of(path, _checked(path, part.sha256))
         found = {name: (tensor.dtype, *tensor.shape) for name, tensor in tensors.items()}
         words = tensors["signatures"].shape[-1] if "signatures" in tensors else 0
         one = (torch.int64, part.modes)
         if found != {"signatures": (*one, words), "counts": one, "first": one}:
             raise ValueError(f"{path} is damaged: it does not hold {part.modes} modes")
+        if int(tensors["counts"].sum()) != part.examples:
+            raise ValueError(
+                f"{path} is damaged: its counts are not those of {part.examples} examples"
+            )
         return Modes(tensors["signatures"], tensors["counts"], tensors["first"], part.examples)
 
     def table(self) -> SplinterTable:
@@ -221,6 +231,7 @@ def extract(
     Raises:
         TypeError, ValueError: as `splinter`; a folder of something else, which stays as it is.
     """
+    check_integer(part_examples, "part_examples", 1)
     part = SplinterTable(net, source, target, directions)
     path = Path(path)
     if (path / "table.json").exists():
@@ -230,6 +241,8 @@ def extract(
         store = Store.create(path, part)
     done = store.n_examples
     total = count_examples(x)
+    if total is not None and total < done:
+        raise ValueError(f"x must begin with the {done:,} examples in {path}, got {total:,} in all")
     with tqdm(
         total=total, initial=done, disable=not progress, unit="example", unit_scale=True
     ) as bar:
@@ -238,7 +251,7 @@ def extract(
             bar.update(len(batch))
             if part.n_examples >= part_examples:
                 store.append(part.modes())
-                part = SplinterTable(net, source, target, directions)
+                part = SplinterTable(part.net, source, target, directions)
         store.append(part.modes())
     return store
 
@@ -282,30 +295,40 @@ def _read_index(path: Path) -> dict[str, Any]:
             raise ValueError(  # noqa: TRY004 (what a file holds is a value, whatever its type)
                 f"{path} is damaged: table.json has no valid {name!r}"
             )
-    for part in index["parts"]:
+    if index["checksum"] != _checksum(index):
+        raise ValueError(f"{path} is damaged: table.json does not have its own checksum")
+    for number, part in enumerate(index["parts"]):
         types = {k: type(v) for k, v in part.items()} if isinstance(part, dict) else None
         if types != _PART or min(part["examples"], part["modes"]) < 1:
             raise ValueError(f"{path} is damaged: table.json lists a part that is none: {part!r}")
-        if not _PART_NAME.fullmatch(part["file"]):
+        if part["file"] != _part_name(number):
             raise ValueError(
-                f"{path} is damaged: table.json lists a part outside the folder: {part['file']!r}"
+                f"{path} is damaged: table.json lists {part['file']!r} for {_part_name(number)}"
             )
     return index
 
 
-_INDEX = {
+_INDEX: dict[str, type | tuple[type, ...]] = {
     "fingerprint": str,
     "widths": list,
     "dtype": str,
     "source": int,
     "target": int,
-    "own_directions": bool,
+    "directions": (str, NoneType),
+    "checksum": str,
     "parts": list,
 }
 _PART = {"file": str, "sha256": str, "examples": int, "modes": int}
 
 
+def _checksum(index: dict[str, Any]) -> str:
+    """Of all that `table.json` says, but for the checksum itself."""
+    rest = {name: value for name, value in index.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def _write_index(path: Path, index: dict[str, Any]) -> None:
+    index["checksum"] = _checksum(index)
     _write(path / "table.json", (json.dumps(index, indent=2) + "\n").encode())
 
 
@@ -326,6 +349,17 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _part_name(number: int) -> str:
+    return f"part-{number:05}.safetensors"
+
+
+def _checked(path: Path, sha256: str) -> bytes:
+    data = _read(path)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(f"{path} is damaged: its checksum is not that in table.json")
+    return data
 
 
 def _read(path: Path) -> bytes:

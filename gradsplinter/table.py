@@ -29,6 +29,8 @@ class Modes:
     """int64 [U]: the first example of each."""
     examples: int
     """How many examples there were."""
+    undercount: int = 0
+    """Examples that may be missing from a count, where only the heaviest modes were kept."""
 
 
 def splinter(
@@ -164,7 +166,9 @@ class SplinterTable:
     @property
     def undercount(self) -> int:
         """Examples that may be missing from the count of a mode; 0 without `heaviest`."""
-        return self._undercount
+        # A drop that was interrupted may have been counted twice, which cannot be.
+        least = 2**62 if self.heaviest is None else self.n_examples // (self.heaviest + 1)
+        return min(self._undercount, least)
 
     def update(self, x: Data, *, divisor: float | None = None, skip: int = 0) -> None:
         """Add the examples of `x`, piece by piece.
@@ -204,7 +208,13 @@ class SplinterTable:
         self.check_alike(other)
         if self._ids is not None and other._ids is None:
             raise ValueError("other must have ids, since this table has")
-        self._add(other.modes(), other._all_ids(), other._undercount)
+        if self.heaviest != other.heaviest:
+            raise ValueError(
+                f"other must have the same heaviest, got {other.heaviest} for {self.heaviest}"
+            )
+        with other._lock:
+            modes, ids = other._modes(), other._all_ids()
+        self._add(modes, ids)
 
     def add(self, modes: Modes) -> None:
         """Add the modes of examples that follow this table's: what `modes()` of another one gave.
@@ -232,6 +242,7 @@ class SplinterTable:
                 modes.counts.contiguous(),
                 modes.first.contiguous(),
                 modes.examples,
+                modes.undercount,
             ),
             None,
         )
@@ -246,7 +257,7 @@ class SplinterTable:
             signatures = torch.empty(len(self._table), self._words(), dtype=torch.int64)
             counts, first = torch.empty(2, len(self._table), dtype=torch.int64)
             self._table.copy(signatures, counts, first)
-            return Modes(signatures, counts, first, self._table.examples)
+            return Modes(signatures, counts, first, self._table.examples, self.undercount)
         if self._only is not None:
             return self._only
         none = torch.empty(0, dtype=torch.int64)
@@ -258,40 +269,43 @@ class SplinterTable:
         Raises:
             ValueError: no examples yet, or no mode heavy enough for `heaviest`.
         """
-        modes = self.modes()
+        with self._lock:
+            modes, ids = self._modes(), self._all_ids()
         if modes.examples == 0:
             raise ValueError("the table must hold at least one example, got none")
         if len(modes.counts) == 0:
             raise ValueError(
                 f"heaviest must be larger than {self.heaviest} to find a mode: none has more than "
-                f"{self._undercount:,} of the {modes.examples:,} examples"
+                f"{modes.undercount:,} of the {modes.examples:,} examples"
             )
         return Splinters(
             self.net, self.source, self.target, self.directions, modes.signatures, modes.counts,
-            modes.first, self._all_ids(), modes.examples, self._undercount,
+            modes.first, ids, modes.examples, modes.undercount,
         )  # fmt: skip
 
     def _words(self) -> int:
         return sum(words_of(self.net.widths[site]) for site in self._sites)
 
-    def _add(self, modes: Modes, ids: Tensor | None, undercount: int = 0) -> None:
+    def _add(self, modes: Modes, ids: Tensor | None) -> None:
         """Add a piece. One assignment or call into C++ decides, so that Ctrl-C cannot halve it."""
         if modes.examples == 0:
             return
         with self._lock:
-            if self._only is None:
+            if self._only is None and self._table is None:
                 self._check_cap(len(modes.counts))
                 self._keep_ids(None, ids)
-                self._undercount += undercount
+                self._undercount += modes.undercount
                 self._only = modes
             else:
                 if self._table is None:
+                    assert self._only is not None
                     self._table = _table_of(self._only)
+                    self._only = None
                 if self.max_modes is not None and self.n_modes + len(modes.counts) > self.max_modes:
                     self._check_cap(self.n_modes + self._table.missing(modes.signatures))
                 numbers = torch.empty_like(modes.counts)
                 self._keep_ids(numbers, ids)
-                self._undercount += undercount
+                self._undercount += modes.undercount
                 self._table.insert(
                     modes.signatures, modes.counts, modes.first, modes.examples, numbers
                 )
@@ -314,10 +328,9 @@ class SplinterTable:
         self._ids.append(_Ids(self.n_examples, ids, numbers))
 
     def _all_ids(self) -> Tensor | None:
-        with self._lock:
-            if self._ids is None:
-                return None
-            pieces = [piece.resolved() for piece in self._ids if piece.begin < self.n_examples]
+        if self._ids is None:
+            return None
+        pieces = [piece.resolved() for piece in self._ids if piece.begin < self.n_examples]
         if len(pieces) == 1:
             return pieces[0]
         return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.int64)
@@ -330,16 +343,18 @@ class SplinterTable:
         self._undercount += by  # before the modes go, so that it holds whenever this is interrupted
         left = modes.signatures[heavy], modes.counts[heavy] - by, modes.first[heavy]
         self._table = _table_of(Modes(*left, modes.examples))
+        self._only = None
 
     def check_alike(self, other: SplinterTable) -> None:
         """Raise ValueError unless both are of the same network, sites and directions."""
         for name, ours, theirs in (
             ("network", self.net.fingerprint, other.net.fingerprint),
             ("sites", (self.source, self.target), (other.source, other.target)),
-            ("directions", self.directions.tolist(), other.directions.tolist()),
         ):
             if ours != theirs:
                 raise ValueError(f"other must have the same {name}, got {theirs} for {ours}")
+        if not torch.equal(self.directions, other.directions):
+            raise ValueError("other must have the same directions, got different ones")
 
 
 @dataclass(frozen=True)

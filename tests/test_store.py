@@ -15,7 +15,7 @@ import torch
 from networks import random_inputs, random_network
 
 from gradsplinter import SplinterTable, Store, extract, splinter
-from gradsplinter.store import merge
+from gradsplinter.store import _checksum, merge
 
 NET = random_network((4, 30, 70, 3))
 X = random_inputs(3000, 4)
@@ -88,6 +88,7 @@ def edit(change):
     def damage(folder):
         index = json.loads((folder / "table.json").read_text())
         change(index)
+        index["checksum"] = _checksum(index)
         (folder / "table.json").write_text(json.dumps(index))
 
     return damage
@@ -135,13 +136,22 @@ DAMAGES = {
     "no parts": (edit(lambda index: index.pop("parts")), "table.json has no valid 'parts'"),
     "wrong type": (put("0", "source"), "table.json has no valid 'source'"),
     "wrong site": (put(7, "source"), "source must be a site in 0..2, got 7"),
-    "outside": (put("../x.safetensors", "parts", 0, "file"), "lists a part outside the folder"),
-    "absolute": (put("/etc/passwd", "parts", 0, "file"), "lists a part outside the folder"),
+    "outside": (put("../x.safetensors", "parts", 0, "file"), "table.json lists '../x.safetensors'"),
+    "absolute": (put("/etc/passwd", "parts", 0, "file"), "table.json lists '/etc/passwd'"),
+    "more examples": (put(801, "parts", 0, "examples"), "its counts are not those of 801 examples"),
+    "twice": (edit(lambda index: index["parts"].insert(1, index["parts"][0])), "table.json lists"),
+    "gap": (edit(lambda index: index["parts"].pop(1)), "table.json lists"),
+    "a bit of the table": (
+        lambda d: (d / "table.json").write_text(
+            (d / "table.json").read_text().replace('"examples": 800', '"examples": 801', 1)
+        ),
+        "table.json does not have its own checksum",
+    ),
     "no examples": (put(0, "parts", 0, "examples"), "lists a part that is none"),
     "part a number": (put(3, "parts", 0), "lists a part that is none"),
     "network cut": (cut("network.safetensors", 500), "must be a safetensors file"),
     "a bit of the network": (flip("network.safetensors", -5), "must hold the network that table"),
-    "no directions": (put(False, "own_directions"), "directions.safetensors cannot be read"),
+    "no directions": (put("0" * 64, "directions"), "directions.safetensors cannot be read"),
 }
 
 
@@ -224,3 +234,44 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, soak):
     store = extract(NET, tmp_path / "x.npy", tmp_path / "store", progress=False)
     assert store.n_examples == 200_000 >= done
     same(store, splinter(NET, random_inputs(200_000, 4)))
+
+
+def test_two_handles_do_not_lose_examples(store):
+    a, b = Store(store.path), Store(store.path)
+    table = SplinterTable(NET)
+    table.update(random_inputs(50, 4, seed=9))
+    a.append(table.modes())
+    with pytest.raises(ValueError, match="was changed since it was opened"):
+        b.append(table.modes())
+    assert Store(store.path).n_examples == 3050
+    assert Store(store.path).table().n_examples == 3050
+
+
+def test_every_bit_of_the_directions_counts(tmp_path):
+    store = extract(NET, X, tmp_path / "d", directions=torch.ones(2, 3), progress=False)
+    size = (store.path / "directions.safetensors").stat().st_size
+    for at in range(0, size, 7):
+        flip("directions.safetensors", at)(store.path)
+        with pytest.raises(ValueError, match=r"directions.safetensors is damaged: its checksum"):
+            store.empty_table()
+        flip("directions.safetensors", at)(store.path)
+    store.empty_table()
+
+
+def test_modes_that_do_not_fit_are_not_appended(store):
+    heavy = SplinterTable(NET, heaviest=5)
+    heavy.update(X.split(100))
+    other = SplinterTable(random_network((4, 30, 3)))
+    other.update(X)
+    for modes, message in (
+        (heavy.modes(), "modes must be all modes, got only the heaviest"),
+        (other.modes(), "modes.signatures must have shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            store.append(modes)
+    same(Store(store.path), splinter(NET, X))
+
+
+def test_fewer_examples_than_there_are(store):
+    with pytest.raises(ValueError, match=r"x must begin with the 3,000 examples in .* got 1,000"):
+        extract(NET, X[:1000], store.path, progress=False)
