@@ -1,5 +1,6 @@
 # make run   the main job: the mixing study, into results/mixing
-# make test  everything that is checked: lint, types, C++ and Python tests, benchmarks once, packaging
+# make test  everything that is checked: lint, types, C++ and Python tests, sanitizers, benchmarks
+#            once, packaging
 # Both set up .venv first; nothing else is needed than Python 3.11+, a C++20 compiler and make.
 
 PYTHON ?= python3

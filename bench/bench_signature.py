@@ -45,7 +45,7 @@ def bench_signatures(race, widths, n):
     ours = torch.cat(unpack_bits(words, widths[1:-1]), dim=1)
     assert float((ours != bits(module, x)).float().mean()) < MOST_ROUNDING
     modes = len(gradsplinter.unique_rows(words).first)
-    assert modes == len(torch.unique(ours, dim=0)) if n < 10**5 else modes > 0
+    assert modes == len(np.unique(words.numpy().view(f"V{8 * words.shape[1]}")))
 
     # Every hidden layer, the inputs once, the words once.
     fmas = sum(a * b for a, b in pairwise(widths[:-1]))

@@ -62,7 +62,9 @@ def bench_stream(race):
         table.update(batch for _ in range(batches))
         return table
 
-    assert stream(3).n_examples == 3 * len(batch)
+    found = stream(3).modes()
+    assert found.examples == 3 * len(batch)
+    assert torch.equal(found.counts, 3 * gradsplinter.splinter(net, batch).counts)
     race(
         f"a stream of batches into a table, for each {name(net, len(batch))}",
         {

@@ -133,11 +133,14 @@ class ModeTable {
 
   int64_t size() const { return table_.size(); }
   int64_t examples() const { return examples_; }
+  int64_t undercount() const { return undercount_; }
 
   // Adds the modes of `examples` more: signatures [n, words], with how many examples each has [n],
-  // and the first of them [n], counted from the table's latest -> ids [n].
+  // of which `undercount` may be missing, and the first of them [n], counted from the table's
+  // latest
+  // -> ids [n].
   void insert(const Tensor& signatures, const Tensor& counts, const Tensor& first, int64_t examples,
-              const Tensor& ids) {
+              int64_t undercount, const Tensor& ids) {
     const int64_t n = signatures.size(0);
     table_.reserve(n);
     const auto* row = signatures.data<const uint64_t>();
@@ -146,6 +149,7 @@ class ModeTable {
                                              examples_ + first.data<int64_t>()[i]);
     }
     examples_ += examples;
+    undercount_ += undercount;
   }
 
   // How many of the different signatures [n, words] are not in the table.
@@ -170,6 +174,7 @@ class ModeTable {
  private:
   int64_t words_;
   int64_t examples_ = 0;
+  int64_t undercount_ = 0;
   RowTable<> table_;
 };
 
@@ -189,6 +194,7 @@ PYBIND11_MODULE(_C, m) {
       .def(py::init<int64_t>())
       .def("__len__", &ModeTable::size)
       .def_property_readonly("examples", &ModeTable::examples)
+      .def_property_readonly("undercount", &ModeTable::undercount)
       .def("insert", &ModeTable::insert)
       .def("missing", &ModeTable::missing)
       .def("copy", &ModeTable::copy);

@@ -140,8 +140,12 @@ class Store:
             return
         if modes.undercount > 0 or len(modes.counts) == 0:
             raise ValueError("modes must be all modes, got only the heaviest")
-        check = self.empty_table()
-        check.add(modes)  # raises where they do not fit
+        self.empty_table().add(modes)  # raises where they do not fit
+        if int(modes.counts.sum()) != modes.examples:
+            raise ValueError(
+                f"modes must have counts of {modes.examples} examples, "
+                f"got {int(modes.counts.sum())}"
+            )
         if _read_index(self.path)["parts"] != self._index["parts"]:
             raise ValueError(f"{self.path} was changed since it was opened; open it again")
         tensors = {name: getattr(modes, name) for name in ("signatures", "counts", "first")}
@@ -149,7 +153,7 @@ class Store:
         part = Part(
             file=_part_name(len(self.parts)),
             sha256=hashlib.sha256(data).hexdigest(),
-            examples=modes.examples,
+            examples=int(modes.examples),
             modes=len(modes.counts),
         )
         _write(self.path / part.file, data)

@@ -147,7 +147,6 @@ class SplinterTable:
         # A first piece is kept as it is: the hash table is built only where a second one comes.
         self._only: Modes | None = None
         self._table: ModeTable | None = None
-        self._undercount = 0
 
     @property
     def n_examples(self) -> int:
@@ -166,9 +165,9 @@ class SplinterTable:
     @property
     def undercount(self) -> int:
         """Examples that may be missing from the count of a mode; 0 without `heaviest`."""
-        # A drop that was interrupted may have been counted twice, which cannot be.
-        least = 2**62 if self.heaviest is None else self.n_examples // (self.heaviest + 1)
-        return min(self._undercount, least)
+        if self._table is not None:
+            return self._table.undercount
+        return self._only.undercount if self._only is not None else 0
 
     def update(self, x: Data, *, divisor: float | None = None, skip: int = 0) -> None:
         """Add the examples of `x`, piece by piece.
@@ -291,24 +290,19 @@ class SplinterTable:
         if modes.examples == 0:
             return
         with self._lock:
-            if self._only is None and self._table is None:
+            if self._table is None and self._only is not None:
+                self._table = _table_of(self._only)
+                self._only = None
+            if self._table is None:
                 self._check_cap(len(modes.counts))
                 self._keep_ids(None, ids)
-                self._undercount += modes.undercount
                 self._only = modes
             else:
-                if self._table is None:
-                    assert self._only is not None
-                    self._table = _table_of(self._only)
-                    self._only = None
                 if self.max_modes is not None and self.n_modes + len(modes.counts) > self.max_modes:
                     self._check_cap(self.n_modes + self._table.missing(modes.signatures))
                 numbers = torch.empty_like(modes.counts)
                 self._keep_ids(numbers, ids)
-                self._undercount += modes.undercount
-                self._table.insert(
-                    modes.signatures, modes.counts, modes.first, modes.examples, numbers
-                )
+                _insert(self._table, modes, numbers)
             if self.heaviest is not None and self.n_modes > 2 * self.heaviest:
                 self._drop_light_modes(self.heaviest)
 
@@ -340,9 +334,8 @@ class SplinterTable:
         modes = self._modes()
         by = int(modes.counts.topk(keep + 1).values[-1])
         heavy = (modes.counts > by).nonzero().squeeze(1)
-        self._undercount += by  # before the modes go, so that it holds whenever this is interrupted
         left = modes.signatures[heavy], modes.counts[heavy] - by, modes.first[heavy]
-        self._table = _table_of(Modes(*left, modes.examples))
+        self._table = _table_of(Modes(*left, modes.examples, modes.undercount + by))
         self._only = None
 
     def check_alike(self, other: SplinterTable) -> None:
@@ -371,6 +364,11 @@ class _Ids:
 
 def _table_of(modes: Modes) -> ModeTable:
     table = ModeTable(modes.signatures.shape[1])
-    numbers = torch.empty_like(modes.counts)
-    table.insert(modes.signatures, modes.counts, modes.first, modes.examples, numbers)
+    _insert(table, modes, torch.empty_like(modes.counts))
     return table
+
+
+def _insert(table: ModeTable, modes: Modes, numbers: Tensor) -> None:
+    table.insert(
+        modes.signatures, modes.counts, modes.first, modes.examples, modes.undercount, numbers
+    )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -263,9 +264,12 @@ def test_modes_that_do_not_fit_are_not_appended(store):
     heavy.update(X.split(100))
     other = SplinterTable(random_network((4, 30, 3)))
     other.update(X)
+    whole = SplinterTable(NET)
+    whole.update(X)
     for modes, message in (
         (heavy.modes(), "modes must be all modes, got only the heaviest"),
         (other.modes(), "modes.signatures must have shape"),
+        (replace(whole.modes(), examples=9), "modes must have counts of 9 examples, got 3000"),
     ):
         with pytest.raises(ValueError, match=message):
             store.append(modes)

@@ -192,6 +192,10 @@ def test_bounds_of_two_kinds_do_not_mix():
     table = SplinterTable(NET)
     table.add(heavy.modes())
     assert table.undercount == heavy.undercount > 0  # it goes with the modes
+    finer = SplinterTable(NET, heaviest=5000)  # N / 5001 says nothing of what others dropped
+    finer.add(heavy.modes())
+    finer.update(X)
+    assert finer.undercount == heavy.undercount
 
 
 def test_no_mode_is_heavy():
