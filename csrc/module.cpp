@@ -65,6 +65,20 @@ void signatures_op(const Tensor& x, const std::vector<Tensor>& weights,
   });
 }
 
+int64_t unique_signatures_op(const Tensor& x, const std::vector<Tensor>& weights,
+                             const std::vector<Tensor>& biases, const std::vector<int64_t>& sites,
+                             const Tensor& unique, const Tensor& first, const Tensor& counts,
+                             const Tensor& ids, int threads) {
+  return with_float(x, [&](auto zero) {
+    using T = decltype(zero);
+    return unlocked(threads, [&](const Run& run) {
+      return unique_signatures(layers_of<T>(weights, biases), sites, x.data<const T>(), x.size(0),
+                               unique.data<uint64_t>(), first.data<int64_t>(),
+                               counts.data<int64_t>(), ids.data<int64_t>(), run);
+    });
+  });
+}
+
 int64_t unique_rows_op(const Tensor& rows, int hash_bits, const Tensor& first, const Tensor& counts,
                        const Tensor& ids, int threads) {
   const auto call = [&](auto zero) {
@@ -186,6 +200,7 @@ PYBIND11_MODULE(_C, m) {
   torch_exchange();
   m.def("signatures", signatures_op);
   m.def("unique_rows", unique_rows_op);
+  m.def("unique_signatures", unique_signatures_op);
   m.def("hash_rows", hash_rows_op);
   m.def("jacobian", jacobian_op);
   m.def("cross", cross_op);

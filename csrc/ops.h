@@ -37,6 +37,13 @@ template <class Entry>
 int64_t unique_rows(const Entry* rows, int64_t n, int64_t width, int hash_bits, int64_t* first,
                     int64_t* counts, int64_t* ids, const Run& run);
 
+// unique_rows(signatures(...)) without the signatures of all examples where few are unique ->
+// how many; unique [that many, words] with room for n, the rest as above.
+template <class T>
+int64_t unique_signatures(const std::vector<Layer<T>>& layers, const std::vector<int64_t>& sites,
+                          const T* x, int64_t n, uint64_t* unique, int64_t* first, int64_t* counts,
+                          int64_t* ids, const Run& run);
+
 void hash_rows(const uint64_t* rows, int64_t n, int64_t words, uint64_t* hashes, const Run& run);
 
 // Layers source+1..target in ascending order; `output` tells that the last of them is layer L,

@@ -5,10 +5,23 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <stdexcept>
 #include <vector>
 
 namespace gradsplinter {
+
+// Of `fixed` words, or of any number where that is 0. For a few words a loop in place is faster
+// than a call of memcmp.
+template <int64_t fixed>
+bool equal_words(const uint64_t* a, const uint64_t* b, int64_t words) {
+  if (fixed == 0 && words > 8) {
+    return std::memcmp(a, b, static_cast<size_t>(words) * sizeof(uint64_t)) == 0;
+  }
+  uint64_t different = 0;
+  for (int64_t i = 0; i < (fixed > 0 ? fixed : words); ++i) different |= a[i] ^ b[i];
+  return different == 0;
+}
 
 // `fixed` words in a row, or any number where it is 0: rows are short, and loops of a known length
 // are unrolled.
@@ -36,11 +49,12 @@ class RowTable {
       hashes_.reserve(room);
     }
     size_t slots = slots_.size();
-    while (2 * rows > slots) slots *= 2;
+    while (crowded(rows, slots)) slots *= 2;
     if (slots > slots_.size()) rehash(slots);
   }
 
   void prefetch(uint64_t hash) const { __builtin_prefetch(&slots_[hash & mask()]); }
+  void prefetch_row(uint64_t) const {}
 
   // Adds `count` occurrences of a row, the first of them at index `first` -> its id.
   int64_t insert(const uint64_t* row, uint64_t hash, int64_t count, int64_t first) {
@@ -57,22 +71,23 @@ class RowTable {
  private:
   static constexpr uint64_t tag_mask = 0xFFFFFFFF00000000u;
 
+  // A slot that is taken by another row costs a branch that is not foreseen: as long as the slots
+  // stay in a core's own cache, most of them are empty.
+  static bool crowded(size_t rows, size_t slots) {
+    return rows * (slots <= size_t{1} << 17 ? 8 : 2) > slots;
+  }
+
   int64_t words() const { return fixed > 0 ? fixed : words_; }
   uint64_t mask() const { return slots_.size() - 1; }
-
-  // A loop in place is faster than a call of memcmp.
-  bool equal(const uint64_t* a, const uint64_t* b) const {
-    uint64_t different = 0;
-    for (int64_t i = 0; i < words(); ++i) different |= a[i] ^ b[i];
-    return different == 0;
-  }
 
   // The slot that holds a row, or the empty one where it belongs.
   uint64_t slot_of(const uint64_t* row, uint64_t hash) const {
     const uint64_t tag = hash & tag_mask;
     for (uint64_t at = hash & mask();; at = (at + 1) & mask()) {
       const uint64_t slot = slots_[at];
-      if (slot == 0 || ((slot & tag_mask) == tag && equal(this->row(id_at(at)), row))) return at;
+      if (slot == 0 ||
+          ((slot & tag_mask) == tag && equal_words<fixed>(this->row(id_at(at)), row, words_)))
+        return at;
     }
   }
 
@@ -87,7 +102,7 @@ class RowTable {
     counts_.push_back(count);
     first_.push_back(first);
     slots_[at] = tag | static_cast<uint64_t>(id + 1);
-    if (2 * hashes_.size() > slots_.size()) rehash(4 * slots_.size());
+    if (crowded(hashes_.size(), slots_.size())) rehash(4 * slots_.size());
     return id;
   }
 

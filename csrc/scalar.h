@@ -15,50 +15,54 @@ namespace gradsplinter {
 // copy could be linked from the wrong one.
 namespace {
 
-// XXH64 (Collet, "xxHash fast digest algorithm", version 0.1.1) of a row of 64-bit words read as
-// little-endian bytes, seed 0. Rows are whole words, so the tail has no 4-byte and 1-byte steps.
-struct Xxh64 {
-  static constexpr uint64_t p1 = 0x9E3779B185EBCA87u;
-  static constexpr uint64_t p2 = 0xC2B2AE3D27D4EB4Fu;
-  static constexpr uint64_t p3 = 0x165667B19E3779F9u;
-  static constexpr uint64_t p4 = 0x85EBCA77C2B2AE63u;
-  static constexpr uint64_t p5 = 0x27D4EB2F165667C5u;
+// wyhash (Wang Yi et al., final version 4.3, in the public domain) of a row of 64-bit words read as
+// little-endian bytes, with seed 0 and the default secret. Rows are whole words, so that the steps
+// for other lengths are left out.
+struct Wyhash {
+  static constexpr uint64_t secret[4] = {0x2D358DCCAA6C78A5u, 0x8BB84B93962EACC9u,
+                                         0x4B33A62ED433D4A3u, 0x4D5A2DA51DE1AA47u};
 
-  GRADSPLINTER_HOST_DEVICE static uint64_t rotate(uint64_t v, int by) {
-    return (v << by) | (v >> (64 - by));
+  struct Product {
+    uint64_t low, high;
+  };
+  GRADSPLINTER_HOST_DEVICE static constexpr Product multiply(uint64_t a, uint64_t b) {
+    __extension__ using Wide = unsigned __int128;
+    const Wide product = static_cast<Wide>(a) * b;
+    return {static_cast<uint64_t>(product), static_cast<uint64_t>(product >> 64)};
   }
-  GRADSPLINTER_HOST_DEVICE static uint64_t round(uint64_t lane, uint64_t word) {
-    return rotate(lane + word * p2, 31) * p1;
-  }
-  GRADSPLINTER_HOST_DEVICE static uint64_t merge(uint64_t h, uint64_t lane) {
-    return (h ^ round(0, lane)) * p1 + p4;
+  GRADSPLINTER_HOST_DEVICE static constexpr uint64_t mix(uint64_t a, uint64_t b) {
+    const Product product = multiply(a, b);
+    return product.low ^ product.high;
   }
 };
 
 GRADSPLINTER_HOST_DEVICE inline uint64_t hash_row(const uint64_t* row, int64_t words) {
-  using X = Xxh64;
-  int64_t i = 0;
-  uint64_t h;
-  if (words >= 4) {
-    uint64_t a = X::p1 + X::p2, b = X::p2, c = 0, d = uint64_t{0} - X::p1;
-    for (; i + 4 <= words; i += 4) {
-      a = X::round(a, row[i]);
-      b = X::round(b, row[i + 1]);
-      c = X::round(c, row[i + 2]);
-      d = X::round(d, row[i + 3]);
+  using W = Wyhash;
+  constexpr uint64_t p0 = W::secret[0], p1 = W::secret[1], p2 = W::secret[2], p3 = W::secret[3];
+  uint64_t seed = W::mix(p0, p1), a = 0, b = 0;
+  if (words == 1) {
+    a = row[0] << 32 | row[0] >> 32;
+    b = row[0];
+  } else if (words == 2) {
+    a = row[0] << 32 | (row[1] & 0xFFFFFFFFu);
+    b = row[0] >> 32 | (row[1] >> 32 << 32);
+  } else if (words > 2) {
+    int64_t i = 0;
+    if (words >= 6) {
+      uint64_t second = seed, third = seed;
+      for (; i + 6 <= words; i += 6) {
+        seed = W::mix(row[i] ^ p1, row[i + 1] ^ seed);
+        second = W::mix(row[i + 2] ^ p2, row[i + 3] ^ second);
+        third = W::mix(row[i + 4] ^ p3, row[i + 5] ^ third);
+      }
+      seed ^= second ^ third;
     }
-    h = X::rotate(a, 1) + X::rotate(b, 7) + X::rotate(c, 12) + X::rotate(d, 18);
-    h = X::merge(X::merge(X::merge(X::merge(h, a), b), c), d);
-  } else {
-    h = X::p5;
+    for (; i + 2 < words; i += 2) seed = W::mix(row[i] ^ p1, row[i + 1] ^ seed);
+    a = row[words - 2];
+    b = row[words - 1];
   }
-  h += 8 * static_cast<uint64_t>(words);
-  for (; i < words; ++i) {
-    h = X::rotate(h ^ X::round(0, row[i]), 27) * X::p1 + X::p4;
-  }
-  h = (h ^ (h >> 33)) * X::p2;
-  h = (h ^ (h >> 29)) * X::p3;
-  return h ^ (h >> 32);
+  const W::Product product = W::multiply(a ^ p1, b ^ seed);
+  return W::mix(product.low ^ p0 ^ 8 * static_cast<uint64_t>(words), product.high ^ p1);
 }
 
 // The bits of a float with -0.0 turned into 0.0, so that equal numbers have equal bits.

@@ -14,12 +14,12 @@
 
 namespace gradsplinter {
 
+constexpr int64_t most_shared_rows = (int64_t{1} << 32) - 2;
+
 template <class Rows>
 class SharedTable {
  public:
-  static constexpr int64_t most_rows = (int64_t{1} << 32) - 2;
-
-  // For n rows, at most most_rows.
+  // For n rows, at most most_shared_rows.
   SharedTable(const Rows& rows, int64_t n)
       : rows_(rows),
         mask_(std::bit_ceil(static_cast<uint64_t>(n + n / 2 + 1)) - 1),
@@ -31,26 +31,30 @@ class SharedTable {
 
   void prefetch(uint64_t hash) const { __builtin_prefetch(&slots_.get()[hash & mask_], 1); }
 
-  // Adds row i -> its slot. By many threads at once.
+  // The row that insert will compare: most often the one in the first slot.
+  void prefetch_row(uint64_t hash) const {
+    const std::atomic_ref<uint64_t> shared(slots_.get()[hash & mask_]);
+    const uint64_t slot = shared.load(std::memory_order_relaxed);
+    if (slot != 0 && ((slot ^ hash) & tag_mask) == 0) rows_.prefetch(number(slot));
+  }
+
+  // Adds row i -> i where no equal row is there, else the smallest equal row so far: before i, or
+  // after i and replaced by it. By many threads at once.
   int64_t insert(uint64_t hash, int64_t i) {
     const uint64_t mine = (hash & tag_mask) | static_cast<uint64_t>(i + 1);
     for (uint64_t at = hash & mask_;; at = (at + 1) & mask_) {
       const std::atomic_ref<uint64_t> shared(slots_.get()[at]);
       uint64_t slot = shared.load(std::memory_order_relaxed);
       if (slot == 0 && shared.compare_exchange_strong(slot, mine, std::memory_order_relaxed)) {
-        return static_cast<int64_t>(at);
+        return i;
       }
       if (((slot ^ mine) & tag_mask) != 0 || !rows_.equal(number(slot), i)) continue;
       while (number(slot) > i &&
              !shared.compare_exchange_weak(slot, mine, std::memory_order_relaxed)) {
       }
-      return static_cast<int64_t>(at);
+      return number(slot);
     }
   }
-
-  // After all insertions: what a slot holds, the smallest number of its rows until it is replaced.
-  int64_t get(int64_t slot) const { return number(slots_.get()[slot]); }
-  void set(int64_t slot, int64_t value) { slots_.get()[slot] = static_cast<uint64_t>(value + 1); }
 
  private:
   static constexpr uint64_t tag_mask = 0xFFFFFFFF00000000u;

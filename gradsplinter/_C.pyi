@@ -19,6 +19,17 @@ def unique_rows(
     ids: Tensor,  # out: int64 [N]
     threads: int,
 ) -> int: ...
+def unique_signatures(
+    x: Tensor,  # [N, h_0]
+    weights: list[Tensor],  # [h_l, h_(l-1)]
+    biases: list[Tensor],  # [h_l]
+    sites: list[int],
+    unique: Tensor,  # out: int64 [at least U, words]; room for N
+    first: Tensor,  # out: int64 [at least U]; room for N
+    counts: Tensor,  # out: int64 [at least U]; room for N
+    ids: Tensor,  # out: int64 [N]
+    threads: int,
+) -> int: ...
 def hash_rows(rows: Tensor, hashes: Tensor, threads: int) -> None: ...
 def jacobian(
     weights: list[Tensor],  # of layers source+1..target

@@ -10,7 +10,15 @@
 from importlib.metadata import version
 
 from gradsplinter.network import ReluNetwork, pattern_sites
-from gradsplinter.ops import cross, gram, hash_rows, jacobian, signatures, unique_rows
+from gradsplinter.ops import (
+    cross,
+    gram,
+    hash_rows,
+    jacobian,
+    signatures,
+    unique_rows,
+    unique_signatures,
+)
 from gradsplinter.patterns import pack_bits, select_sites, unpack_bits
 from gradsplinter.splinters import Gradients, Splinters
 from gradsplinter.store import Store, extract
@@ -35,5 +43,6 @@ __all__ = [
     "signatures",
     "splinter",
     "unique_rows",
+    "unique_signatures",
     "unpack_bits",
 ]

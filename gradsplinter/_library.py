@@ -57,9 +57,7 @@ def _need_chain(weights: list[Tensor], output: bool, patterns: Tensor, direction
     check_unused_bits(patterns, widths)
 
 
-def _signatures(
-    x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int], outputs: bool
-) -> tuple[Tensor, Tensor]:
+def _need_forward(x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int]) -> None:
     _need_layers(weights, x.dtype)
     _need(x.dim() == 2 and x.shape[1] == weights[0].shape[1], "x [N, h_0]")
     _need(
@@ -70,6 +68,12 @@ def _signatures(
         all(a < b for a, b in pairwise([0, *sites, len(weights)])),
         "hidden sites in ascending order",
     )
+
+
+def _signatures(
+    x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int], outputs: bool
+) -> tuple[Tensor, Tensor]:
+    _need_forward(x, weights, biases, sites)
     words, y = _signatures_like(x, weights, sites, outputs)
     _C.signatures(
         x.contiguous(),
@@ -111,6 +115,40 @@ def _unique_rows_fake(
     unique = torch.library.get_ctx().new_dynamic_size()
     first, counts = (rows.new_empty(unique, dtype=torch.int64) for _ in range(2))
     return first, counts, rows.new_empty(rows.shape[0], dtype=torch.int64)
+
+
+def _unique_signatures(
+    x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _need_forward(x, weights, biases, sites)
+    words, _ = _signatures_like(x, weights, sites, outputs=False)
+    first, counts, ids = (x.new_empty(x.shape[0], dtype=torch.int64) for _ in range(3))
+    unique = _C.unique_signatures(
+        x.contiguous(),
+        _contiguous(weights),
+        _contiguous(biases),
+        sites,
+        words,
+        first,
+        counts,
+        ids,
+        _threads(),
+    )
+    return words[:unique].clone(), first[:unique].clone(), counts[:unique].clone(), ids
+
+
+def _unique_signatures_fake(
+    x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    words, _ = _signatures_fake(x, weights, biases, sites, outputs=False)
+    unique = torch.library.get_ctx().new_dynamic_size()
+    first, counts = (x.new_empty(unique, dtype=torch.int64) for _ in range(2))
+    return (
+        x.new_empty(unique, words.shape[1], dtype=torch.int64),
+        first,
+        counts,
+        x.new_empty(x.shape[0], dtype=torch.int64),
+    )
 
 
 def _hash_rows(rows: Tensor) -> Tensor:
@@ -241,6 +279,12 @@ for _schema, _kernel, _fake in (
         "unique_rows(Tensor rows, int hash_bits=64) -> (Tensor, Tensor, Tensor)",
         _unique_rows,
         _unique_rows_fake,
+    ),
+    (
+        "unique_signatures(Tensor x, Tensor[] weights, Tensor[] biases, int[] sites) "
+        "-> (Tensor, Tensor, Tensor, Tensor)",
+        _unique_signatures,
+        _unique_signatures_fake,
     ),
     ("hash_rows(Tensor rows) -> Tensor", _hash_rows, _hash_rows_fake),
     (

@@ -33,6 +33,19 @@ class UniqueRows(NamedTuple):
     """int64 [N]: which unique row each row is."""
 
 
+class UniqueSignatures(NamedTuple):
+    """What `unique_signatures` found: U unique signatures, numbered in order of first appearance."""
+
+    signatures: Tensor
+    """int64 [U, words]: the unique signatures."""
+    first: Tensor
+    """int64 [U]: the first example of each."""
+    counts: Tensor
+    """int64 [U]: how many examples have each."""
+    ids: Tensor
+    """int64 [N]: which of them each example has."""
+
+
 @overload
 def signatures(
     net: ReluNetwork,
@@ -87,9 +100,7 @@ def signatures(
                 [2],
                 [0]])
     """
-    _check_network(net)
-    x = net.check_inputs(x, finite=check_finite)
-    chosen = list(range(1, net.depth)) if sites is None else _hidden_sites(net, sites)
+    x, chosen = _check_forward(net, x, sites, check_finite)
     words, y = torch.ops.gradsplinter.signatures(x, net.weights, net.biases, chosen, outputs)
     return (words, y) if outputs else words
 
@@ -115,8 +126,43 @@ def unique_rows(rows: Tensor) -> UniqueRows:
     return UniqueRows(*torch.ops.gradsplinter.unique_rows(rows))
 
 
+def unique_signatures(
+    net: ReluNetwork,
+    x: Tensor,
+    sites: Sequence[int] | None = None,
+    *,
+    check_finite: bool = True,
+) -> UniqueSignatures:
+    """`unique_rows(signatures(net, x, sites))` and the unique rows, in one pass over the examples.
+
+    Where few signatures are unique, those of all examples are never written to memory.
+
+    Args:
+        net, x, sites, check_finite: as in `signatures`.
+
+    Returns:
+        `signatures`, `first`, `counts` and `ids`.
+
+    Raises:
+        TypeError, ValueError: as `signatures`.
+
+    Examples:
+        >>> net = ReluNetwork([torch.tensor([[1.0], [-1.0]]), torch.ones(1, 2)],
+        ...                   [torch.zeros(2), torch.zeros(1)])
+        >>> found = unique_signatures(net, torch.tensor([[2.0], [-3.0], [1.0]]))
+        >>> found.signatures.tolist(), found.counts.tolist(), found.ids.tolist()
+        ([[1], [2]], [2, 1], [0, 1, 0])
+    """
+    x, chosen = _check_forward(net, x, sites, check_finite)
+    return UniqueSignatures(
+        *torch.ops.gradsplinter.unique_signatures(x, net.weights, net.biases, chosen)
+    )
+
+
 def hash_rows(rows: Tensor) -> Tensor:
-    """XXH64 (seed 0) of the little-endian bytes of each row of 64-bit words.
+    """wyhash (final version 4.3, seed 0) of the little-endian bytes of each row of 64-bit words.
+
+    Source: Wang Yi et al., "Modern Non-Cryptographic Hash Function and Pseudorandom Number Generator".
 
     Args:
         rows: int64 `[N, words]`.
@@ -130,7 +176,7 @@ def hash_rows(rows: Tensor) -> Tensor:
 
     Examples:
         >>> hash_rows(torch.tensor([[0]]))
-        tensor([3803688792395291579])
+        tensor([5394341615598708913])
     """
     check_tensor(rows, "rows", 2, (torch.int64,))
     return torch.ops.gradsplinter.hash_rows(rows)  # type: ignore[no-any-return]
@@ -274,6 +320,15 @@ def instruction_set(name: str) -> Iterator[None]:
         yield
     finally:
         _C.use_instruction_set(before)
+
+
+def _check_forward(
+    net: ReluNetwork, x: Tensor, sites: Sequence[int] | None, check_finite: bool
+) -> tuple[Tensor, list[int]]:
+    """Checked inputs and sites of the forward pass."""
+    _check_network(net)
+    x = net.check_inputs(x, finite=check_finite)
+    return x, list(range(1, net.depth)) if sites is None else _hidden_sites(net, sites)
 
 
 def _check_chain(

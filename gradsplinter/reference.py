@@ -105,6 +105,47 @@ def unique_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
+SECRET = (0x2D358DCCAA6C78A5, 0x8BB84B93962EACC9, 0x4B33A62ED433D4A3, 0x4D5A2DA51DE1AA47)
+"""The default secret of wyhash."""
+
+
+def hash_rows(rows: Tensor) -> Tensor:
+    """`[N]`: wyhash (final version 4.3, seed 0) of the words of each row."""
+    hashes = [_wyhash([word % 2**64 for word in row]) for row in rows.tolist()]
+    return torch.tensor([h - 2**64 if h >= 2**63 else h for h in hashes], dtype=torch.int64)
+
+
+def _wyhash(words: list[int]) -> int:
+    low = 2**32 - 1
+    rest, seed = words, _mix(SECRET[0], SECRET[1])
+    if len(words) >= 6:
+        lanes = [seed] * 3
+        while len(rest) >= 6:
+            lanes = [
+                _mix(rest[2 * i] ^ SECRET[i + 1], rest[2 * i + 1] ^ lanes[i]) for i in range(3)
+            ]
+            rest = rest[6:]
+        seed = lanes[0] ^ lanes[1] ^ lanes[2]
+    while len(rest) > 2:
+        seed, rest = _mix(rest[0] ^ SECRET[1], rest[1] ^ seed), rest[2:]
+    match words:
+        case []:
+            a, b = 0, 0
+        case [word]:
+            a, b = (word & low) << 32 | word >> 32, word
+        case [first, second]:
+            a, b = (first & low) << 32 | second & low, second >> 32 << 32 | first >> 32
+        case [*_, a, b]:
+            pass
+    product = (a ^ SECRET[1]) * (b ^ seed)
+    return _mix(product % 2**64 ^ SECRET[0] ^ 8 * len(words), product >> 64 ^ SECRET[1])
+
+
+def _mix(a: int, b: int) -> int:
+    """Both halves of a product of 128 bits."""
+    return a * b % 2**64 ^ a * b >> 64
+
+
 def jacobian(
     net: ReluNetwork,
     patterns: Tensor,

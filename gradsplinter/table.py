@@ -185,12 +185,13 @@ class SplinterTable:
         begin = check_integer(skip, "skip", 0)
         for batch in batches(x, self.net.dtype, divisor, skip=skip):
             try:
-                words = ops.signatures(self.net, batch, self._sites, check_finite=self.check_finite)
+                signatures, first, counts, ids = ops.unique_signatures(
+                    self.net, batch, self._sites, check_finite=self.check_finite
+                )
             except ValueError as error:
                 error.add_note(f"(in a piece of x that begins at example {begin:,})")
                 raise
-            first, counts, ids = ops.unique_rows(words)
-            self._add(Modes(words[first], counts, first, len(ids)), ids)
+            self._add(Modes(signatures, counts, first, len(ids)), ids)
             begin += len(ids)
 
     def merge(self, other: SplinterTable) -> None:

@@ -12,7 +12,11 @@ import gradsplinter
 from gradsplinter import _C, ReluNetwork
 
 OPERATORS = torch.ops.gradsplinter
-NAMES = ["signatures", "unique_rows", "hash_rows", "jacobian", "cross", "gram", "jacobian_out"]
+NAMES = [
+    "signatures", "unique_rows", "unique_signatures", "hash_rows",
+    "jacobian", "jacobian_out", "cross", "gram",
+]  # fmt: skip
+DYNAMIC = ["unique_rows", "unique_signatures"]
 
 
 def arguments(dtype=torch.float32, n=5):
@@ -33,6 +37,7 @@ def arguments(dtype=torch.float32, n=5):
             (x, weights, biases, [], True),
         ],
         "unique_rows": [(words,), (words, 4), (x,), (x.t(),)],
+        "unique_signatures": [(x, weights, biases, sites) for sites in ([1, 2], [2], [])],
         "hash_rows": [(words,), (words[:, :2],)],
         "jacobian": chains,
         "jacobian_out": [(*chain, OPERATORS.jacobian(*chain).fill_(7)) for chain in chains],
@@ -71,7 +76,7 @@ def test_fake_results_look_like_the_real_ones(name):
         for got, want in zip(*map(as_tuple, (fake, real)), strict=True):
             assert got.dtype == want.dtype
             assert got.dim() == want.dim()
-            if name != "unique_rows":
+            if name not in DYNAMIC:
                 assert got.shape == want.shape
                 assert got.stride() == want.stride()
 
@@ -82,9 +87,9 @@ def as_tuple(value):
     return value if isinstance(value, tuple) else (value,)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "unique_rows"])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in DYNAMIC])
 def test_meta_tensors(name):
-    """unique_rows has no meta result: how many rows there are depends on the data."""
+    """Where the number of unique rows depends on the data, there is no meta result."""
     for args in arguments()[name]:
         real = getattr(OPERATORS, name)(*args)
         meta = getattr(OPERATORS, name)(
@@ -217,6 +222,8 @@ WEIGHTS, BIASES, EYE = list(NET.weights), list(NET.biases), torch.eye(3)
         ("signatures", (random_inputs(5, 4), WEIGHTS, BIASES, [0], True)),
         ("signatures", (random_inputs(5, 4), WEIGHTS, BIASES, [3], True)),
         ("signatures", (random_inputs(5, 4), WEIGHTS, BIASES, [2, 1], True)),
+        ("unique_signatures", (random_inputs(5, 3), WEIGHTS, BIASES, [1])),
+        ("unique_signatures", (random_inputs(5, 4), WEIGHTS, BIASES, [3])),
         ("unique_rows", (WORDS[0],)),
         ("unique_rows", (WORDS.int(),)),
         ("unique_rows", (WORDS, 65)),

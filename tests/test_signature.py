@@ -127,6 +127,25 @@ def test_differs_from_torch_only_within_rounding(widths, record_property):
     assert differences <= 4000 * sum(widths[1:-1]) * 1e-4
 
 
+@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize(
+    ("widths", "n"), [((3, 5, 4, 2), 3000), ((2, 70, 130, 1), 3000), ((4, 130, 1), 70_000)]
+)
+@pytest.mark.usefixtures("poisoned")
+def test_unique_signatures_are_those_of_the_two_steps(dtype, widths, n):
+    """Few unique ones, many, and so many that all threads fill one table."""
+    net, x = random_network(widths, dtype=dtype), random_inputs(n, widths[0], dtype=dtype)
+    for sites in ([], [1], None):
+        words = gradsplinter.signatures(net, x, sites)
+        expected = gradsplinter.unique_rows(words)
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found = gradsplinter.unique_signatures(net, x, sites)
+            assert torch.equal(found.signatures, words[expected.first])
+            for name in ("first", "counts", "ids"):
+                assert torch.equal(getattr(found, name), getattr(expected, name)), name
+
+
 @pytest.mark.parametrize("sites", [[], [1], [2], [3], [1, 3], [2, 3], [1, 2, 3], (1, 2)])
 @pytest.mark.usefixtures("poisoned")
 def test_chosen_sites(instruction_set, sites):  # noqa: ARG001

@@ -49,35 +49,14 @@ def test_collisions_cost_time_and_not_correctness(hash_bits, threads):
         check(rows, torch.ops.gradsplinter.unique_rows(rows, hash_bits))
 
 
-P1, P2, P4, P5 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
-MASK = 2**64 - 1
-
-
-def rotate(value, by):
-    return (value << by | value >> (64 - by)) & MASK
-
-
-def xxh64_round(word):
-    return rotate(word * P2 & MASK, 31) * P1 & MASK
-
-
-def xxh64_round_inverse(value):
-    """Multiplications by odd numbers and rotations can be undone."""
-    return rotate(value * pow(P1, -1, 2**64) & MASK, 33) * pow(P2, -1, 2**64) & MASK
-
-
 def colliding_rows(n):
-    """n rows of two words with one XXH64: the second word takes back what the first one did.
+    """n rows of two words with one hash.
 
-    For two words, h = P5 + 16; then for each word h = rotate(h ^ round(word), 27) · P1 + P4.
-    So h after both depends only on h' ^ round(second), with h' the value after the first.
+    wyhash multiplies (a ^ SECRET[1]) with what holds the upper halves of both words, where a is made
+    of the lower ones: where that is SECRET[1], nothing else counts.
     """
-    rows = []
-    for first in range(n):
-        after = (rotate((P5 + 16) ^ xxh64_round(first), 27) * P1 + P4) & MASK
-        second = xxh64_round_inverse(after ^ 0x0123456789ABCDEF)
-        rows.append([first, second - 2**64 if second >= 2**63 else second])
-    return torch.tensor(rows)
+    lower = torch.tensor([reference.SECRET[1] >> 32, reference.SECRET[1] & 0xFFFFFFFF])
+    return lower + (torch.arange(2 * n).view(n, 2) << 32)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

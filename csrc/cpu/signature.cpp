@@ -34,16 +34,26 @@ struct Tile {
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) z[r][v] = Vec<T>::load(bias + v * lanes);
     }
-    for (int64_t k = 0; k < inputs; ++k) {
+    // Three rows to a pointer, since an address holds one or two times the stride. The empty asm
+    // keeps the compiler from a pointer for each row, which the registers do not hold.
+    constexpr int P = (R + 2) / 3;
+    const T* p[P];
+#pragma GCC unroll 8
+    for (int i = 0; i < P; ++i) p[i] = a + 3 * i * a_stride;
+    for (const T* end = panel + inputs * units; panel != end; panel += units) {
+#pragma GCC unroll 8
+      for (int i = 0; i < P; ++i) asm("" : "+r"(p[i]));
       Vec<T> w[V];
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) w[v] = Vec<T>::load(panel + k * units + v * lanes);
+      for (int v = 0; v < V; ++v) w[v] = Vec<T>::load(panel + v * lanes);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        const Vec<T> s = Vec<T>::fill(a[r * a_stride + k]);
+        const Vec<T> s = Vec<T>::fill(p[r / 3][r % 3 * a_stride]);
 #pragma GCC unroll 8
         for (int v = 0; v < V; ++v) z[r][v] = Vec<T>::fma(s, w[v], z[r][v]);
       }
+#pragma GCC unroll 8
+      for (int i = 0; i < P; ++i) ++p[i];
     }
   }
 

@@ -241,5 +241,58 @@ TEST_CASE_TEMPLATE("signature: worked out by hand", T, float, double) {
   });
 }
 
+// unique_signatures against signatures and unique_rows.
+template <class T>
+void check_unique(const Net<T>& net, const std::vector<int64_t>& sites, int64_t n, const T* x) {
+  CAPTURE(n);
+  CAPTURE(sites.size());
+  int64_t words = 0;
+  for (const int64_t site : sites) words += words_of(net.widths[static_cast<size_t>(site)]);
+  std::vector<uint64_t> all(static_cast<size_t>(n * words));
+  std::vector<int64_t> first(static_cast<size_t>(n)), counts(first), ids(first);
+  signatures<T>(net.layers(), sites, x, n, all.data(), nullptr, {1});
+  const int64_t want =
+      unique_rows(all.data(), n, words, 64, first.data(), counts.data(), ids.data(), {1});
+  std::vector<uint64_t> unique;
+  for (int64_t id = 0; id < want; ++id) {
+    const uint64_t* row = all.data() + first[static_cast<size_t>(id)] * words;
+    unique.insert(unique.end(), row, row + words);
+  }
+  for (const int threads : {1, 2, 3}) {
+    CAPTURE(threads);
+    // Room for n rows, of which the first `want` are compared.
+    std::vector<uint64_t> rows(all.size());
+    std::vector<int64_t> first_rows(first.size()), row_counts(first.size());
+    Output<int64_t> row_ids(n);
+    const int64_t got = unique_signatures(net.layers(), sites, x, n, rows.data(), first_rows.data(),
+                                          row_counts.data(), row_ids.data(), {threads});
+    REQUIRE(got == want);
+    CHECK(first_difference(rows.data(), unique.data(), want * words) == -1);
+    CHECK(first_difference(first_rows.data(), first.data(), want) == -1);
+    CHECK(first_difference(row_counts.data(), counts.data(), want) == -1);
+    row_ids.check(ids.data());
+  }
+}
+
+TEST_CASE_TEMPLATE("unique signatures: those of signatures and unique_rows", T, float, double) {
+  Random random(8);
+  const auto value = [&] { return random.uniform<T>(); };
+  on_every_instruction_set([&] {
+    for (const auto& widths : {std::vector<int64_t>{2, 5, 3, 1}, {3, 65, 7, 2}, {2, 70, 130, 1}}) {
+      const Net<T> net(widths, value);
+      const int64_t most = 5000;
+      const Input<T> x(most * widths[0], value);
+      for (const int64_t n : {int64_t{0}, int64_t{1}, int64_t{57}, int64_t{2047}, most}) {
+        for (const auto& sites : {std::vector<int64_t>{}, {1}, {2}, {1, 2}}) {
+          check_unique(net, sites, n, x.data());
+        }
+      }
+    }
+  });
+  const Net<T> many({4, 130, 1}, value);  // nearly every example has its own
+  const int64_t n = 66000;
+  check_unique(many, {1}, n, Input<T>(n * 4, value).data());
+}
+
 }  // namespace
 }  // namespace gradsplinter
