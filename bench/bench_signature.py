@@ -61,7 +61,7 @@ def bench_signatures(race, widths, n):
     buffers = [torch.zeros(n, width) for width in widths[1:]]
     torch.testing.assert_close(forward_into(net, x, buffers), module(x))
     contenders = {
-        "ours": lambda: gradsplinter.unique_rows(gradsplinter.signatures(net, x)),
+        "ours": lambda: gradsplinter.unique_signatures(net, x),
         "torch forward alone": lambda: module(x),
         "torch forward alone, into memory at hand": lambda: forward_into(net, x, buffers),
         "forward, packbits, hash, factorize": lambda: by_hand(module, x),
@@ -70,4 +70,4 @@ def bench_signatures(race, widths, n):
         contenders["forward, torch.unique(dim=0)"] = lambda: torch.unique(
             bits(module, x), dim=0, return_inverse=True, return_counts=True
         )
-    race(f"signatures + unique_rows ({modes:,} modes), {name(net, n)}", contenders, needs=needs)
+    race(f"unique_signatures ({modes:,} modes), {name(net, n)}", contenders, needs=needs)

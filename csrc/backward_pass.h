@@ -10,20 +10,41 @@
 
 namespace gradsplinter {
 
+// A matrix [rows, columns] as a BackwardLayer whose panels are written to `to`: one of all columns
+// where a core's own cache holds them.
+template <class T>
+BackwardLayer<T> pack_panels(const T* matrix, int64_t rows, int64_t columns, int64_t word, T* to) {
+  const int64_t stride = round_up(columns, kernels_of<T>(kernels()).lanes);
+  const bool fits = rows * stride * static_cast<int64_t>(sizeof(T)) <= int64_t{1} << 19;
+  const int64_t panel = fits ? stride : std::min(stride, int64_t{128});
+  const BackwardLayer<T> layer{to, panel, columns, stride, rows, word};
+  for (int64_t begin = 0; begin < stride; begin += panel) {
+    const int64_t padded = std::min(panel, stride - begin);
+    const int64_t n = std::min(padded, columns - begin);
+    for (int64_t row = 0; row < rows; ++row, to += padded) {
+      std::fill(std::copy_n(matrix + row * columns + begin, n, to), to + padded, T(0));
+    }
+  }
+  return layer;
+}
+
+// What one thread works in for so many modes at once.
+template <class T>
+struct BackwardScratch {
+  BackwardScratch(int64_t modes, int64_t directions, int64_t stride)
+      : gradients(modes * directions * stride),
+        coefficients(2 * modes * directions * stride),
+        active(2 * modes * stride + 16),
+        active_counts(2 * modes) {}
+  Buffer<T> gradients;
+  Buffer<T> coefficients;
+  Buffer<int32_t> active;
+  Buffer<int64_t> active_counts;
+};
+
 template <class T>
 class BackwardPass {
  public:
-  // What one thread works in.
-  struct Scratch {
-    explicit Scratch(const BackwardPass& pass)
-        : gradients(pass.count_ * pass.stride_),
-          coefficients(pass.count_ * pass.stride_),
-          active(pass.stride_) {}
-    Buffer<T> gradients;
-    Buffer<T> coefficients;
-    Buffer<int32_t> active;
-  };
-
   // At least one layer, in ascending order; `output` tells that the last one is layer L. Their bits
   // start in a pattern at `first_word`.
   BackwardPass(const Layer<T>* layers, size_t depth, bool output, const T* directions,
@@ -32,16 +53,14 @@ class BackwardPass {
     T* at = padded_.get();
     for (size_t l = 0; l < depth; ++l) {
       const Layer<T>& layer = layers[l];
-      const int64_t row = padded_row(layer);
-      for (int64_t j = 0; j < layer.outputs; ++j) {
-        T* end = std::copy_n(layer.weight + j * layer.inputs, layer.inputs, at + j * row);
-        std::fill(end, at + (j + 1) * row, T(0));
-      }
       const bool rectified = !(output && l + 1 == depth);
-      layers_.push_back({at, layer.inputs, row, layer.outputs, rectified ? words_ : -1});
+      const int64_t word = rectified ? words_ : -1;
+      layers_.push_back(pack_panels(layer.weight, layer.outputs, layer.inputs, word, at));
       if (rectified) words_ += words_of(layer.outputs);
-      stride_ = std::max({stride_, row, layer.outputs});
-      at += row * layer.outputs;
+      const int64_t lanes = kernels_of<T>(kernels()).lanes;
+      stride_ = std::max(stride_,
+                         lanes + std::max(layers_.back().stride, round_up(layer.outputs, lanes)));
+      at += layers_.back().stride * layer.outputs;
     }
     std::reverse(layers_.begin(), layers_.end());
     if (output && depth > 1) share_first_step();
@@ -50,18 +69,24 @@ class BackwardPass {
   int64_t words() const { return words_; }                         // of a pattern
   int64_t size() const { return count_ * layers_.back().inputs; }  // of a mode's gradients
 
+  // As many as a core's own cache holds what they work in, beside a panel.
+  int64_t modes_per_block() const {
+    const int64_t bytes = 3 * count_ * stride_ * static_cast<int64_t>(sizeof(T));
+    return std::clamp((int64_t{1} << 18) / bytes, int64_t{1}, int64_t{16});
+  }
+  BackwardScratch<T> scratch(int64_t modes) const { return {modes, count_, stride_}; }
+
   // patterns [modes, words] -> out [modes, count, inputs of the first layer].
-  void run(const uint64_t* patterns, int64_t modes, T* out, const Scratch& scratch) const {
-    step(depth(), start_, patterns, modes, out, scratch);
+  void run(const uint64_t* patterns, int64_t modes, T* out, const BackwardScratch<T>& s) const {
+    step(depth(), start_, patterns, modes, out, s);
   }
 
  private:
-  static int64_t padded_row(const Layer<T>& layer) {
-    return round_up(layer.inputs, kernels_of<T>(kernels()).lanes);
-  }
   static int64_t padded_size(const Layer<T>* layers, size_t depth) {
-    int64_t size = 0;
-    for (size_t l = 0; l < depth; ++l) size += padded_row(layers[l]) * layers[l].outputs;
+    int64_t size = 2 * kernels_of<T>(kernels()).lanes;  // read with the last columns
+    for (size_t l = 0; l < depth; ++l) {
+      size += round_up(layers[l].inputs, kernels_of<T>(kernels()).lanes) * layers[l].outputs;
+    }
     return size;
   }
 
@@ -71,16 +96,16 @@ class BackwardPass {
   void share_first_step() {
     const IeeeMode mode;
     shared_.emplace_back(count_ * layers_[0].inputs);
-    step(1, start_, nullptr, 1, shared_[0].get(), Scratch(*this));
+    step(1, start_, nullptr, 1, shared_[0].get(), scratch(1));
     start_ = shared_[0].get();
     skipped_ = 1;
   }
 
   void step(int64_t depth, const T* start, const uint64_t* patterns, int64_t modes, T* out,
-            const Scratch& s) const {
+            const BackwardScratch<T>& s) const {
     kernels_of<T>(kernels()).jacobian({layers_.data() + skipped_, depth, start, count_, patterns,
                                        words_, modes, out, s.gradients.get(), s.coefficients.get(),
-                                       s.active.get(), stride_});
+                                       s.active.get(), s.active_counts.get(), stride_});
   }
 
   int64_t count_;

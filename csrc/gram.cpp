@@ -13,25 +13,24 @@ namespace {
 template <class T>
 void outer_product(const Layer<T>& layer, int64_t stride, double* k, const Run& run) {
   const int64_t units = layer.outputs, width = layer.inputs;
-  const Buffer<double> weight(units * width), transposed(width * stride);
+  const Buffer<double> weight(units * width), transposed(width * units), panels(width * stride);
   std::copy_n(layer.weight, units * width, weight.get());
   for (int64_t c = 0; c < width; ++c) {
-    double* row = transposed.get() + c * stride;
-    for (int64_t i = 0; i < units; ++i) row[i] = weight[i * width + c];
-    std::fill(row + units, row + stride, 0.0);
+    for (int64_t i = 0; i < units; ++i) transposed[c * units + i] = weight[i * width + c];
   }
-  const BackwardLayer<double> step{transposed.get(), stride, stride, width, -1};
+  BackwardLayer<double> step = pack_panels(transposed.get(), width, units, -1, panels.get());
+  step.inputs = stride;  // from row to row of k
+  std::fill_n(k, units * stride, 0.0);
   constexpr int64_t rows = 10;
   const int64_t blocks = (units + rows - 1) / rows;
-  const int threads = threads_for(blocks, run);
-  const Buffer<double> coefficients(threads * rows * width);
-  const Buffer<int32_t> active(threads * width);
+  std::vector<BackwardScratch<double>> scratch;
+  for (int i = 0; i < threads_for(blocks, run); ++i) scratch.emplace_back(1, rows, width + stride);
   parallel_blocks(blocks, run, [&](int64_t block, int thread) {
     const int64_t i = block * rows;
+    const BackwardScratch<double>& s = scratch[static_cast<size_t>(thread)];
     kernels().f64.jacobian({&step, 1, weight.get() + i * width, std::min(rows, units - i), nullptr,
-                            0, 1, k + i * stride, nullptr,
-                            coefficients.get() + thread * rows * width,
-                            active.get() + thread * width, width});
+                            0, 1, k + i * stride, s.gradients.get(), s.coefficients.get(),
+                            s.active.get(), s.active_counts.get(), width + stride});
   });
 }
 
@@ -40,7 +39,7 @@ template <class T>
 struct Scratch {
   Scratch(int64_t modes, int64_t directions, int64_t padded, int64_t units, int64_t stride)
       : gradients(modes * directions * units),
-        active(modes * stride),
+        active(modes * stride + 16),
         counts(modes),
         left(modes * directions * stride),
         product(modes * directions * stride),
@@ -61,9 +60,10 @@ void gram(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patt
   const KernelsOf<T>& kernel = kernels_of<T>(kernels());
   const IeeeMode mode;  // turning subnormal weights into float64 keeps them
   const int64_t units = layers[0].outputs;
-  const int64_t stride = round_up(units, kernels().f64.lanes);
-  const int64_t padded = round_up(count, kernels().f64.lanes);
-  const Buffer<double> k(units * stride);
+  const int64_t lanes = kernels().f64.lanes;
+  const int64_t stride = round_up(units, lanes) + lanes;  // products are written a vector further
+  const int64_t padded = round_up(count, lanes);
+  const Buffer<double> k(units * stride + 2 * lanes);  // and read two with the last column
   outer_product(layers[0], stride, k.get(), run);
 
   // The chain down to the units of the first layer. Where there is none, these are the directions.
@@ -79,10 +79,10 @@ void gram(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patt
   constexpr int64_t modes_per_block = 16;
   const int64_t blocks = (modes + modes_per_block - 1) / modes_per_block;
   std::vector<Scratch<T>> scratch;
-  std::vector<typename BackwardPass<T>::Scratch> pass_scratch;
+  std::vector<BackwardScratch<T>> pass_scratch;
   for (int i = 0; i < threads_for(blocks, run); ++i) {
     scratch.emplace_back(modes_per_block, count, padded, units, stride);
-    if (!own) pass_scratch.emplace_back(pass[0]);
+    if (!own) pass_scratch.push_back(pass[0].scratch(modes_per_block));
   }
   parallel_blocks(blocks, run, [&](int64_t block, int thread) {
     const int64_t mode = block * modes_per_block;

@@ -12,6 +12,7 @@ struct Gram {
   const GramBlock<T>& block;
 
   int64_t n(int64_t u) const { return block.active_counts[u]; }
+  const uint64_t* bits(int64_t u) const { return block.patterns + u * block.words + block.word; }
   int32_t* active(int64_t u) const { return block.active + u * block.stride; }
   // A of a mode, of the units that are on: [directions, n] with rows of `stride`.
   double* left(int64_t u) const { return block.left + u * block.directions * block.stride; }
@@ -22,36 +23,55 @@ struct Gram {
     int32_t* on = active(u);
     int64_t count = block.units;
     if (block.word >= 0) {
-      count = list_active(block.patterns + u * block.words + block.word, block.units, on);
+      count = list_active(bits(u), count, on);
     } else {
       for (int64_t i = 0; i < count; ++i) on[i] = static_cast<int32_t>(i);
     }
     block.active_counts[u] = count;
     const T* from = block.gradients + u * block.gradients_stride;
     for (int64_t d = 0; d < block.directions; ++d) {
-      for (int64_t i = 0; i < count; ++i) {
-        left(u)[d * block.stride + i] = static_cast<double>(from[d * block.units + on[i]]);
+      double* to = left(u) + d * block.stride;
+      for (int64_t i = 0; i < block.units; ++i) {
+        to[i] = static_cast<double>(from[d * block.units + i]);
       }
+      take(u, to);
     }
   }
 
-  // Columns [begin, begin + columns) of A K.
-  void multiply(int64_t u, int64_t begin, int64_t columns) const {
-    Step<double>{block.k + begin, block.stride,       columns,      active(u), n(u), left(u),
-                 block.stride,    product(u) + begin, block.stride, columns}
-        .run(block.directions);
+  // Entries of all units -> of those that are on, in place.
+  void take(int64_t u, double* row) const {
+    if (block.word >= 0) take_active(row, bits(u), block.units, active(u), n(u), row);
+  }
+
+  // Columns [begin, end) of A K; of the units that are on, if it is no more work.
+  void multiply(int64_t u, int64_t begin, int64_t end) const {
+    const int64_t columns = end - begin;
+    Step<double> step{block.k + begin, block.stride,       columns,      active(u), n(u), left(u),
+                      block.stride,    product(u) + begin, block.stride, columns};
+#if defined(__AVX512F__)
+    if (block.word >= 0) {
+      const int64_t first = count_bits(bits(u), begin);
+      const int64_t limit = count_bits(bits(u), end < block.units ? end : block.units);
+      step.out = product(u) + first;
+      SomeColumns<double>{step, active(u) + first, limit - first, begin}.run(block.directions);
+      return;
+    }
+#endif
+    step.run(block.directions);
+  }
+
+  // (A K) of the units that are on, wherever `multiply` has written more.
+  void take_product([[maybe_unused]] int64_t u) const {
+#if !defined(__AVX512F__)
+    for (int64_t d = 0; d < block.directions; ++d) take(u, product(u) + d * block.stride);
+#endif
   }
 
   // (A K) A^T, the second factor transposed so that lanes hold different directions.
   void finish(int64_t u) const {
     const int64_t count = n(u), directions = block.directions, padded = block.padded_directions;
     int32_t* on = active(u);
-    double* a_k = product(u);
-    for (int64_t d = 0; d < directions; ++d) {
-      for (int64_t i = 0; i < count; ++i) {  // on[i] >= i, so that nothing is lost
-        a_k[d * block.stride + i] = a_k[d * block.stride + on[i]];
-      }
-    }
+    take_product(u);
     __builtin_memset(block.right, 0, static_cast<uint64_t>(count * padded) * sizeof(double));
     for (int64_t d = 0; d < directions; ++d) {
       for (int64_t i = 0; i < count; ++i) {
@@ -60,7 +80,7 @@ struct Gram {
     }
     for (int64_t i = 0; i < count; ++i) on[i] = static_cast<int32_t>(i);
     Step<double>{block.right, padded,       padded,     on,     count,
-                 a_k,         block.stride, block.sums, padded, padded}
+                 product(u),  block.stride, block.sums, padded, padded}
         .run(directions);
     T* out = block.out + u * directions * directions;
     for (int64_t i = 0; i < directions; ++i) {
@@ -79,8 +99,8 @@ struct Gram {
     constexpr int64_t columns = GramTile::columns;
     for (int64_t u = 0; u < block.modes; ++u) gather(u);
     for (int64_t begin = 0; begin < block.stride; begin += columns) {
-      const int64_t left = block.stride - begin;
-      for (int64_t u = 0; u < block.modes; ++u) multiply(u, begin, left < columns ? left : columns);
+      const int64_t end = begin + columns < block.stride ? begin + columns : block.stride;
+      for (int64_t u = 0; u < block.modes; ++u) multiply(u, begin, end);
     }
     for (int64_t u = 0; u < block.modes; ++u) finish(u);
   }

@@ -35,10 +35,13 @@ struct SignatureBlock {
   int64_t stride;  // at least the widest padded layer
 };
 
-// One step back, from site l to site l - 1.
+// One step back, from site l to site l - 1. Rows of W^l are padded with zeros to `stride`, whole
+// vectors, and lie in panels of `panel` columns, so that a panel stays in cache while all modes of
+// a block use it: that of column c, [outputs, its columns], begins at panels + outputs * c.
 template <class T>
 struct BackwardLayer {
-  const T* weight;  // W^l [outputs, stride], rows padded with zeros to whole vectors
+  const T* panels;
+  int64_t panel;
   int64_t inputs;
   int64_t stride;
   int64_t outputs;
@@ -54,11 +57,12 @@ struct JacobianBlock {
   const uint64_t* patterns;  // [modes, words]
   int64_t words;
   int64_t modes;
-  T* out;           // [modes, directions, layers[depth - 1].inputs]
-  T* gradients;     // scratch [directions, stride]
-  T* coefficients;  // scratch [directions, stride]
-  int32_t* active;  // scratch [stride]
-  int64_t stride;   // at least the widest padded layer
+  T* out;                  // [modes, directions, layers[depth - 1].inputs]
+  T* gradients;            // scratch [modes, directions, stride]
+  T* coefficients;         // scratch [2, modes, directions, stride]
+  int32_t* active;         // scratch [2, modes, stride], and 16 more
+  int64_t* active_counts;  // scratch [2, modes]
+  int64_t stride;          // at least the widest padded layer, and a vector more
 };
 
 // Up to `lanes` modes at once: lanes hold different modes, and a dot product is one chain.
@@ -84,14 +88,14 @@ struct GramBlock {
   int64_t padded_directions;  // whole vectors of double
   int64_t units;              // of the site before the last step
   const double* k;            // [units, stride], padded with zeros
-  int64_t stride;             // whole vectors of double
+  int64_t stride;             // whole vectors of double, one more than the units take
   const uint64_t* patterns;   // [modes, words]
   int64_t words;
   int64_t word;  // where the bits of the site start in a pattern; -1: no ReLU, every unit is on
   int64_t modes;
   bool normalize;
   T* out;                  // [modes, directions, directions]
-  int32_t* active;         // scratch [modes, stride]
+  int32_t* active;         // scratch [modes, stride], and 16 more
   int64_t* active_counts;  // scratch [modes]
   double* left;            // scratch [modes, directions, stride]
   double* product;         // scratch [modes, directions, stride]

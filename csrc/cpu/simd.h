@@ -31,6 +31,22 @@ struct Vec<float> {
   __mmask16 compare() const { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_GT_OQ); }
   uint32_t positive() const { return compare(); }
   Vec relu() const { return {_mm512_maskz_mov_ps(compare(), v)}; }
+  // The entries whose bit is set, one after the other; nothing else is read.
+  static Vec load_packed(uint64_t mask, const float* p) {
+    const auto bits = static_cast<__mmask16>(mask);
+    return {_mm512_maskz_compress_ps(bits, _mm512_maskz_loadu_ps(bits, p))};
+  }
+  // `lanes` indices less `begin`, and the entries p[i] for those in [0, 2 * lanes).
+  using Indices = __m512i;
+  static Indices indices(const int32_t* i, int32_t begin) {
+    return _mm512_sub_epi32(_mm512_loadu_si512(i), _mm512_set1_epi32(begin));
+  }
+  static uint32_t below(Indices i, int32_t limit) {
+    return _mm512_cmplt_epu32_mask(i, _mm512_set1_epi32(limit));
+  }
+  static Vec load_some(Indices i, const float* p) {
+    return {_mm512_permutex2var_ps(_mm512_loadu_ps(p), i, _mm512_loadu_ps(p + lanes))};
+  }
 };
 
 template <>
@@ -44,6 +60,21 @@ struct Vec<double> {
   __mmask8 compare() const { return _mm512_cmp_pd_mask(v, _mm512_setzero_pd(), _CMP_GT_OQ); }
   uint32_t positive() const { return compare(); }
   Vec relu() const { return {_mm512_maskz_mov_pd(compare(), v)}; }
+  static Vec load_packed(uint64_t mask, const double* p) {
+    const auto bits = static_cast<__mmask8>(mask);
+    return {_mm512_maskz_compress_pd(bits, _mm512_maskz_loadu_pd(bits, p))};
+  }
+  using Indices = __m512i;
+  static Indices indices(const int32_t* i, int32_t begin) {
+    const __m256i loaded = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(i));
+    return _mm512_maskz_cvtepi32_epi64(0xFF, _mm256_sub_epi32(loaded, _mm256_set1_epi32(begin)));
+  }
+  static uint32_t below(Indices i, int64_t limit) {
+    return _mm512_cmplt_epu64_mask(i, _mm512_set1_epi64(limit));
+  }
+  static Vec load_some(Indices i, const double* p) {
+    return {_mm512_permutex2var_pd(_mm512_loadu_pd(p), i, _mm512_loadu_pd(p + lanes))};
+  }
 };
 
 #elif defined(__AVX2__) && defined(__FMA__)
