@@ -117,7 +117,7 @@ def test_interrupted_between_pieces(monkeypatch):
     pieces = X.split(500)
     expected = table_of(X, ids=True).splinters()
     for name, target in (
-        ("unique_rows", gradsplinter.table.ops),
+        ("unique_signatures", gradsplinter.table.ops),
         ("_keep_ids", SplinterTable),
         ("empty_like", torch),
     ):
