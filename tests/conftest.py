@@ -6,13 +6,18 @@ from hypothesis import settings
 
 from gradsplinter import ops
 
-# The same examples in every run: a failure can be repeated, and none comes by chance.
+# The same examples in every run: a failure can be repeated, and none comes by chance. The long form
+# looks for new ones, and prints how to repeat a failure.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.load_profile("repeatable")
+settings.register_profile("soak", max_examples=5000, deadline=None, print_blob=True)
 
 
 def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run the long forms of some tests")
+
+
+def pytest_configure(config):
+    settings.load_profile("soak" if config.getoption("--soak") else "repeatable")
 
 
 @pytest.fixture

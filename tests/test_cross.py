@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import random_inputs, same_bits
 
@@ -99,7 +99,6 @@ def test_cosines_never_exceed_one():
     assert (cosines.abs() > 1 - 1e-15).all()
 
 
-@settings(max_examples=60)
 @given(st.data())
 def test_any_numbers(data):
     dtype = data.draw(st.sampled_from([F32, F64]))

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import random_inputs, random_network, same_bits
 
@@ -64,7 +64,6 @@ def test_same_bits_for_any_batch_threads_and_instruction_set(dtype):
                     assert same_bits(torch.cat(got), want), (name, threads, batch)
 
 
-@settings(max_examples=60)
 @given(st.data())
 def test_small_networks_of_any_numbers(data):
     """Numbers of any size: sums overflow, cancel and underflow."""
@@ -86,45 +85,6 @@ def test_small_networks_of_any_numbers(data):
             got = gradsplinter.signatures(net, x, outputs=True)
         assert same_bits(got[0], expected[0])
         assert same_bits(got[1], expected[1])
-
-
-def gamma(n, unit):
-    """Higham's bound (Accuracy and Stability, 3.1) for a sum of n products, in any order."""
-    return n * unit / (1 - n * unit)
-
-
-@pytest.mark.parametrize("widths", [(4, 32, 32, 2), (64, 130, 65, 65, 10)])
-def test_differs_from_torch_only_within_rounding(widths, record_property):
-    """float32 against float64, with a bound e on |z - z64| that grows from layer to layer.
-
-    e_l = gamma · (|W| (|a| + e_(l-1)) + |b|) + |W| e_(l-1), gamma that of h_(l-1) products and the
-    bias; a ReLU does not make it larger. It holds for our order of summation and for torch's.
-    """
-    net, x = random_network(widths), random_inputs(4000, widths[0])
-    words, y = gradsplinter.signatures(net, x, outputs=True)
-    ours = gradsplinter.unpack_bits(words, widths[1:-1])
-    exact, torchs = x.double(), x
-    error = torch.zeros_like(exact)
-    differences = 0
-    for site, (weight, bias) in enumerate(zip(net.weights, net.biases, strict=True), 1):
-        w, b = weight.double(), bias.double()
-        grown = (error @ w.abs().T) + gamma(w.shape[1] + 1, 2**-24) * (
-            (exact.abs() + error) @ w.abs().T + b.abs()
-        )
-        z = exact @ w.T + b
-        error = grown * (1 + 1e-9)  # of this float64 computation
-        torchs = torch.nn.functional.linear(torchs, weight, bias)
-        if site == net.depth:
-            assert ((y - z).abs() <= error).all()
-            assert ((torchs - z).abs() <= error).all()
-            break
-        unclear = z.abs() <= error
-        for bits in (ours[site - 1], torchs > 0):
-            assert torch.equal(bits | unclear, (z > 0) | unclear)
-        differences += int((ours[site - 1] != (torchs > 0)).sum())
-        exact, torchs = z.relu(), torchs.relu()
-    record_property("bits that differ from torch's", differences)
-    assert differences <= 4000 * sum(widths[1:-1]) * 1e-4
 
 
 @pytest.mark.parametrize("dtype", [F32, F64])
