@@ -1,22 +1,24 @@
 # make run   the main job: the mixing study, into results/mixing
-# make test  everything that is checked: lint, types, C++ and Python tests, sanitizers, benchmarks
-#            once, packaging
+# make test  everything that is checked: lint, types, C++ and Python tests, sanitizers, fuzzing (with
+#            clang only), benchmarks once, packaging
 # Both set up .venv first; nothing else is needed than Python 3.11+, a C++20 compiler and make.
 
 PYTHON ?= python3
 CUDA ?= AUTO
+CLANG ?= clang++
+FUZZ_SECONDS ?= 12
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard cmake/* csrc/*.* csrc/c*/*.* third_party/*/*.h)
 CPP := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
 
-.PHONY: run test soak bench lint types unit pytest bench-once package wheel asan tsan neon docs format clean
+.PHONY: run test soak bench lint types unit pytest bench-once package wheel asan tsan fuzz neon docs format clean
 
 run: $(VENV)/.installed
 	$(BIN)/gradsplinter mixing --out results/mixing
 
-test: lint types unit pytest bench-once asan tsan package
+test: lint types unit pytest bench-once asan tsan fuzz package
 
 # --- set-up ---------------------------------------------------------------------------------------
 
@@ -83,6 +85,24 @@ tsan: $(VENV)/.tools
 	$(CMAKE) -B build/tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGRADSPLINTER_SANITIZE=thread
 	$(BIN)/cmake --build build/tsan
 	build/tsan/unit_tests --test-case='shared table*'
+
+# The hash tables against simple models, by libFuzzer (Debian: clang, libclang-rt-dev, libomp-dev).
+FUZZ = -seed=1 -max_total_time=$(FUZZ_SECONDS) -max_len=500 -len_control=0 -timeout=60 \
+  -print_final_stats=1 -artifact_prefix=build/fuzz/
+fuzz: $(VENV)/.tools
+ifeq ($(wildcard $(shell $(CLANG) -print-resource-dir 2>/dev/null)/lib/*/libclang_rt.fuzzer*),)
+	@echo "make fuzz: SKIPPED, since there is no libFuzzer: install clang, libclang-rt-dev, libomp-dev"
+else
+	$(CMAKE) -B build/fuzz -DCMAKE_CXX_COMPILER=$(CLANG) -DGRADSPLINTER_FUZZ=ON \
+	  -DGRADSPLINTER_SANITIZE=fuzzer-no-link,address,undefined
+	$(BIN)/cmake --build build/fuzz --target fuzz_row_table fuzz_unique_rows
+	@for target in row_table unique_rows; do \
+	  echo "build/fuzz/fuzz_$$target $(FUZZ)"; \
+	  OMP_WAIT_POLICY=passive build/fuzz/fuzz_$$target $(FUZZ) >build/fuzz/$$target.log 2>&1 \
+	    || { cat build/fuzz/$$target.log; exit 1; }; \
+	  grep number_of_executed_units build/fuzz/$$target.log; \
+	done
+endif
 
 # The C++ tests for ARM with NEON, emulated (Debian: g++-aarch64-linux-gnu, qemu-user).
 neon: $(VENV)/.tools

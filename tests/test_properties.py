@@ -142,6 +142,11 @@ def test_signatures(case, data):
     )
     words, _ = gradsplinter.signatures(net, x, sites, outputs=True)
     assert same_bits(gradsplinter.signatures(net, x, sites), words)
+    expected = gradsplinter.unique_rows(words)
+    found = gradsplinter.unique_signatures(net, x, sites)
+    assert same_bits(found.signatures, words[expected.first])
+    for name in ("first", "counts", "ids"):
+        assert same_bits(getattr(found, name), getattr(expected, name))
 
 
 def gamma(n, unit):
@@ -240,7 +245,7 @@ def test_jacobian(case, modes, data):
     )
 
 
-@given(cases(most_weights=1500, most_inputs=20), st.integers(1, 40), st.booleans(), st.data())
+@given(cases(most_weights=4000, most_inputs=20), st.integers(1, 40), st.booleans(), st.data())
 def test_gram(case, modes, normalize, data):
     net, patterns, *span = draw_chain(data, case, modes)
     check(
