@@ -58,7 +58,8 @@ template <class T>
 void cross(const T* jacobian, int64_t modes, int64_t directions, int64_t width, bool normalize,
            T* out, const Run& run);
 
-// What cross gives for the Jacobian of these arguments, but by A K A^T, without the Jacobian.
+// cross of the Jacobian of these arguments, without the Jacobian. Where the source is much wider
+// than the next site, float32 sums are made by A K A^T in float64, and differ in the last bits.
 template <class T>
 void gram(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patterns, int64_t modes,
           const T* directions, int64_t count, bool normalize, T* out, const Run& run);

@@ -265,14 +265,17 @@ def gram(
     directions: Tensor | None = None,
     normalize: bool = True,
 ) -> Tensor:
-    """`cross(jacobian(...))` without the Jacobian, for a source that is wider than the next site.
+    """`cross(jacobian(...))` without ever forming the Jacobian.
 
+    Gradients are made a few modes at a time and compared at once: the same bits as `cross`. Only for
+    float32 networks whose source is at least twice as wide as the next site there is a shorter way.
     The last step back is a product with W = W^(source+1), so G = A W and G Gᵀ = A K Aᵀ with
     K = W Wᵀ, which is the same in every mode. Sums are chains in float64, over the units that are on
-    in ascending order: first K, then A K, then (A K) Aᵀ. Results differ from those of `cross` in the
-    last bits, and where the terms of a gradient cancel so that it is (nearly) zero, its length and its
-    cosines are those of the rounding; it counts as zero where its squared length is not positive.
-    `cross` of the Jacobian tells such gradients apart, which is why `Splinters` uses it.
+    in ascending order: first K, then A K, then (A K) Aᵀ. That is closer to the exact values than
+    float32 gradients are, so results differ from those of `cross` by a rounding of the gradients. A
+    mode in which a gradient is shorter than 2^-10 of the sum of the lengths of its terms, where
+    nearly all cancels, is computed from its gradients all the same: a gradient that `jacobian`
+    finds exactly zero counts as zero here too.
 
     Args:
         net, patterns, source, target, directions: as in `jacobian`.

@@ -204,12 +204,16 @@ def gram(
     directions: Tensor | None = None,
     normalize: bool = True,
 ) -> Tensor:
-    """`[U, D, D]`: A K Aᵀ by chains in float64 over the units that are on, for A the gradients at the
-    pre-activations of site source+1 and K = W Wᵀ."""
+    """`[U, D, D]`, by `cross` of the Jacobian, or where the source is much wider than the next site,
+    from A K Aᵀ by chains in float64 over the units that are on, for A the gradients at the
+    pre-activations of site source+1 and K = W Wᵀ. A mode in which the terms of a gradient cancel to
+    less than 2^-10 of the sum of their lengths is left to `cross`."""
+    site, words = source + 1, words_of(net.widths[source + 1])
+    if net.dtype == torch.float64 or net.widths[source] < 2 * net.widths[site]:
+        return cross(jacobian(net, patterns, source, target, directions), normalize)
     target = target % (net.depth + 1)
     if directions is None:
         directions = torch.eye(net.widths[target], dtype=net.dtype)
-    site, words = source + 1, words_of(net.widths[source + 1])
     rows = net.weights[source].tolist()
     k = [[chain(a, b, 0.0, torch.float64) for b in rows] for a in rows]
     if site < target:
@@ -226,6 +230,12 @@ def gram(
         a = [[gradient[unit] for unit in on] for gradient in gradients]
         a_k = [[chain(row, [k[i][j] for i in on], 0.0, torch.float64) for j in on] for row in a]
         dots = [[chain(left, right, 0.0, torch.float64) for right in a] for left in a_k]
+        lengths = [math.sqrt(k[i][i]) for i in on]
+        most = [sum((abs(c) * n for c, n in zip(row, lengths, strict=True)), 0.0) for row in a]
+        if any(m != 0 and not dots[i][i] > 2**-20 * m * m for i, m in enumerate(most)):
+            direct = jacobian(net, patterns[mode : mode + 1], source, target, directions)
+            result[mode] = cross(direct, normalize)[0]
+            continue
         for i in range(len(a)):
             for j in range(i, len(a)):
                 value = dots[i][j]
@@ -236,7 +246,7 @@ def gram(
 
 
 def _cosine(dot: float, square: float, other: float, same: bool) -> float:
-    if square <= 0 or other <= 0:
+    if square == 0 or other == 0:
         return 0.0
     if same:
         return 1.0

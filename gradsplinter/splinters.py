@@ -151,7 +151,7 @@ class Splinters:
 
     @cached_property
     def _cross(self) -> Tensor:
-        return ops.cross(self._jacobian)
+        return self._cross_of(ALL)
 
     @cached_property
     def _gradients(self) -> list[Gradients]:
@@ -185,24 +185,27 @@ class Splinters:
     @cached_property
     def _paired(self) -> tuple[Tensor, Tensor]:
         """Orthogonality `[D, D]` and zero gradients `[D]`, a bounded number of modes at a time."""
-        step = max(1, AT_ONCE * self.n_modes // self._entries)
+        step = max(1, AT_ONCE // self.n_directions**2)
         matrix = torch.zeros(self.n_directions, self.n_directions, dtype=torch.float64)
         zeros = torch.zeros(self.n_directions, dtype=torch.int64)
         for begin in range(0, self.n_modes, step):
             modes = slice(begin, begin + step)
-            cosines = ops.cross(self._jacobian_of(modes=modes))
+            cosines = self._cross_of(modes)
             counts = self.counts[modes]
             share = int(counts.sum()) / int(self.counts.sum())
             matrix += share * scores.paired(cosines, counts)
             zeros += (cosines.diagonal(dim1=1, dim2=2) == 0).sum(dim=0)
         return matrix, zeros
 
-    def _jacobian_of(self, directions: slice = ALL, modes: slice = ALL) -> Tensor:
+    def _cross_of(self, modes: slice) -> Tensor:
+        return ops.gram(self.net, self.signatures[modes], self.source, self.target, self.directions)
+
+    def _jacobian_of(self, directions: slice) -> Tensor:
         """Some of the Jacobian; all of it is kept where it is small."""
         if self._entries <= AT_ONCE or "_jacobian" in vars(self):
-            return self._jacobian[modes, directions]
+            return self._jacobian[:, directions]
         return ops.jacobian(
-            self.net, self.signatures[modes], self.source, self.target, self.directions[directions]
+            self.net, self.signatures, self.source, self.target, self.directions[directions]
         )
 
     def _check_pairs(self) -> None:

@@ -1,4 +1,5 @@
-"""Gram matrices without the Jacobian: equal to the reference bit by bit, to `cross` within rounding."""
+"""Gram matrices without the Jacobian, by both ways: equal to the reference bit by bit, to `cross`
+where gradients are made, else within rounding."""
 
 import pytest
 import torch
@@ -22,7 +23,18 @@ def patterns_of(net, n, source=0, target=-1):
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize(
     "widths",
-    [(3, 1, 2), (5, 63, 1), (1, 64, 2), (9, 3, 11), (2, 65, 7), (3, 130, 17), (7, 9, 4, 3)],
+    [
+        (3, 1, 2),
+        (9, 3, 11),
+        (60, 30, 17),
+        (66, 33, 2),
+        (20, 9, 4, 3),
+        (5, 63, 1),
+        (1, 64, 2),
+        (2, 65, 7),
+        (3, 130, 17),
+        (7, 9, 4, 3),
+    ],
 )
 @pytest.mark.usefixtures("poisoned")
 def test_equals_the_reference(dtype, normalize, widths):
@@ -39,7 +51,7 @@ def test_equals_the_reference(dtype, normalize, widths):
 @pytest.mark.parametrize("dtype", [F32, F64])
 @pytest.mark.usefixtures("poisoned")
 def test_every_span_equals_the_reference(source, target, dtype):
-    net = random_network((3, 6, 4, 5, 2), dtype=dtype)
+    net = random_network((12, 6, 3, 5, 2), dtype=dtype)
     patterns = patterns_of(net, 3, source, target)
     directions = random_inputs(3, net.widths[target], dtype=dtype)
     directions[1] = 0
@@ -52,11 +64,12 @@ def test_every_span_equals_the_reference(source, target, dtype):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("modes", [0, 1, 15, 16, 17, 100])
+@pytest.mark.parametrize("modes", [0, 1, 15, 16, 17, 100, 129])
+@pytest.mark.parametrize("width", [20, 600])
 @pytest.mark.usefixtures("poisoned")
-def test_neither_threads_nor_blocks_change_bits(threads, modes):
-    net = random_network((20, 300, 7, 3))  # 300 columns of K are worked off in three pieces
-    patterns = patterns_of(net, 100)
+def test_neither_threads_nor_blocks_change_bits(threads, modes, width):
+    net = random_network((width, 300, 7, 3))  # 300 columns of K are worked off in three pieces
+    patterns = patterns_of(net, 129)
     torch.set_num_threads(1)
     expected = torch.cat(
         [ops.gram(net, patterns[i : i + 1]) for i in range(modes)] or [torch.empty(0, 3, 3)]
@@ -82,20 +95,35 @@ def test_agrees_with_cross(widths):
 
 
 def test_gradients_that_are_zero():
-    """Dead modes, and units of equal weights whose coefficients cancel exactly."""
-    row = random_inputs(1, 50)[0]
-    net = ReluNetwork(
-        [
-            torch.stack([row, row, -row]),
-            torch.tensor([[1.0, -1.0, 0.0], [2.0, 0.0, 2.0], [1.0, 0, 0]]),
-        ],
-        [torch.ones(3), torch.zeros(3)],
-    )
-    patterns = torch.tensor([[0b000], [0b011], [0b101], [0b111]])
+    """Dead modes, and units whose gradients cancel, exactly or but for a rounding."""
+    row, other, far = random_inputs(3, 50)
+    first = torch.stack([row, row, -row, other, -(row + 3 * other), far])
+    above = torch.tensor([[1.0, -1, 0, 0, 0, 0], [2, 0, 2, 0, 0, 1], [1, 0, 0, 3, 1, 0]])
+    net = ReluNetwork([first, above], [torch.ones(6), torch.zeros(3)])
+    patterns = torch.arange(64).unsqueeze(1)
     jacobian = gradsplinter.jacobian(net, patterns)
+    lengths = jacobian.double().norm(dim=2)
+    rounding = (lengths > 0) & (lengths < 1e-5)
+    assert rounding.any()
     cosines = ops.gram(net, patterns)
+    expected = gradsplinter.cross(jacobian)
     assert torch.equal(cosines.diagonal(dim1=1, dim2=2) == 0, (jacobian == 0).all(dim=2))
-    assert same_bits(cosines, gradsplinter.cross(jacobian))
+    on = gradsplinter.unpack_bits(patterns, [6])[0]
+    terms = (above.abs() * on[:, None]) @ first.norm(dim=1)
+    unsure = ((lengths < 2**-10 * terms) & (terms > 0)).any(dim=1)
+    assert same_bits(cosines[unsure], expected[unsure])
+    assert (cosines - expected).abs().max() < 1e-6
+    assert not torch.equal(cosines, expected)
+    assert same_bits(cosines, reference.gram(net, patterns))
+
+
+@pytest.mark.parametrize(("widths", "dtype"), [((19, 10, 3), F32), ((40, 10, 3), F64)])
+def test_has_the_bits_of_cross_where_gradients_are_made(widths, dtype):
+    net = random_network(widths, dtype=dtype)
+    patterns = patterns_of(net, 100)
+    for normalize in (True, False):
+        expected = gradsplinter.cross(gradsplinter.jacobian(net, patterns), normalize)
+        assert same_bits(ops.gram(net, patterns, normalize=normalize), expected)
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,7 @@ def test_jacobian(case, modes, data):
     )
 
 
-@given(cases(most_weights=4000, most_inputs=20), st.integers(1, 40), st.booleans(), st.data())
+@given(cases(most_weights=6000, most_inputs=20), st.integers(1, 40), st.booleans(), st.data())
 def test_gram(case, modes, normalize, data):
     net, patterns, *span = draw_chain(data, case, modes)
     check(

@@ -5,8 +5,7 @@ namespace gradsplinter {
 namespace {
 
 inline double cosine(double dot, double square, double other, bool same) {
-  // Not only == 0: A K A^T of a gradient that is zero can be rounded to less.
-  if (square <= 0 || other <= 0) return 0;
+  if (square == 0 || other == 0) return 0;
   if (same) return 1;
   const double value = dot / (__builtin_sqrt(square) * __builtin_sqrt(other));
   return value > 1 ? 1 : value < -1 ? -1 : value;

@@ -22,10 +22,26 @@ struct Cross {
   // Entries [begin, begin + n) of every gradient, with the modes side by side.
   void transpose(int64_t begin, int64_t n) const {
     for (int64_t d = 0; d < block.directions; ++d) {
-      for (int64_t u = 0; u < block.modes; ++u) {
-        const T* from = block.jacobian + (u * block.directions + d) * block.width + begin;
-        double* to = columns(d) + u;
-        for (int64_t k = 0; k < n; ++k) to[k * lanes] = static_cast<double>(from[k]);
+      const T* from = block.jacobian + d * block.width + begin;
+      const int64_t stride = block.directions * block.width;
+      double* to = columns(d);
+      int64_t k = 0;
+      for (; block.modes == lanes && k + lanes <= n; k += lanes) {
+        Double square[lanes];
+#pragma GCC unroll 8
+        for (int u = 0; u < lanes; ++u) {
+          square[u] = Double::load(from + u * stride + k);
+          if (k % (64 / sizeof(T)) == 0)
+            __builtin_prefetch(from + u * stride + k + 2 * CrossTile::pass);
+        }
+        Double::transpose(square);
+#pragma GCC unroll 8
+        for (int i = 0; i < lanes; ++i) square[i].store(to + (k + i) * lanes);
+      }
+      for (; k < n; ++k) {
+        for (int64_t u = 0; u < block.modes; ++u) {
+          to[k * lanes + u] = static_cast<double>(from[u * stride + k]);
+        }
       }
     }
   }

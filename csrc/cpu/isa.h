@@ -31,7 +31,7 @@ struct CrossTile {
   static constexpr int lanes = Vec<double>::lanes;
   static constexpr int rows = kRegisters == 32 ? 4 : 2;
   static constexpr int columns = 4;
-  static constexpr int pass = 64;  // gradient entries transposed at a time
+  static constexpr int pass = 32;  // gradient entries transposed at a time
 };
 
 // Gram matrices: columns of K that are used for all modes of a block before the next ones.
@@ -48,8 +48,7 @@ void jacobian(const JacobianBlock<float>&);
 void jacobian(const JacobianBlock<double>&);
 void cross(const CrossBlock<float>&);
 void cross(const CrossBlock<double>&);
-void gram(const GramBlock<float>&);
-void gram(const GramBlock<double>&);
+void gram(const GramBlock&);
 extern const Kernels table;
 }  // namespace GRADSPLINTER_ISA
 

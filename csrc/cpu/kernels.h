@@ -80,27 +80,28 @@ struct CrossBlock {
 
 // The gradients of some modes before the last step back, A = `gradients`, and K = W W^T of that
 // step.
-template <class T>
 struct GramBlock {
-  const T* gradients;        // [modes, directions, units]
+  const float* gradients;    // [modes, directions, units]
   int64_t gradients_stride;  // from mode to mode; 0 where all modes share them
   int64_t directions;
   int64_t padded_directions;  // whole vectors of double
   int64_t units;              // of the site before the last step
   const double* k;            // [units, stride], padded with zeros
+  const double* lengths;      // [units]: of the rows of W
   int64_t stride;             // whole vectors of double, one more than the units take
   const uint64_t* patterns;   // [modes, words]
   int64_t words;
   int64_t word;  // where the bits of the site start in a pattern; -1: no ReLU, every unit is on
   int64_t modes;
   bool normalize;
-  T* out;                  // [modes, directions, directions]
+  float* out;              // [modes, directions, directions]
+  uint8_t* unsure;         // [modes]: whether the terms of a gradient cancel
   int32_t* active;         // scratch [modes, stride], and 16 more
   int64_t* active_counts;  // scratch [modes]
   double* left;            // scratch [modes, directions, stride]
   double* product;         // scratch [modes, directions, stride]
   double* right;           // scratch [units, padded directions]
-  double* sums;            // scratch [directions, padded directions]
+  double* sums;            // scratch [directions + 1, padded directions]
 };
 
 template <class T>
@@ -114,13 +115,13 @@ struct KernelsOf {
   void (*signature)(const SignatureBlock<T>&);
   void (*jacobian)(const JacobianBlock<T>&);
   void (*cross)(const CrossBlock<T>&);
-  void (*gram)(const GramBlock<T>&);
 };
 
 struct Kernels {
   const char* name;
   KernelsOf<float> f32;
   KernelsOf<double> f64;
+  void (*gram)(const GramBlock&);
 };
 
 template <class T>

@@ -5,7 +5,11 @@
 #include <cstdint>
 
 #if defined(__AVX512F__) || defined(__AVX2__)
+// GCC 12 takes the undefined operands inside some intrinsics for a mistake (its bug 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 #elif defined(__aarch64__) && !defined(GRADSPLINTER_PORTABLE)
 #include <arm_neon.h>
 #endif
@@ -54,6 +58,7 @@ struct Vec<double> {
   static constexpr int lanes = 8;
   __m512d v;
   static Vec load(const double* p) { return {_mm512_loadu_pd(p)}; }
+  static Vec load(const float* p) { return {_mm512_cvtps_pd(_mm256_loadu_ps(p))}; }
   static Vec fill(double s) { return {_mm512_set1_pd(s)}; }
   void store(double* p) const { _mm512_storeu_pd(p, v); }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
@@ -67,13 +72,31 @@ struct Vec<double> {
   using Indices = __m512i;
   static Indices indices(const int32_t* i, int32_t begin) {
     const __m256i loaded = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(i));
-    return _mm512_maskz_cvtepi32_epi64(0xFF, _mm256_sub_epi32(loaded, _mm256_set1_epi32(begin)));
+    return _mm512_cvtepi32_epi64(_mm256_sub_epi32(loaded, _mm256_set1_epi32(begin)));
   }
   static uint32_t below(Indices i, int64_t limit) {
     return _mm512_cmplt_epu64_mask(i, _mm512_set1_epi64(limit));
   }
   static Vec load_some(Indices i, const double* p) {
     return {_mm512_permutex2var_pd(_mm512_loadu_pd(p), i, _mm512_loadu_pd(p + lanes))};
+  }
+  // A square of `lanes` vectors, in place.
+  static void transpose(Vec* a) {
+    __m512d b[8], c[8];
+    for (int i = 0; i < 8; i += 2) {
+      b[i] = _mm512_unpacklo_pd(a[i].v, a[i + 1].v);
+      b[i + 1] = _mm512_unpackhi_pd(a[i].v, a[i + 1].v);
+    }
+    for (int i = 0; i < 8; i += 4) {  // quarters of pairs of rows: 0 2 0 2, and 1 3 1 3
+      for (int j = i; j < i + 2; ++j) {
+        c[j] = _mm512_shuffle_f64x2(b[j], b[j + 2], 0x88);
+        c[j + 2] = _mm512_shuffle_f64x2(b[j], b[j + 2], 0xDD);
+      }
+    }
+    for (int j = 0; j < 4; ++j) {
+      a[j].v = _mm512_shuffle_f64x2(c[j], c[j + 4], 0x88);
+      a[j + 4].v = _mm512_shuffle_f64x2(c[j], c[j + 4], 0xDD);
+    }
   }
 };
 
@@ -99,12 +122,21 @@ struct Vec<double> {
   static constexpr int lanes = 4;
   __m256d v;
   static Vec load(const double* p) { return {_mm256_loadu_pd(p)}; }
+  static Vec load(const float* p) { return {_mm256_cvtps_pd(_mm_loadu_ps(p))}; }
   static Vec fill(double s) { return {_mm256_set1_pd(s)}; }
   void store(double* p) const { _mm256_storeu_pd(p, v); }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
   __m256d compare() const { return _mm256_cmp_pd(v, _mm256_setzero_pd(), _CMP_GT_OQ); }
   uint32_t positive() const { return static_cast<uint32_t>(_mm256_movemask_pd(compare())); }
   Vec relu() const { return {_mm256_and_pd(v, compare())}; }
+  static void transpose(Vec* a) {
+    const __m256d b[4] = {_mm256_unpacklo_pd(a[0].v, a[1].v), _mm256_unpackhi_pd(a[0].v, a[1].v),
+                          _mm256_unpacklo_pd(a[2].v, a[3].v), _mm256_unpackhi_pd(a[2].v, a[3].v)};
+    for (int j = 0; j < 2; ++j) {
+      a[j].v = _mm256_permute2f128_pd(b[j], b[j + 2], 0x20);
+      a[j + 2].v = _mm256_permute2f128_pd(b[j], b[j + 2], 0x31);
+    }
+  }
 };
 
 #elif defined(__aarch64__) && !defined(GRADSPLINTER_PORTABLE)
@@ -133,6 +165,7 @@ struct Vec<double> {
   static constexpr int lanes = 2;
   float64x2_t v;
   static Vec load(const double* p) { return {vld1q_f64(p)}; }
+  static Vec load(const float* p) { return {vcvt_f64_f32(vld1_f32(p))}; }
   static Vec fill(double s) { return {vdupq_n_f64(s)}; }
   void store(double* p) const { vst1q_f64(p, v); }
   static Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f64(c.v, a.v, b.v)}; }
@@ -142,6 +175,11 @@ struct Vec<double> {
   }
   Vec relu() const {
     return {vreinterpretq_f64_u64(vandq_u64(vreinterpretq_u64_f64(v), vcgtzq_f64(v)))};
+  }
+  static void transpose(Vec* a) {
+    const float64x2_t first = vtrn1q_f64(a[0].v, a[1].v);
+    a[1].v = vtrn2q_f64(a[0].v, a[1].v);
+    a[0].v = first;
   }
 };
 
@@ -156,12 +194,16 @@ template <class T>
 struct Vec {
   static constexpr int lanes = 1;
   T v;
-  static Vec load(const T* p) { return {*p}; }
+  template <class From>
+  static Vec load(const From* p) {
+    return {static_cast<T>(*p)};
+  }
   static Vec fill(T s) { return {s}; }
   void store(T* p) const { *p = v; }
   static Vec fma(Vec a, Vec b, Vec c) { return {fused(a.v, b.v, c.v)}; }
   uint32_t positive() const { return v > 0; }
   Vec relu() const { return {v > 0 ? v : T(0)}; }
+  static void transpose(Vec*) {}
 };
 
 #endif

@@ -7,7 +7,8 @@ namespace gradsplinter {
 namespace {
 
 // One layer of W [units, width] before the target, which is the output or a hidden site: A is then
-// the directions, so that G = V D W by hand. In exact small integers, nothing is rounded.
+// the directions, so that G = V D W by hand. In exact small integers, nothing is rounded. Where
+// `width` is twice `units` or more, float32 takes A K A^T.
 template <class T>
 void check(Random& random, int64_t width, int64_t units, int64_t count, int64_t modes,
            bool output) {
@@ -61,12 +62,15 @@ TEST_CASE_TEMPLATE("gram: dot products of integers, whatever the sizes", T, floa
   Random random(1);
   for (const bool output : {false, true}) {
     for (const int64_t units : {1, 7, 8, 9, 64, 65, 127, 128, 129}) {
-      check<T>(random, 3, units, 2, 3, output);
+      for (const int64_t width : {int64_t{3}, 2 * units})
+        check<T>(random, width, units, 2, 3, output);
     }
     for (const int64_t count : {1, 2, 3, 7, 8, 9, 10, 11, 17, 33}) {
-      check<T>(random, 5, 20, count, 2, output);
+      for (const int64_t width : {5, 40}) check<T>(random, width, 20, count, 2, output);
     }
-    for (const int64_t modes : {0, 1, 15, 16, 17, 40}) check<T>(random, 1, 12, 3, modes, output);
+    for (const int64_t modes : {0, 1, 15, 16, 17, 40, 129, 300}) {
+      for (const int64_t width : {1, 24}) check<T>(random, width, 12, 3, modes, output);
+    }
   }
 }
 
