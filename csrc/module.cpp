@@ -1,5 +1,5 @@
-// gradsplinter._C: the operations on tensors that Python has checked and allocated. The functions
-// are called through torch.ops.gradsplinter (gradsplinter/ops.py), never directly.
+// gradsplinter._C: the operations on contiguous tensors, whose results Python has allocated. The
+// functions are called through torch.ops.gradsplinter (gradsplinter/_library.py), never directly.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -51,6 +51,69 @@ std::vector<Layer<T>> layers_of(const std::vector<Tensor>& weights,
                       weights[l].size(0)});
   }
   return layers;
+}
+
+// What would lead out of bounds. gradsplinter.ops says better what is wrong; this is for those who
+// call an operator.
+void need(bool condition, const char* what) {
+  if (!condition) throw py::value_error(std::string("an operator of gradsplinter needs ") + what);
+}
+
+void need_layers(const std::vector<Tensor>& weights, const Tensor& like) {
+  need(like.is(kDLFloat, 32) || like.is(kDLFloat, 64), "float32 or float64");
+  need(!weights.empty(), "at least one layer");
+  for (size_t l = 0; l < weights.size(); ++l) {
+    need(weights[l].dims() == 2 && weights[l].same_dtype(like), "matrices of one dtype");
+    need(l == 0 || weights[l].size(1) == weights[l - 1].size(0), "layers that chain");
+  }
+}
+
+// -> the words of a signature.
+int64_t check_forward(const Tensor& x, const std::vector<Tensor>& weights,
+                      const std::vector<Tensor>& biases, const std::vector<int64_t>& sites) {
+  need_layers(weights, x);
+  need(x.dims() == 2 && x.size(1) == weights[0].size(1), "x [N, h_0]");
+  need(biases.size() == weights.size(), "a bias [h_l] for each layer");
+  for (size_t l = 0; l < weights.size(); ++l) {
+    need(
+        biases[l].dims() == 1 && biases[l].same_dtype(x) && biases[l].size(0) == weights[l].size(0),
+        "a bias [h_l] for each layer");
+  }
+  int64_t words = 0, before = 0;
+  for (const int64_t site : sites) {
+    need(before < site && site < static_cast<int64_t>(weights.size()),
+         "hidden sites in ascending order");
+    words += words_of(weights[static_cast<size_t>(site) - 1].size(0));
+    before = site;
+  }
+  return words;
+}
+
+void check_chain(const std::vector<Tensor>& weights, bool output, const Tensor& patterns,
+                 const Tensor& directions) {
+  need_layers(weights, directions);
+  need(directions.dims() == 2 && directions.size(1) == weights.back().size(0),
+       "directions [D, h_target]");
+  need(patterns.dims() == 2 && patterns.is(kDLInt, 64), "int64 patterns [U, words]");
+  int64_t words = 0;
+  for (size_t l = 0; l + (output ? 1 : 0) < weights.size(); ++l) {
+    words += words_of(weights[l].size(0));
+  }
+  need(patterns.size(1) == words, "patterns [U, words] of the sites between");
+  int64_t word = -1;  // the last one of each site
+  for (size_t l = 0; l + (output ? 1 : 0) < weights.size(); ++l) {
+    const int64_t width = weights[l].size(0);
+    word += words_of(width);
+    if (width % 64 == 0) continue;
+    uint64_t bits = 0;
+    for (int64_t u = 0; u < patterns.size(0); ++u) {
+      bits |= patterns.data<const uint64_t>()[u * words + word];
+    }
+    if (bits >> (width % 64) == 0) continue;
+    throw py::value_error(
+        "patterns must have no bits after the last unit of a site, got some in word " +
+        std::to_string(word) + ", which ends a site of " + std::to_string(width) + " units");
+  }
 }
 
 void signatures_op(const Tensor& x, const std::vector<Tensor>& weights,
@@ -198,6 +261,8 @@ class ModeTable {
 PYBIND11_MODULE(_C, m) {
   using namespace gradsplinter;
   torch_exchange();
+  m.def("check_forward", check_forward);
+  m.def("check_chain", check_chain);
   m.def("signatures", signatures_op);
   m.def("unique_rows", unique_rows_op);
   m.def("unique_signatures", unique_signatures_op);

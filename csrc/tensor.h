@@ -26,9 +26,13 @@ inline const DLPackExchangeAPI& torch_exchange() {
 
 class Tensor {
  public:
+  int dims() const { return view_.ndim; }
   int64_t size(int dim) const { return view_.shape[dim]; }
   bool is(DLDataTypeCode code, int bits) const {
     return view_.dtype.code == code && view_.dtype.bits == bits;
+  }
+  bool same_dtype(const Tensor& other) const {
+    return is(static_cast<DLDataTypeCode>(other.view_.dtype.code), other.view_.dtype.bits);
   }
   bool on_cuda() const { return view_.device.device_type == kDLCUDA; }
   int device() const { return view_.device.device_id; }

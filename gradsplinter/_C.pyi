@@ -2,6 +2,12 @@ from torch import Tensor
 
 cuda: bool
 
+def check_forward(
+    x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int]
+) -> int: ...  # words in a signature
+def check_chain(
+    weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor
+) -> None: ...
 def signatures(
     x: Tensor,  # [N, h_0]
     weights: list[Tensor],  # [h_l, h_(l-1)]

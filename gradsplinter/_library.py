@@ -1,13 +1,12 @@
 """The compiled kernels, registered as torch operators `torch.ops.gradsplinter.*`.
 
 Outputs are allocated here, by torch, and written by the kernels. `gradsplinter.ops` checks arguments
-and says what is wrong; the checks here keep a direct call of an operator from reading or writing out
-of bounds.
+and says what is wrong; the checks here and in `_C` keep a direct call of an operator from reading or
+writing out of bounds.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NoReturn
 
 import torch
@@ -15,19 +14,9 @@ from torch import Tensor
 
 from gradsplinter import _C
 from gradsplinter.checks import DTYPES
-from gradsplinter.patterns import check_unused_bits, words_of
+from gradsplinter.patterns import words_of
 
 _library = torch.library.Library("gradsplinter", "DEF")
-
-
-def _signatures_like(
-    x: Tensor, weights: list[Tensor], sites: list[int], outputs: bool
-) -> tuple[Tensor, Tensor]:
-    words = sum(words_of(weights[site - 1].shape[0]) for site in sites)
-    return (
-        x.new_empty(x.shape[0], words, dtype=torch.int64),
-        x.new_empty(x.shape[0] if outputs else 0, weights[-1].shape[0]),
-    )
 
 
 def _need(condition: bool, what: str) -> None:
@@ -35,55 +24,13 @@ def _need(condition: bool, what: str) -> None:
         raise ValueError(f"an operator of gradsplinter needs {what}")
 
 
-def _need_layers(weights: list[Tensor], dtype: torch.dtype) -> None:
-    _need(dtype in DTYPES, "float32 or float64")
-    _need(len(weights) > 0, "at least one layer")
-    _need(all(w.dim() == 2 and w.dtype == dtype for w in weights), "matrices of one dtype")
-    _need(all(a.shape[0] == b.shape[1] for a, b in pairwise(weights)), "layers that chain")
-
-
-def _need_chain(weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor) -> None:
-    _need_layers(weights, directions.dtype)
-    _need(
-        directions.dim() == 2 and directions.shape[1] == weights[-1].shape[0],
-        "directions [D, h_target]",
-    )
-    widths = [w.shape[0] for w in (weights[:-1] if output else weights)]
-    words = sum(map(words_of, widths))
-    _need(
-        patterns.dtype == torch.int64 and patterns.dim() == 2 and patterns.shape[1] == words,
-        f"int64 patterns [U, {words}]",
-    )
-    check_unused_bits(patterns, widths)
-
-
-def _need_forward(x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int]) -> None:
-    _need_layers(weights, x.dtype)
-    _need(x.dim() == 2 and x.shape[1] == weights[0].shape[1], "x [N, h_0]")
-    _need(
-        [(b.dtype, b.shape) for b in biases] == [(x.dtype, w.shape[:1]) for w in weights],
-        "a bias [h_l] for each layer",
-    )
-    _need(
-        all(a < b for a, b in pairwise([0, *sites, len(weights)])),
-        "hidden sites in ascending order",
-    )
-
-
 def _signatures(
     x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int], outputs: bool
 ) -> tuple[Tensor, Tensor]:
-    _need_forward(x, weights, biases, sites)
-    words, y = _signatures_like(x, weights, sites, outputs)
-    _C.signatures(
-        x.contiguous(),
-        _contiguous(weights),
-        _contiguous(biases),
-        sites,
-        words,
-        y if outputs else None,
-        _threads(),
-    )
+    x, weights, biases = x.contiguous(), _contiguous(weights), _contiguous(biases)
+    words = x.new_empty(x.shape[0], _C.check_forward(x, weights, biases, sites), dtype=torch.int64)
+    y = x.new_empty(x.shape[0] if outputs else 0, weights[-1].shape[0])
+    _C.signatures(x, weights, biases, sites, words, y if outputs else None, _threads())
     return words, y
 
 
@@ -94,7 +41,11 @@ def _signatures_fake(
     sites: list[int],
     outputs: bool,
 ) -> tuple[Tensor, Tensor]:
-    return _signatures_like(x, weights, sites, outputs)
+    words = sum(words_of(weights[site - 1].shape[0]) for site in sites)
+    return (
+        x.new_empty(x.shape[0], words, dtype=torch.int64),
+        x.new_empty(x.shape[0] if outputs else 0, weights[-1].shape[0]),
+    )
 
 
 def _unique_rows(rows: Tensor, hash_bits: int = 64) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,7 +56,7 @@ def _unique_rows(rows: Tensor, hash_bits: int = 64) -> tuple[Tensor, Tensor, Ten
     # Room for n unique rows; pages that are not written cost nothing.
     first, counts, ids = (rows.new_empty(n, dtype=torch.int64) for _ in range(3))
     unique = _C.unique_rows(rows.contiguous(), hash_bits, first, counts, ids, _threads())
-    return first[:unique].clone(), counts[:unique].clone(), ids
+    return _begin_of(first, unique), _begin_of(counts, unique), ids
 
 
 def _unique_rows_fake(
@@ -120,21 +71,16 @@ def _unique_rows_fake(
 def _unique_signatures(
     x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    _need_forward(x, weights, biases, sites)
-    words, _ = _signatures_like(x, weights, sites, outputs=False)
+    x, weights, biases = x.contiguous(), _contiguous(weights), _contiguous(biases)
+    words = x.new_empty(x.shape[0], _C.check_forward(x, weights, biases, sites), dtype=torch.int64)
     first, counts, ids = (x.new_empty(x.shape[0], dtype=torch.int64) for _ in range(3))
-    unique = _C.unique_signatures(
-        x.contiguous(),
-        _contiguous(weights),
-        _contiguous(biases),
-        sites,
-        words,
-        first,
-        counts,
+    unique = _C.unique_signatures(x, weights, biases, sites, words, first, counts, ids, _threads())
+    return (
+        _begin_of(words, unique),
+        _begin_of(first, unique),
+        _begin_of(counts, unique),
         ids,
-        _threads(),
     )
-    return words[:unique].clone(), first[:unique].clone(), counts[:unique].clone(), ids
 
 
 def _unique_signatures_fake(
@@ -163,35 +109,22 @@ def _hash_rows_fake(rows: Tensor) -> Tensor:
 
 
 def _jacobian(weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor) -> Tensor:
-    _need_chain(weights, output, patterns, directions)
+    arguments = _chain(weights, output, patterns, directions)
     out = _jacobian_fake(weights, output, patterns, directions)
-    _jacobian_into(weights, output, patterns, directions, out)
+    _C.jacobian(*arguments, out, _threads())
     return out
 
 
 def _jacobian_out(
     weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor, out: Tensor
 ) -> None:
-    _need_chain(weights, output, patterns, directions)
-    shape = _jacobian_fake(weights, output, patterns.to("meta"), directions.to("meta")).shape
+    arguments = _chain(weights, output, patterns, directions)
+    shape = (patterns.shape[0], directions.shape[0], weights[0].shape[1])
     _need(
         out.shape == shape and out.dtype == directions.dtype and out.is_contiguous(),
         f"a contiguous out {list(shape)}",
     )
-    _jacobian_into(weights, output, patterns, directions, out)
-
-
-def _jacobian_into(
-    weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor, out: Tensor
-) -> None:
-    _C.jacobian(
-        _contiguous(weights),
-        output,
-        patterns.contiguous(),
-        directions.contiguous(),
-        out,
-        _threads(),
-    )
+    _C.jacobian(*arguments, out, _threads())
 
 
 def _jacobian_out_fake(
@@ -228,17 +161,9 @@ def _cross_fake(jacobian: Tensor, normalize: bool) -> Tensor:  # noqa: ARG001
 def _gram(
     weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor, normalize: bool
 ) -> Tensor:
-    _need_chain(weights, output, patterns, directions)
+    arguments = _chain(weights, output, patterns, directions)
     out = _gram_fake(weights, output, patterns, directions, normalize)
-    _C.gram(
-        _contiguous(weights),
-        output,
-        patterns.contiguous(),
-        directions.contiguous(),
-        normalize,
-        out,
-        _threads(),
-    )
+    _C.gram(*arguments, normalize, out, _threads())
     return out
 
 
@@ -253,8 +178,21 @@ def _gram_fake(
     return directions.new_empty(patterns.shape[0], count, count)
 
 
+def _chain(
+    weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor
+) -> tuple[list[Tensor], bool, Tensor, Tensor]:
+    arguments = _contiguous(weights), output, patterns.contiguous(), directions.contiguous()
+    _C.check_chain(*arguments)
+    return arguments
+
+
 def _contiguous(tensors: list[Tensor]) -> list[Tensor]:
     return [tensor.contiguous() for tensor in tensors]
+
+
+def _begin_of(tensor: Tensor, n: int) -> Tensor:
+    """Memory of its own, so that the rest is freed."""
+    return tensor if n == tensor.shape[0] else tensor[:n].clone()
 
 
 def _threads() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
 import torch
@@ -33,7 +34,7 @@ def check_tensor(
 def check_finite(tensor: Tensor, name: str) -> None:
     """Raise ValueError with the number of values that are not finite and where the first one is."""
     # A sum is finite only if every term is; it costs a third of isfinite().all().
-    if tensor.is_meta or bool(torch.isfinite(tensor.detach().sum())):
+    if tensor.is_meta or math.isfinite(tensor.detach().sum()):
         return
     bad = ~torch.isfinite(tensor.detach())
     count = int(bad.sum())

@@ -18,7 +18,7 @@ from torch import Tensor
 from gradsplinter import _C
 from gradsplinter.checks import DTYPES, check_integer, check_span, check_tensor
 from gradsplinter.checks import check_finite as _check_finite
-from gradsplinter.network import ReluNetwork, pattern_sites
+from gradsplinter.network import ReluNetwork
 from gradsplinter.patterns import words_of
 
 
@@ -340,8 +340,8 @@ def _check_chain(
     """Checked arguments of the backward chain: weights, whether to the output, patterns, directions."""
     _check_network(net)
     source, target = check_span(net.depth, source, target)
-    sites = pattern_sites(net, source, target)
-    words = sum(words_of(net.widths[site]) for site in sites)
+    sites = range(source + 1, min(target, net.depth - 1) + 1)
+    words = sum([words_of(net.widths[site]) for site in sites])
     check_tensor(patterns, "patterns", 2, (torch.int64,))
     _same_device(patterns, "patterns", net)
     if patterns.shape[1] != words:
