@@ -151,7 +151,14 @@ int64_t unique_rows_op(const Tensor& rows, int hash_bits, const Tensor& first, c
                          first.data<int64_t>(), counts.data<int64_t>(), ids.data<int64_t>(), run);
     });
   };
+  if (rows.is(kDLBool, 8)) return call(uint8_t{});
   return rows.is(kDLInt, 64) ? call(uint64_t{}) : with_float(rows, call);
+}
+
+void pack_bits_op(const Tensor& bits, const Tensor& words, int threads) {
+  unlocked(threads, [&](const Run& run) {
+    pack_bits(bits.data<const uint8_t>(), bits.size(0), bits.size(1), words.data<uint64_t>(), run);
+  });
 }
 
 void hash_rows_op(const Tensor& rows, const Tensor& hashes, int threads) {
@@ -267,6 +274,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("unique_rows", unique_rows_op);
   m.def("unique_signatures", unique_signatures_op);
   m.def("hash_rows", hash_rows_op);
+  m.def("pack_bits", pack_bits_op);
   m.def("jacobian", jacobian_op);
   m.def("cross", cross_op);
   m.def("gram", gram_op);

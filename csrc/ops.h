@@ -31,7 +31,8 @@ void signatures(const std::vector<Layer<T>>& layers, const std::vector<int64_t>&
                 int64_t n, uint64_t* signature, T* y, const Run& run);
 
 // Unique rows in order of first appearance -> how many; first and counts [at least that many],
-// ids [n]. `width` entries in a row; float rows throw std::invalid_argument at a NaN.
+// ids [n]. `width` entries in a row: words, float, double, or uint8_t for bools. A NaN, or a byte
+// that is no bool, throws std::invalid_argument.
 // hash_bits < 64 keeps only so many bits of the hash, to force collisions in tests.
 template <class Entry>
 int64_t unique_rows(const Entry* rows, int64_t n, int64_t width, int hash_bits, int64_t* first,
@@ -45,6 +46,9 @@ int64_t unique_signatures(const std::vector<Layer<T>>& layers, const std::vector
                           int64_t* ids, const Run& run);
 
 void hash_rows(const uint64_t* rows, int64_t n, int64_t words, uint64_t* hashes, const Run& run);
+
+// Bools [n, width], one a byte -> words [n, words_of(width)].
+void pack_bits(const uint8_t* bools, int64_t n, int64_t width, uint64_t* words, const Run& run);
 
 // Layers source+1..target in ascending order; `output` tells that the last of them is layer L,
 // which has no ReLU. patterns [modes, words] hold the bits of sites source+1..target, or

@@ -1,5 +1,6 @@
-// Scalar functions shared by the CPU and the CUDA kernels: the hash of a row and the canonical bits
-// of a float. They define results that must be the same on every device, so they exist once.
+// Scalar functions shared by the CPU and the CUDA kernels: the hash of a row, the canonical bits of
+// a float, the order of bits in words. They define results that must be the same on every device,
+// so they exist once.
 #pragma once
 
 #include <cstdint>
@@ -75,6 +76,20 @@ GRADSPLINTER_HOST_DEVICE inline uint64_t canonical_bits(double value) {
   uint64_t bits;
   __builtin_memcpy(&bits, &value, sizeof bits);
   return bits == 0x8000000000000000u ? 0u : bits;
+}
+
+// Up to 64 bytes of 0 or 1 as the bits of a word.
+GRADSPLINTER_HOST_DEVICE inline uint64_t pack_word(const uint8_t* bytes, int64_t n) {
+  uint64_t word = 0;
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    uint64_t eight;
+    __builtin_memcpy(&eight, bytes + i, sizeof eight);
+    // The factor takes byte k from bit 8k to 56 + k; all else falls out at the top or stays below.
+    word |= (eight * 0x0102040810204080u >> 56) << i;
+  }
+  for (; i < n; ++i) word |= static_cast<uint64_t>(bytes[i]) << i;
+  return word;
 }
 
 // Words that a site of `width` units takes in a signature.

@@ -4,6 +4,10 @@
 #include <string>
 #include <type_traits>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include "buffer.h"
 #include "deduplicate.h"
 #include "huge_pages.h"
@@ -13,18 +17,47 @@
 namespace gradsplinter {
 namespace {
 
-// Rows in memory: words that are taken where they lie, or floats that are written to scratch as
-// canonical bits.
+// Bools as bytes [n, width] -> words [n, words_of(width)], and whether all bytes are 0 or 1.
+bool pack(const uint8_t* bools, int64_t n, int64_t width, uint64_t* words) {
+  uint8_t all = 0;
+  for (int64_t i = 0; i < n * width; ++i) all |= bools[i];
+  for (int64_t i = 0; i < n; ++i, bools += width) {
+    int64_t unit = 0;
+#if defined(__SSE2__)
+    for (; unit + 64 <= width; unit += 64) {
+      uint64_t word = 0;
+      for (int part = 0; part < 4; ++part) {
+        const auto* from = reinterpret_cast<const __m128i*>(bools + unit + 16 * part);
+        const __m128i top = _mm_slli_epi16(_mm_loadu_si128(from), 7);  // bit 7 of each byte
+        word |= static_cast<uint64_t>(_mm_movemask_epi8(top)) << (16 * part);
+      }
+      *words++ = word;
+    }
+#endif
+    for (; unit < width; unit += 64) {
+      *words++ = pack_word(bools + unit, std::min(width - unit, int64_t{64}));
+    }
+  }
+  return all <= 1;
+}
+
+[[noreturn]] void throw_not_bools() {
+  throw std::invalid_argument("bools must be bytes of 0 or 1, got others");
+}
+
+// Rows in memory: words that are taken where they lie, floats that are written to scratch as
+// canonical bits, or bools (as bytes) that are packed there.
 template <class Entry, int64_t fixed_words>
 struct Rows {
   const Entry* data;
   int64_t width;
   static constexpr int64_t fixed = fixed_words;
   static constexpr int64_t batches_between_checks = 64;
-  static constexpr bool floats = !std::is_same_v<Entry, uint64_t>;
+  static constexpr bool bools = std::is_same_v<Entry, uint8_t>;
+  static constexpr bool floats = std::is_floating_point_v<Entry>;
   // The bits of an entry, written into words of scratch: a type that may alias.
   using Bits [[gnu::may_alias]] = std::conditional_t<sizeof(Entry) == 4, uint32_t, uint64_t>;
-  static constexpr auto per_word = static_cast<int64_t>(sizeof(uint64_t) / sizeof(Entry));
+  static constexpr int64_t per_word = bools ? 64 : sizeof(uint64_t) / sizeof(Entry);
 
   int64_t words() const { return fixed > 0 ? fixed : (width + per_word - 1) / per_word; }
   // A few KiB, so that they stay in the first cache.
@@ -35,7 +68,7 @@ struct Rows {
   class Reader {
    public:
     explicit Reader(const Rows& rows)
-        : rows_(rows), scratch_(floats ? rows.batch() * rows.words() : 0) {}
+        : rows_(rows), scratch_(floats || bools ? rows.batch() * rows.words() : 0) {}
 
     const uint64_t* read(int64_t begin, int64_t n) {
       const int64_t width = rows_.width;
@@ -53,6 +86,9 @@ struct Rows {
           }
         }
         if (nan) throw_nan(begin);
+        return scratch_.get();
+      } else if constexpr (bools) {
+        if (!pack(from, n, width, scratch_.get())) throw_not_bools();
         return scratch_.get();
       } else {
         return from;
@@ -103,6 +139,8 @@ struct Rows {
       Bits different = 0;
       for (int64_t k = 0; k < width; ++k) different |= canonical_bits(a[k]) ^ canonical_bits(b[k]);
       return different == 0;
+    } else if constexpr (bools) {
+      return std::equal(a, a + width, b);
     } else {
       return equal_words<fixed>(a, b, width);
     }
@@ -142,9 +180,25 @@ int64_t unique_rows(const Entry* data, int64_t n, int64_t width, int hash_bits, 
   };
   if constexpr (std::is_same_v<Entry, uint64_t>) {
     return with_fixed(width, solve);
+  } else if constexpr (std::is_same_v<Entry, uint8_t>) {
+    return with_fixed(words_of(width), solve);
   } else {
     return solve(std::integral_constant<int64_t, 0>{});
   }
+}
+
+void pack_bits(const uint8_t* bools, int64_t n, int64_t width, uint64_t* words, const Run& run) {
+  constexpr int64_t rows_per_block = 1024;
+  prefer_huge_pages(words, n * words_of(width));
+  std::atomic<bool> good{true};
+  parallel_blocks((n + rows_per_block - 1) / rows_per_block, run, [&](int64_t block, int) {
+    const int64_t begin = block * rows_per_block;
+    if (!pack(bools + begin * width, std::min(rows_per_block, n - begin), width,
+              words + begin * words_of(width))) {
+      good = false;
+    }
+  });
+  if (!good) throw_not_bools();
 }
 
 void hash_rows(const uint64_t* rows, int64_t n, int64_t words, uint64_t* hashes, const Run& run) {
@@ -158,6 +212,8 @@ void hash_rows(const uint64_t* rows, int64_t n, int64_t words, uint64_t* hashes,
 }
 
 template int64_t unique_rows(const uint64_t*, int64_t, int64_t, int, int64_t*, int64_t*, int64_t*,
+                             const Run&);
+template int64_t unique_rows(const uint8_t*, int64_t, int64_t, int, int64_t*, int64_t*, int64_t*,
                              const Run&);
 template int64_t unique_rows(const float*, int64_t, int64_t, int, int64_t*, int64_t*, int64_t*,
                              const Run&);

@@ -51,7 +51,7 @@ def _signatures_fake(
 def _unique_rows(rows: Tensor, hash_bits: int = 64) -> tuple[Tensor, Tensor, Tensor]:
     if not 0 <= hash_bits <= 64:
         raise ValueError(f"hash_bits must be in 0..64, got {hash_bits}")
-    _need(rows.dim() == 2 and rows.dtype in (torch.int64, *DTYPES), "rows [N, width]")
+    _need(rows.dim() == 2 and rows.dtype in (torch.int64, torch.bool, *DTYPES), "rows [N, width]")
     n = rows.shape[0]
     # Room for n unique rows; pages that are not written cost nothing.
     first, counts, ids = (rows.new_empty(n, dtype=torch.int64) for _ in range(3))
@@ -106,6 +106,26 @@ def _hash_rows(rows: Tensor) -> Tensor:
 
 def _hash_rows_fake(rows: Tensor) -> Tensor:
     return rows.new_empty(rows.shape[0])
+
+
+def _pack_bits(bits: Tensor) -> Tensor:
+    _need(bits.dim() == 2 and bits.dtype == torch.bool, "bool bits [rows, units]")
+    words = _pack_bits_fake(bits)
+    _C.pack_bits(bits.contiguous(), words, _threads())
+    return words
+
+
+def _pack_bits_on_cuda(bits: Tensor) -> Tensor:
+    rows, units = bits.shape
+    padded = bits.new_zeros(rows, words_of(units) * 64)
+    padded[:, :units] = bits
+    shifts = torch.arange(64, device=bits.device)
+    words = padded.view(rows, words_of(units), 64).to(torch.int64) << shifts
+    return words.sum(dim=2)  # each bit occurs once, so the sum is the union
+
+
+def _pack_bits_fake(bits: Tensor) -> Tensor:
+    return bits.new_empty(bits.shape[0], words_of(bits.shape[1]), dtype=torch.int64)
 
 
 def _jacobian(weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor) -> Tensor:
@@ -206,6 +226,8 @@ def _not_on_cuda(*_: object) -> NoReturn:
     )
 
 
+_CUDA = {"pack_bits": _pack_bits_on_cuda, **({"hash_rows": _hash_rows} if _C.cuda else {})}
+
 for _schema, _kernel, _fake in (
     (
         "signatures(Tensor x, Tensor[] weights, Tensor[] biases, int[] sites, bool outputs) "
@@ -225,6 +247,7 @@ for _schema, _kernel, _fake in (
         _unique_signatures_fake,
     ),
     ("hash_rows(Tensor rows) -> Tensor", _hash_rows, _hash_rows_fake),
+    ("pack_bits(Tensor bits) -> Tensor", _pack_bits, _pack_bits_fake),
     (
         "jacobian(Tensor[] weights, bool output, Tensor patterns, Tensor directions) -> Tensor",
         _jacobian,
@@ -247,5 +270,5 @@ for _schema, _kernel, _fake in (
     _name = _schema.partition("(")[0]
     _library.define(_schema)
     _library.impl(_name, _kernel, "CPU")
-    _library.impl(_name, _hash_rows if _name == "hash_rows" and _C.cuda else _not_on_cuda, "CUDA")
+    _library.impl(_name, _CUDA.get(_name, _not_on_cuda), "CUDA")
     torch.library.register_fake(f"gradsplinter::{_name}", _fake, lib=_library)

@@ -109,7 +109,7 @@ def unique_rows(rows: Tensor) -> UniqueRows:
     """The unique rows of a matrix, exactly: a hash table that always compares whole rows.
 
     Args:
-        rows: `[N, width]`, int64 (compared as words), float32 or float64 (-0.0 equals 0.0).
+        rows: `[N, width]`, int64 (compared as words), bool, float32 or float64 (-0.0 equals 0.0).
 
     Returns:
         `first`, `counts` and `ids`; the unique rows themselves are `rows[first]`.
@@ -122,7 +122,7 @@ def unique_rows(rows: Tensor) -> UniqueRows:
         >>> unique_rows(torch.tensor([[5, 1], [2, 2], [5, 1]]))
         UniqueRows(first=tensor([0, 1]), counts=tensor([2, 1]), ids=tensor([0, 1, 0]))
     """
-    check_tensor(rows, "rows", 2, (torch.int64, *DTYPES))
+    check_tensor(rows, "rows", 2, (torch.int64, torch.bool, *DTYPES))
     return UniqueRows(*torch.ops.gradsplinter.unique_rows(rows))
 
 

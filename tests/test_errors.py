@@ -215,7 +215,7 @@ def test_patterns(patterns, error, message):
         (
             lambda: gradsplinter.unique_rows(torch.zeros(3, 2, dtype=torch.int32)),
             TypeError,
-            "rows must be int64 or float32 or float64, got int32",
+            "rows must be int64 or bool or float32 or float64, got int32",
         ),
         (
             lambda: gradsplinter.unique_rows(torch.zeros(3)),

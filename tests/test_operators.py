@@ -13,7 +13,7 @@ from gradsplinter import _C, ReluNetwork
 
 OPERATORS = torch.ops.gradsplinter
 NAMES = [
-    "signatures", "unique_rows", "unique_signatures", "hash_rows",
+    "signatures", "unique_rows", "unique_signatures", "hash_rows", "pack_bits",
     "jacobian", "jacobian_out", "cross", "gram",
 ]  # fmt: skip
 DYNAMIC = ["unique_rows", "unique_signatures"]
@@ -36,9 +36,10 @@ def arguments(dtype=torch.float32, n=5):
             (x, weights, biases, [2], False),
             (x, weights, biases, [], True),
         ],
-        "unique_rows": [(words,), (words, 4), (x,), (x.t(),)],
+        "unique_rows": [(words,), (words, 4), (x,), (x.t(),), (x > 0,)],
         "unique_signatures": [(x, weights, biases, sites) for sites in ([1, 2], [2], [])],
         "hash_rows": [(words,), (words[:, :2],)],
+        "pack_bits": [(x > 0,), ((x > 0).t(),)],
         "jacobian": chains,
         "jacobian_out": [(*chain, OPERATORS.jacobian(*chain).fill_(7)) for chain in chains],
         "gram": [(*chain, normalize) for chain in chains for normalize in (True, False)],
@@ -185,7 +186,9 @@ def test_weights_that_are_not_contiguous():
     assert same_bits(jacobian, gradsplinter.jacobian(net, words))
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if not (_C.cuda and n == "hash_rows")])
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if n != "pack_bits" and not (_C.cuda and n == "hash_rows")]
+)
 def test_cuda_tensors_get_a_message(name):
     """The kernel that torch calls for CUDA tensors, called without one."""
     keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
@@ -229,6 +232,8 @@ WEIGHTS, BIASES, EYE = list(NET.weights), list(NET.biases), torch.eye(3)
         ("unique_rows", (WORDS, 65)),
         ("hash_rows", (WORDS.int(),)),
         ("hash_rows", (WORDS[0],)),
+        ("pack_bits", (WORDS,)),
+        ("pack_bits", (WORDS[0] > 0,)),
         ("jacobian", (WEIGHTS, True, WORDS[:, :0], EYE)),
         ("jacobian", (WEIGHTS, True, WORDS | 1 << 40, EYE)),
         ("jacobian", (WEIGHTS, False, WORDS, EYE)),

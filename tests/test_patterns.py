@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gradsplinter
+from gradsplinter import _library
 from gradsplinter.patterns import words_of
 
 
@@ -37,6 +38,17 @@ def test_unpack_inverts_pack(widths, rows, seed):
         for last in range(first, len(widths)):
             selected = gradsplinter.select_sites(words, widths, first, last)
             assert torch.equal(selected, torch.cat(packed[first : last + 1], dim=1))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("units", [1, 7, 8, 63, 64, 65, 130])
+@pytest.mark.usefixtures("poisoned", "restore_threads")
+def test_pack_many_rows(units, threads):
+    torch.set_num_threads(threads)
+    bits = torch.rand(5000, units, generator=torch.Generator().manual_seed(0)) < 0.5
+    words = gradsplinter.pack_bits(bits)
+    assert torch.equal(gradsplinter.unpack_bits(words, [units])[0], bits)
+    assert torch.equal(words, _library._pack_bits_on_cuda(bits))  # runs on any device
 
 
 def test_pack_takes_views():

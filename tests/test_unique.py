@@ -15,7 +15,9 @@ def rows_of_few(n, width, kinds, dtype=torch.int64, seed=0):
     """n rows out of `kinds` different ones, in random order."""
     generator = torch.Generator().manual_seed(seed)
     pool = torch.randint(-(2**62), 2**62, (kinds, width), generator=generator)
-    if dtype != torch.int64:
+    if dtype == torch.bool:
+        pool = pool % 2 == 0
+    elif dtype != torch.int64:
         pool = torch.randn(kinds, width, dtype=dtype, generator=generator)
     return pool[torch.randint(kinds, (n,), generator=generator)]
 
@@ -28,7 +30,7 @@ def check(rows, found):
         assert torch.equal(got, expected), name
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float32, torch.float64])
 @pytest.mark.parametrize(("n", "kinds"), [(1, 1), (2, 1), (33, 5), (5000, 40), (5000, 4000)])
 @pytest.mark.parametrize("width", [1, 2, 3, 16, 17])
 @pytest.mark.usefixtures("poisoned")
@@ -69,10 +71,13 @@ def test_true_collisions_of_all_64_bits(threads):
     check(rows, gradsplinter.unique_rows(rows))
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
-@pytest.mark.parametrize("kinds", [300, 60_000])
-def test_agrees_with_torch(dtype, kinds):
-    rows = rows_of_few(60_000, 2, kinds, dtype)
+@pytest.mark.parametrize(
+    ("dtype", "width"),
+    [(torch.int64, 2), (torch.float32, 2), (torch.bool, 70), (torch.bool, 4 * 64)],
+)
+@pytest.mark.parametrize("kinds", [300, 70_000])
+def test_agrees_with_torch(dtype, width, kinds):
+    rows = rows_of_few(70_000, width, kinds, dtype)
     first, counts, ids = gradsplinter.unique_rows(rows)
     values, inverse, torch_counts = rows.unique(dim=0, return_inverse=True, return_counts=True)
     ours = inverse[first]  # torch's number of each of our rows
@@ -99,7 +104,7 @@ def test_any_floats(values, dtype, hash_bits):
     check(rows, torch.ops.gradsplinter.unique_rows(rows, hash_bits))
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float32, torch.float64])
 def test_no_rows_and_no_columns(dtype):
     for width in (0, 3):
         assert [len(t) for t in gradsplinter.unique_rows(torch.empty(0, width, dtype=dtype))] == [
@@ -134,6 +139,14 @@ def test_nan_is_an_error_that_says_where(dtype, threads):
     rows[8000, 0] = rows[4567, 2] = torch.nan
     with pytest.raises(ValueError, match=r"^rows must not hold NaN, .*; got one at \[4567, 2\]$"):
         gradsplinter.unique_rows(rows)
+
+
+@pytest.mark.parametrize("call", [gradsplinter.unique_rows, gradsplinter.pack_bits])
+def test_bytes_that_are_no_bools(call):
+    bits = torch.zeros(3000, 70, dtype=torch.uint8)
+    bits[2100, 69] = 2
+    with pytest.raises(ValueError, match=r"^bools must be bytes of 0 or 1, got others$"):
+        call(bits.view(torch.bool))
 
 
 def test_views_and_inputs_that_require_gradients():
