@@ -234,22 +234,20 @@ int64_t with_shared_table(const Deduplication<Rows>& job) {
   return numbers.back();
 }
 
-// Whether a sample [size, words] of rows has hardly a pair of equal ones.
-inline bool hardly_any_equal(const uint64_t* sample, int64_t size, int64_t words) {
+// Whether a sample [size, words] of rows has so few equal ones that a table of row numbers costs
+// less than tables that copy the rows: wide rows cost more to copy.
+inline bool mostly_unique(const uint64_t* sample, int64_t size, int64_t words) {
   RowTable<> table(words);
   for (int64_t i = 0; i < size; ++i) {
     const uint64_t* row = sample + i * words;
     table.insert(row, hash_row(row, words), 1, i);
   }
-  return table.size() > size - size / 20;
+  return table.size() > size - size / (words < 8 ? 20 : 4);
 }
 
-// Of how many rows such a sample is taken; 0 where there are too few rows to care. 4,096 rows with
-// hardly a pair of equal ones are taken from about 40,000 unique ones or more, whose table does not
-// stay in a core's own cache.
+// Of how many rows such a sample is taken; 0 where there are too few rows to care.
 inline int64_t sample_size(int64_t n) {
-  constexpr int64_t size = 4096;
-  return n < 16 * size || n > most_shared_rows ? 0 : size;
+  return n < 512 || n > most_shared_rows ? 0 : std::min(n / 32, int64_t{4096});
 }
 
 }  // namespace gradsplinter

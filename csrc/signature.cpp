@@ -125,7 +125,7 @@ struct SignatureRows {
   };
 };
 
-// Whether the signatures of a sample of examples have hardly a pair of equal ones.
+// Whether the signatures of a sample of examples are mostly unique.
 template <class T>
 bool many_unique(const ForwardPass<T>& pass, const T* x, int64_t n, const Run& run) {
   const int64_t sample = sample_size(n), inputs = pass.inputs();
@@ -136,7 +136,7 @@ bool many_unique(const ForwardPass<T>& pass, const T* x, int64_t n, const Run& r
   }
   const Buffer<uint64_t> words(sample * pass.words());
   signatures<T>(pass, some.get(), sample, words.get(), nullptr, run);
-  return hardly_any_equal(words.get(), sample, pass.words());
+  return mostly_unique(words.get(), sample, pass.words());
 }
 
 }  // namespace

@@ -147,7 +147,7 @@ struct Rows {
   }
 };
 
-// Whether a sample of the rows has hardly a pair of equal ones. A NaN is left to the pass over all
+// Whether a sample of the rows is mostly unique. A NaN is left to the pass over all
 // rows, which says where the first one is.
 template <class Rows>
 bool many_unique(const Rows& rows, int64_t n) {
@@ -162,7 +162,7 @@ bool many_unique(const Rows& rows, int64_t n) {
   } catch (const std::invalid_argument&) {
     return false;
   }
-  return hardly_any_equal(some.get(), sample, words);
+  return mostly_unique(some.get(), sample, words);
 }
 
 }  // namespace
