@@ -77,12 +77,12 @@ def select_sites(words: Tensor, widths: Sequence[int], first: int, last: int) ->
     return words[:, begin:end]
 
 
-def check_unused_bits(patterns: Tensor, widths: list[int]) -> None:
-    """Raise ValueError where a signature has bits of no unit: they would lead out of the weights."""
+def check_unused_bits(patterns: Tensor, widths: list[int], name: str) -> None:
+    """Raise ValueError where a signature has bits of no unit."""
     for width, end in zip(widths, accumulate(map(words_of, widths)), strict=True):
         if width % 64 and bool((patterns[:, end - 1] >> width % 64).any()):
             raise ValueError(
-                f"patterns must have no bits after the last unit of a site, got some in word "
+                f"{name} must have no bits after the last unit of a site, got some in word "
                 f"{end - 1}, which ends a site of {width} units"
             )
 

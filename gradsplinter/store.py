@@ -12,10 +12,12 @@ that a crash leaves the state before or after.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import NoneType
@@ -136,31 +138,34 @@ class Store:
             TypeError, ValueError: modes that do not fit, or were not all kept; a table that another
                 process has changed.
         """
-        if modes.examples == 0:
-            return
-        if modes.undercount > 0 or len(modes.counts) == 0:
-            raise ValueError("modes must be all modes, got only the heaviest")
-        self.empty_table().add(modes)  # raises where they do not fit
-        if int(modes.counts.sum()) != modes.examples:
-            raise ValueError(
-                f"modes must have counts of {modes.examples} examples, "
-                f"got {int(modes.counts.sum())}"
-            )
+        with _only_writer(self.path):
+            self._append([modes])
+
+    def _append(self, pieces: Iterable[Modes]) -> None:
+        """Parts count when all are written: the index is written once."""
         if _read_index(self.path)["parts"] != self._index["parts"]:
             raise ValueError(f"{self.path} was changed since it was opened; open it again")
-        tensors = {name: getattr(modes, name) for name in ("signatures", "counts", "first")}
-        data = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
-        part = Part(
-            file=_part_name(len(self.parts)),
-            sha256=hashlib.sha256(data).hexdigest(),
-            examples=int(modes.examples),
-            modes=len(modes.counts),
-        )
-        _write(self.path / part.file, data)
-        parts = [*self.parts, part]
-        _write_index(self.path, self._index | {"parts": [asdict(p) for p in parts]})
-        self.parts = parts
-        self._index["parts"] = [asdict(p) for p in parts]
+        table, parts = self.empty_table(), list(self.parts)
+        for modes in pieces:
+            if modes.examples == 0:
+                continue
+            if modes.undercount > 0 or len(modes.counts) == 0:
+                raise ValueError("modes must be all modes, got only the heaviest")
+            table.check_modes(modes)
+            tensors = {name: getattr(modes, name) for name in ("signatures", "counts", "first")}
+            data = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
+            part = Part(
+                file=_part_name(len(parts)),
+                sha256=hashlib.sha256(data).hexdigest(),
+                examples=int(modes.examples),
+                modes=len(modes.counts),
+            )
+            _write(self.path / part.file, data)
+            parts.append(part)
+        if len(parts) > len(self.parts):
+            index = self._index | {"parts": [asdict(part) for part in parts]}
+            _write_index(self.path, index)
+            self.parts, self._index = parts, index
 
     def empty_table(self) -> SplinterTable:
         """A table of the same network, sites and directions.
@@ -238,25 +243,29 @@ def extract(
     check_integer(part_examples, "part_examples", 1)
     part = SplinterTable(net, source, target, directions)
     path = Path(path)
-    if (path / "table.json").exists():
-        store = Store(path)
-        part.check_alike(store.empty_table())
-    else:
-        store = Store.create(path, part)
-    done = store.n_examples
-    total = count_examples(x)
-    if total is not None and total < done:
-        raise ValueError(f"x must begin with the {done:,} examples in {path}, got {total:,} in all")
-    with tqdm(
-        total=total, initial=done, disable=not progress, unit="example", unit_scale=True
-    ) as bar:
-        for batch in batches(x, part.net.dtype, divisor, skip=done):
-            part.update(batch)
-            bar.update(len(batch))
-            if part.n_examples >= part_examples:
-                store.append(part.modes())
-                part = SplinterTable(part.net, source, target, directions)
-        store.append(part.modes())
+    with _only_writer(path):
+        if (path / "table.json").exists():
+            store = Store(path)
+            part.check_alike(store.empty_table())
+        else:
+            store = Store.create(path, part)
+        done = store.n_examples
+        total = count_examples(x)
+        if total is not None and total < done:
+            raise ValueError(
+                f"x must begin with the {done:,} examples in {path}, got {total:,} in all"
+            )
+        with tqdm(
+            total=total, initial=done, disable=not progress, unit="example", unit_scale=True
+        ) as bar:
+            for batch in batches(x, part.net.dtype, divisor, skip=done):
+                part.add_batch(batch, done)
+                done += len(batch)
+                bar.update(len(batch))
+                if part.n_examples >= part_examples:
+                    store._append([part.modes()])
+                    part = SplinterTable(part.net, source, target, directions)
+            store._append([part.modes()])
     return store
 
 
@@ -279,10 +288,36 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Store:
         raise ValueError(f"out must be a new folder, got {out}, which exists")
     with new_folder(Path(out)) as folder:
         merged = Store.create(folder, like)
-        for store in stores:
-            for part in store.parts:
-                merged.append(store.modes(part))
+        merged._append(store.modes(part) for store in stores for part in store.parts)
     return Store(out)
+
+
+@contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    """Hold a lock on a folder, which is made if need be; it ends with the process, however that ends.
+
+    Raises:
+        ValueError: another one writes there, or it is no folder.
+    """
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"path must be a new or empty folder, got {path}")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        folder = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise ValueError(
+            f"path must be a folder that can be written, got {path}: {error}"
+        ) from error
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"path must be a folder that nobody else writes to, got {path}"
+            ) from None
+        yield
+    finally:
+        os.close(folder)
 
 
 def _read_index(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import torch
@@ -13,7 +13,7 @@ from gradsplinter._C import ModeTable
 from gradsplinter.batches import Data, batches
 from gradsplinter.checks import check_integer, check_span, check_tensor
 from gradsplinter.network import ReluNetwork, pattern_sites
-from gradsplinter.patterns import words_of
+from gradsplinter.patterns import check_unused_bits, words_of
 from gradsplinter.splinters import Splinters
 
 
@@ -31,6 +31,15 @@ class Modes:
     """How many examples there were."""
     undercount: int = 0
     """Examples that may be missing from a count, where only the heaviest modes were kept."""
+
+    def copy(self) -> Modes:
+        """The same in memory of its own."""
+        return replace(
+            self,
+            signatures=self.signatures.clone(memory_format=torch.contiguous_format),
+            counts=self.counts.clone(memory_format=torch.contiguous_format),
+            first=self.first.clone(memory_format=torch.contiguous_format),
+        )
 
 
 def splinter(
@@ -84,7 +93,7 @@ def splinter(
     table.update(x, divisor=divisor)
     if table.n_examples == 0:
         raise ValueError("x must hold at least one example, got none")
-    return table.splinters()
+    return table._splinters(table._modes(), table._all_ids())  # without copies
 
 
 class SplinterTable:
@@ -184,15 +193,23 @@ class SplinterTable:
         """
         begin = check_integer(skip, "skip", 0)
         for batch in batches(x, self.net.dtype, divisor, skip=skip):
-            try:
-                signatures, first, counts, ids = ops.unique_signatures(
-                    self.net, batch, self._sites, check_finite=self.check_finite
-                )
-            except ValueError as error:
-                error.add_note(f"(in a piece of x that begins at example {begin:,})")
-                raise
-            self._add(Modes(signatures, counts, first, len(ids)), ids)
-            begin += len(ids)
+            self.add_batch(batch, begin)
+            begin += len(batch)
+
+    def add_batch(self, x: Tensor, begin: int) -> None:
+        """Add the examples of one batch; errors say that it begins at example `begin` of the data.
+
+        Raises:
+            TypeError, ValueError: as `update`.
+        """
+        try:
+            signatures, first, counts, ids = ops.unique_signatures(
+                self.net, x, self._sites, check_finite=self.check_finite
+            )
+        except ValueError as error:
+            error.add_note(f"(in a piece of x that begins at example {begin:,})")
+            raise
+        self._add(Modes(signatures, counts, first, len(ids)), ids)
 
     def merge(self, other: SplinterTable) -> None:
         """Add the modes of `other`, whose examples follow this table's.
@@ -221,8 +238,16 @@ class SplinterTable:
 
         Raises:
             TypeError: tensors that are not int64.
-            ValueError: other shapes, this table has ids, more modes than `max_modes`.
+            ValueError: what cannot be the modes of this network and these sites; this table has ids;
+                more modes than `max_modes`.
         """
+        self.check_modes(modes)
+        if self._ids is not None:
+            raise ValueError("modes have no ids, but this table has")
+        self._add(modes.copy(), None)
+
+    def check_modes(self, modes: Modes) -> None:
+        """Raise TypeError or ValueError unless these can be modes of this network and these sites."""
         check_tensor(modes.signatures, "modes.signatures", 2, (torch.int64,))
         count, words = len(modes.signatures), self._words()
         for name, tensor, shape in (
@@ -233,24 +258,37 @@ class SplinterTable:
             check_tensor(tensor, f"modes.{name}", len(shape), (torch.int64,))
             if list(tensor.shape) != shape:
                 raise ValueError(f"modes.{name} must have shape {shape}, got {list(tensor.shape)}")
+            if tensor.device.type != "cpu":
+                raise ValueError(f"modes.{name} must be on the CPU, got {tensor.device}")
         check_integer(modes.examples, "modes.examples", 0)
-        if self._ids is not None:
-            raise ValueError("modes have no ids, but this table has")
-        self._add(
-            Modes(
-                modes.signatures.contiguous(),
-                modes.counts.contiguous(),
-                modes.first.contiguous(),
-                modes.examples,
-                modes.undercount,
-            ),
-            None,
+        check_integer(modes.undercount, "modes.undercount", 0)
+        check_unused_bits(
+            modes.signatures, [self.net.widths[site] for site in self._sites], "modes.signatures"
         )
+        if len(ops.unique_rows(modes.signatures).first) != count:
+            raise ValueError("modes.signatures must all be different, got some twice")
+        total = int(modes.counts.sum())
+        if bool((modes.counts < 1).any()) or total > modes.examples:
+            raise ValueError(
+                f"modes.counts must be at least 1 and add up to at most {modes.examples:,} "
+                f"examples, got {total:,}"
+            )
+        if modes.undercount == 0 and total != modes.examples:
+            raise ValueError(
+                f"modes.counts must add up to {modes.examples:,} examples, got {total:,}"
+            )
+        ascending = bool((modes.first.diff() > 0).all())
+        if count and not (ascending and modes.first[0] >= 0 and modes.first[-1] < modes.examples):
+            raise ValueError(
+                f"modes.first must be ascending examples in 0..{modes.examples - 1:,}, "
+                f"got {int(modes.first.min())}..{int(modes.first.max())}"
+                + ("" if ascending else ", not ascending")
+            )
 
     def modes(self) -> Modes:
         """The modes so far; later updates do not change them."""
         with self._lock:
-            return self._modes()
+            return self._modes().copy()
 
     def _modes(self) -> Modes:
         if self._table is not None:
@@ -270,7 +308,9 @@ class SplinterTable:
             ValueError: no examples yet, or no mode heavy enough for `heaviest`.
         """
         with self._lock:
-            modes, ids = self._modes(), self._all_ids()
+            return self._splinters(self._modes().copy(), self._all_ids())
+
+    def _splinters(self, modes: Modes, ids: Tensor | None) -> Splinters:
         if modes.examples == 0:
             raise ValueError("the table must hold at least one example, got none")
         if len(modes.counts) == 0:

@@ -16,7 +16,10 @@ import torch
 from networks import random_inputs, random_network
 
 from gradsplinter import SplinterTable, Store, extract, splinter
+from gradsplinter import store as store_module
 from gradsplinter.store import _checksum, merge
+
+WRITE_INDEX = store_module._write_index
 
 NET = random_network((4, 30, 70, 3))
 X = random_inputs(3000, 4)
@@ -237,6 +240,63 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, soak):
     same(store, splinter(NET, random_inputs(200_000, 4)))
 
 
+LOCK = """
+import sys
+from gradsplinter.store import _only_writer
+from pathlib import Path
+with _only_writer(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_writer_at_a_time(store):
+    """A lock that ends with its process."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LOCK, store.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"locked\n"
+        message = "^path must be a folder that nobody else writes to, got .*store$"
+        with pytest.raises(ValueError, match=message):
+            extract(NET, X, store.path, progress=False)
+        with pytest.raises(ValueError, match=message):
+            store.append(splinter_table().modes())
+        same(Store(store.path), splinter(NET, X))
+        other.kill()
+    store.append(splinter_table().modes())
+    assert Store(store.path).n_examples == 6000
+
+
+def splinter_table():
+    table = SplinterTable(NET)
+    table.update(X)
+    return table
+
+
+def test_many_parts_are_merged_with_one_list(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        extract(NET, X.split(10), tmp_path / name, part_examples=10, progress=False)
+    written = []
+    monkeypatch.setattr(
+        store_module, "_write_index", lambda *args: (written.append(args), WRITE_INDEX(*args))
+    )
+    merged = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
+    assert len(merged.parts) == 600
+    assert len(written) == 2  # without parts, and with all
+    same(merged, splinter(NET, torch.cat([X, X])))
+
+
+def test_errors_name_the_example_from_the_start(tmp_path):
+    """After a resume too."""
+    x = X.clone()
+    x[2345, 1] = torch.nan
+    for _ in range(2):
+        with pytest.raises(ValueError, match="x must be finite") as raised:
+            extract(NET, x.split(100), tmp_path / "s", part_examples=800, progress=False)
+        assert raised.value.__notes__ == ["(in a piece of x that begins at example 2,300)"]
+        assert Store(tmp_path / "s").n_examples == 1600
+
+
 def test_two_handles_do_not_lose_examples(store):
     a, b = Store(store.path), Store(store.path)
     table = SplinterTable(NET)
@@ -269,7 +329,10 @@ def test_modes_that_do_not_fit_are_not_appended(store):
     for modes, message in (
         (heavy.modes(), "modes must be all modes, got only the heaviest"),
         (other.modes(), "modes.signatures must have shape"),
-        (replace(whole.modes(), examples=9), "modes must have counts of 9 examples, got 3000"),
+        (
+            replace(whole.modes(), examples=9),
+            "modes.counts must be at least 1 and add up to at most 9 examples, got 3,000",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             store.append(modes)

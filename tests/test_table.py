@@ -161,6 +161,54 @@ def test_a_cap_on_modes():
         table_of(X, max_modes=3)
 
 
+def test_what_a_table_gives_is_a_copy():
+    table = table_of(X)
+    expected = table.modes()
+    given = expected.copy()
+    for modes in (table.modes(), table.splinters()):
+        for tensor in (modes.signatures, modes.counts, modes.first):
+            tensor.fill_(1)
+    other = SplinterTable(NET)
+    other.add(given)
+    given.counts.fill_(7)
+    for found in (table.modes(), other.modes()):
+        for name in ("signatures", "counts", "first"):
+            assert torch.equal(getattr(found, name), getattr(expected, name)), name
+
+
+def with_entry(tensor, index, value):
+    tensor = tensor.clone()
+    tensor[index] = value
+    return tensor
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: {"signatures": with_entry(m.signatures, (3, 0), 1 << 30)},
+         "modes.signatures must have no bits after the last unit of a site, got some in word 0"),
+        (lambda m: {"signatures": with_entry(m.signatures, 3, m.signatures[0])},
+         "modes.signatures must all be different, got some twice"),
+        (lambda m: {"counts": with_entry(m.counts, 3, 0)}, "modes.counts must be at least 1"),
+        (lambda m: {"counts": with_entry(m.counts, 3, 5000)}, "at most 3,000 examples, got "),
+        (lambda _: {"examples": 3001}, "modes.counts must add up to 3,001 examples, got 3,000"),
+        (lambda m: {"first": m.first.flip(0)}, "modes.first must be ascending examples in 0..2,999"),
+        (lambda m: {"first": m.first - 1}, "modes.first must be ascending examples in 0..2,999"),
+        (lambda m: {"first": m.first + 3000}, "modes.first must be ascending examples in 0..2,999"),
+        (lambda m: {"first": m.first[1:]}, "modes.first must have shape"),
+        (lambda _: {"undercount": -1}, "modes.undercount must be at least 0, got -1"),
+    ],
+)  # fmt: skip
+def test_modes_that_cannot_be(change, message):
+    modes = table_of(X).modes()
+    table = table_of(X)
+    with pytest.raises(ValueError, match=message):
+        table.add(replace(modes, **change(modes)))
+    assert table.n_examples == 3000
+    table.add(modes)
+    assert table.n_examples == 6000
+
+
 @pytest.mark.parametrize("heaviest", [1, 5, 40, 10_000])
 @pytest.mark.parametrize("piece", [1, 100, 3000])
 def test_the_heaviest_modes(heaviest, piece):
