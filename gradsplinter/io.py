@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -130,6 +132,71 @@ _READERS: dict[str, Callable[[Path], NDArray[Any] | SafetensorsRows]] = {
     ".npy": _open_npy,
     ".safetensors": SafetensorsRows,
 }
+
+
+class NpyColumn:
+    """A new .npy file of int64 `[N]` that grows. It can be read at any time.
+
+    The header says how many numbers count, and is written after them: a process that is killed leaves
+    the file as it was before, perhaps with bytes after its end.
+
+    Raises:
+        ValueError: not a new .npy file.
+    """
+
+    def __init__(self, path: str | Path, name: str) -> None:
+        self._path = Path(path).absolute()
+        self._name = name
+        self._made = False
+        if self._path.suffix != ".npy":
+            raise ValueError(f"{name} must be the path of a .npy file, got {path}")
+        if os.path.lexists(self._path):
+            raise self._exists()
+
+    def _exists(self) -> ValueError:
+        return ValueError(f"{self._name} must be a new file, got {self._path}, which exists")
+
+    def reserve(self, begin: int, count: int) -> None:
+        """Make room on the disk for numbers `begin`..`begin + count - 1`."""
+        if not self._made:
+            try:
+                with self._path.open("xb") as file:
+                    file.write(_npy_header(0))
+            except FileExistsError:
+                raise self._exists() from None
+            self._made = True
+        with self._path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), _NPY_HEADER + 8 * begin, 8 * count)
+
+    def write(self, begin: int, index: Tensor, numbers: Tensor | None) -> None:
+        """Write `index`, or `numbers[index]`, from number `begin` on, where the file then ends."""
+        with self._path.open("r+b") as file:
+            file.seek(_NPY_HEADER + 8 * begin)
+            for part in index.split(2**20):
+                file.write((part if numbers is None else numbers[part]).numpy().data)
+            file.flush()
+            file.seek(0)
+            file.write(_npy_header(begin + len(index)))
+
+    def read(self, count: int) -> Tensor:
+        """The first `count` numbers, mapped; changes to the tensor do not reach the file."""
+        if count == 0:
+            return torch.empty(0, dtype=torch.int64)
+        with self._path.open("rb") as file:
+            size = _NPY_HEADER + 8 * count
+            pages = mmap.mmap(file.fileno(), size, mmap.MAP_PRIVATE | _MAP_NORESERVE)
+        return torch.frombuffer(pages, dtype=torch.int64, count=count, offset=_NPY_HEADER)
+
+
+_NPY_HEADER = 128  # bytes
+_MAP_NORESERVE = 0x4000  # in Linux: the file may be larger than the memory
+
+
+def _npy_header(count: int) -> bytes:
+    descr = np.dtype(np.int64).str
+    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': ({count},), }}"
+    size = _NPY_HEADER - 10
+    return b"\x93NUMPY\x01\x00" + size.to_bytes(2, "little") + f"{text:<{size - 1}}\n".encode()
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

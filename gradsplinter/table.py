@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from threading import Lock
 
 import torch
@@ -12,6 +13,8 @@ from gradsplinter import ops
 from gradsplinter._C import ModeTable
 from gradsplinter.batches import Data, batches
 from gradsplinter.checks import check_integer, check_span, check_tensor
+from gradsplinter.ids import Ids
+from gradsplinter.io import NpyColumn
 from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.patterns import check_unused_bits, words_of
 from gradsplinter.splinters import Splinters
@@ -50,7 +53,7 @@ def splinter(
     directions: Tensor | None = None,
     *,
     divisor: float | None = None,
-    ids: bool = True,
+    ids: bool | str | Path = True,
     check_finite: bool = True,
 ) -> Splinters:
     """Collect the splinters of a network over a data set.
@@ -65,7 +68,8 @@ def splinter(
             output.
         directions: vectors `[D, h_target]` at the target; its own nodes by default.
         divisor: integer data is divided by it (255 for images of bytes).
-        ids: remember the mode of each example, 8 bytes an example.
+        ids: remember the mode of each example, 8 bytes an example. The path of a new `.npy` file
+            (int64 `[N]`) keeps them on disk and not in memory.
         check_finite: refuse inputs that are NaN or infinite.
 
     Returns:
@@ -104,7 +108,9 @@ class SplinterTable:
 
     Args:
         net, source, target, directions, check_finite: as in `splinter`.
-        ids: remember the mode of each example, 8 bytes an example.
+        ids: remember the mode of each example, 8 bytes an example; or the path of a new `.npy` file
+            (int64 `[N]`), where they are written as they come. After each update the file can be
+            read, e.g. by `np.load(path, mmap_mode="r")`.
         max_modes: refuse data with more modes, before memory runs out.
         heaviest: keep only about so many modes, those with the most examples, where nearly every
             example has a mode of its own (Misra and Gries 1982). `undercount` says how many examples
@@ -127,7 +133,7 @@ class SplinterTable:
         target: int = -1,
         directions: Tensor | None = None,
         *,
-        ids: bool = False,
+        ids: bool | str | Path = False,
         max_modes: int | None = None,
         heaviest: int | None = None,
         check_finite: bool = True,
@@ -147,11 +153,15 @@ class SplinterTable:
         self.directions = directions
         self.max_modes = None if max_modes is None else check_integer(max_modes, "max_modes", 1)
         self.heaviest = None if heaviest is None else check_integer(heaviest, "heaviest", 1)
-        if ids and heaviest is not None:
+        if not isinstance(ids, bool | str | Path):
+            raise TypeError(f"ids must be True, False or a path, got {type(ids).__name__}")
+        if ids is not False and heaviest is not None:
             raise ValueError("ids must be False where only the heaviest modes are kept")
         self.check_finite = check_finite
         self._sites = list(pattern_sites(net, self.source, self.target))
-        self._ids: list[_Ids] | None = [] if ids else None
+        self._ids: Ids | None = None
+        if ids is not False:
+            self._ids = Ids(None if ids is True else NpyColumn(ids, "ids"))
         self._lock = Lock()
         # A first piece is kept as it is: the hash table is built only where a second one comes.
         self._only: Modes | None = None
@@ -344,6 +354,8 @@ class SplinterTable:
                 numbers = torch.empty_like(modes.counts)
                 self._keep_ids(numbers, ids)
                 _insert(self._table, modes, numbers)
+            if self._ids is not None:
+                self._ids.settle(self.n_examples)
             if self.heaviest is not None and self.n_modes > 2 * self.heaviest:
                 self._drop_light_modes(self.heaviest)
 
@@ -356,19 +368,11 @@ class SplinterTable:
 
     def _keep_ids(self, numbers: Tensor | None, ids: Tensor | None) -> None:
         """Remember the next piece: `ids` within it, and the `numbers` that its modes will get."""
-        if self._ids is None or ids is None:
-            return
-        if self._ids and self._ids[-1].begin >= self.n_examples:  # of an interrupted update
-            self._ids.pop()
-        self._ids.append(_Ids(self.n_examples, ids, numbers))
+        if self._ids is not None and ids is not None:
+            self._ids.put(self.n_examples, ids, numbers)
 
     def _all_ids(self) -> Tensor | None:
-        if self._ids is None:
-            return None
-        pieces = [piece.resolved() for piece in self._ids if piece.begin < self.n_examples]
-        if len(pieces) == 1:
-            return pieces[0]
-        return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.int64)
+        return None if self._ids is None else self._ids.read(self.n_examples)
 
     def _drop_light_modes(self, keep: int) -> None:
         """Misra and Gries (1982), as merged by Agarwal et al. (2012): subtract a count from all."""
@@ -389,18 +393,6 @@ class SplinterTable:
                 raise ValueError(f"other must have the same {name}, got {theirs} for {ours}")
         if not torch.equal(self.directions, other.directions):
             raise ValueError("other must have the same directions, got different ones")
-
-
-@dataclass(frozen=True)
-class _Ids:
-    """The modes of a piece's examples, from example `begin` on."""
-
-    begin: int
-    ids: Tensor
-    numbers: Tensor | None
-
-    def resolved(self) -> Tensor:
-        return self.ids if self.numbers is None else self.numbers[self.ids]
 
 
 def _table_of(modes: Modes) -> ModeTable:

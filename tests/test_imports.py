@@ -20,7 +20,7 @@ FLOORS = [  # from the top down
     {"studies", "plot"},
     {"store"},
     {"graph", "table"},
-    {"splinters", "regions", "clusters", "train", "batches", "io"},
+    {"splinters", "regions", "clusters", "train", "batches", "ids", "io"},
     {"ops", "network", "tasks", "data", "reference", "scores", "_stack"},
     {"_library", "modules", "patterns", "checks", "_C"},
 ]
