@@ -160,12 +160,15 @@ class NpyColumn:
         """Make room on the disk for numbers `begin`..`begin + count - 1`."""
         if not self._made:
             try:
-                with self._path.open("xb") as file:
-                    file.write(_npy_header(0))
+                self._path.touch(exist_ok=False)
             except FileExistsError:
-                raise self._exists() from None
+                if self._path.lstat().st_size > 0:  # an empty one: made here, and interrupted
+                    raise self._exists() from None
             self._made = True
         with self._path.open("r+b") as file:
+            if begin == 0:
+                file.write(_npy_header(0))
+                file.flush()
             os.posix_fallocate(file.fileno(), _NPY_HEADER + 8 * begin, 8 * count)
 
     def write(self, begin: int, index: Tensor, numbers: Tensor | None) -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from networks import random_inputs, random_network
@@ -108,7 +109,8 @@ def test_threads_may_share_a_table():
     assert torch.equal(table.modes().counts, 8 * expected.counts)
 
 
-def test_interrupted_between_pieces(monkeypatch):
+@pytest.mark.parametrize("disk", [False, True])
+def test_interrupted_between_pieces(disk, tmp_path, monkeypatch):
     """Stopped at any point of a piece, the table holds whole pieces, and goes on from there."""
 
     class Stop(Exception):
@@ -131,7 +133,8 @@ def test_interrupted_between_pieces(monkeypatch):
                     raise Stop
                 return result
 
-            table = SplinterTable(NET, ids=True)
+            path = tmp_path / f"{name}{call}.npy"
+            table = SplinterTable(NET, ids=path if disk else True)
             with monkeypatch.context() as patch:
                 patch.setattr(target, name, stopping)
                 with pytest.raises(Stop):
@@ -142,6 +145,7 @@ def test_interrupted_between_pieces(monkeypatch):
             same(table.splinters(), splinter(NET, X[:done]))
             table.update(pieces, skip=done)
             same(table.splinters(), expected)
+            assert not disk or torch.equal(torch.from_numpy(np.load(path)), expected.ids)
 
 
 def test_a_cap_on_modes():
