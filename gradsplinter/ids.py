@@ -41,10 +41,10 @@ class Ids:
             self._place.write(*self._latest)
         self._latest = None
 
-    def read(self, count: int) -> Tensor:
-        """int64 `[count]`."""
+    def read(self, count: int, *, copy: bool) -> Tensor:
+        """int64 `[count]`; without `copy` it may be the memory that is kept here."""
         self.settle(count)
-        return self._place.read(count)
+        return self._place.read(count, copy)
 
 
 class _InMemory:
@@ -61,7 +61,7 @@ class _InMemory:
         while len(pieces) > 1 and len(pieces[-2]) <= len(pieces[-1]) < SMALL:
             pieces[-2:] = [torch.cat(pieces[-2:])]
 
-    def read(self, count: int) -> Tensor:  # noqa: ARG002 (all of them)
+    def read(self, count: int, copy: bool) -> Tensor:  # noqa: ARG002 (all of them)
         if len(self._pieces) == 1:
-            return self._pieces[0]
+            return self._pieces[0].clone() if copy else self._pieces[0]
         return torch.cat(self._pieces) if self._pieces else torch.empty(0, dtype=torch.int64)

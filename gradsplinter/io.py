@@ -169,7 +169,8 @@ class NpyColumn:
             if begin == 0:
                 file.write(_npy_header(0))
                 file.flush()
-            os.posix_fallocate(file.fileno(), _NPY_HEADER + 8 * begin, 8 * count)
+            if hasattr(os, "posix_fallocate"):  # elsewhere `write` finds out, which can be repeated
+                os.posix_fallocate(file.fileno(), _NPY_HEADER + 8 * begin, 8 * count)
 
     def write(self, begin: int, index: Tensor, numbers: Tensor | None) -> None:
         """Write `index`, or `numbers[index]`, from number `begin` on, where the file then ends."""
@@ -181,7 +182,7 @@ class NpyColumn:
             file.seek(0)
             file.write(_npy_header(begin + len(index)))
 
-    def read(self, count: int) -> Tensor:
+    def read(self, count: int, copy: bool) -> Tensor:  # noqa: ARG002 (a mapping of its own)
         """The first `count` numbers, mapped; changes to the tensor do not reach the file."""
         if count == 0:
             return torch.empty(0, dtype=torch.int64)

@@ -97,7 +97,7 @@ def splinter(
     table.update(x, divisor=divisor)
     if table.n_examples == 0:
         raise ValueError("x must hold at least one example, got none")
-    return table._splinters(table._modes(), table._all_ids())  # without copies
+    return table._splinters(table._modes(), table._all_ids(copy=False))  # without copies
 
 
 class SplinterTable:
@@ -240,7 +240,7 @@ class SplinterTable:
                 f"other must have the same heaviest, got {other.heaviest} for {self.heaviest}"
             )
         with other._lock:
-            modes, ids = other._modes(), other._all_ids()
+            modes, ids = other._modes(), other._all_ids(copy=False)
         self._add(modes, ids)
 
     def add(self, modes: Modes) -> None:
@@ -318,7 +318,7 @@ class SplinterTable:
             ValueError: no examples yet, or no mode heavy enough for `heaviest`.
         """
         with self._lock:
-            return self._splinters(self._modes().copy(), self._all_ids())
+            return self._splinters(self._modes().copy(), self._all_ids(copy=True))
 
     def _splinters(self, modes: Modes, ids: Tensor | None) -> Splinters:
         if modes.examples == 0:
@@ -371,8 +371,8 @@ class SplinterTable:
         if self._ids is not None and ids is not None:
             self._ids.put(self.n_examples, ids, numbers)
 
-    def _all_ids(self) -> Tensor | None:
-        return None if self._ids is None else self._ids.read(self.n_examples)
+    def _all_ids(self, *, copy: bool) -> Tensor | None:
+        return None if self._ids is None else self._ids.read(self.n_examples, copy=copy)
 
     def _drop_light_modes(self, keep: int) -> None:
         """Misra and Gries (1982), as merged by Agarwal et al. (2012): subtract a count from all."""

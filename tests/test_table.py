@@ -166,9 +166,11 @@ def test_a_cap_on_modes():
 
 
 def test_what_a_table_gives_is_a_copy():
-    table = table_of(X)
+    table = table_of(X, ids=True)
     expected = table.modes()
     given = expected.copy()
+    table.splinters().ids.fill_(1)
+    assert torch.equal(table.splinters().ids, splinter(NET, X).ids)
     for modes in (table.modes(), table.splinters()):
         for tensor in (modes.signatures, modes.counts, modes.first):
             tensor.fill_(1)
