@@ -65,7 +65,7 @@ def batches(
         [tensor([[0., 1.]]), tensor([[0.2000, 0.4000]])]
     """
     if divisor is not None:
-        _check_divisor(divisor)
+        divisor = _check_divisor(divisor, dtype)
     for rows in _arrays(x, "x"):
         if isinstance(rows, Tensor) and rows.layout != torch.strided:
             raise TypeError(f"x must be a dense tensor, got layout {rows.layout}")
@@ -97,6 +97,8 @@ def _arrays(x: object, name: str) -> Iterator[Rows]:
     """`x` as arrays whose rows are examples; paths are opened, iterables walked through."""
     if isinstance(x, str | Path):
         yield from io.open_arrays(Path(x))
+    elif isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be an array without a mask, got a masked array; fill it")
     elif isinstance(x, Tensor | np.ndarray):
         yield x
     elif isinstance(x, Iterable):
@@ -157,11 +159,20 @@ def _tensor_of(values: object) -> Tensor:
     return torch.from_numpy(np.require(array, requirements=["C", "A", "W"]))
 
 
-def _check_divisor(divisor: float) -> None:
+def _check_divisor(divisor: object, dtype: torch.dtype) -> float:
     if isinstance(divisor, bool) or not isinstance(divisor, Real):
         raise TypeError(f"divisor must be a number, got {type(divisor).__name__}")
-    if not 0 < divisor < math.inf:
-        raise ValueError(f"divisor must be positive and finite, got {divisor}")
+    try:
+        value = float(divisor)
+    except OverflowError:
+        value = math.inf
+    limits = torch.finfo(dtype)
+    if not limits.tiny <= value <= limits.max:
+        raise ValueError(
+            f"divisor must be a number from {limits.tiny:.3g} to {limits.max:.3g}, as {_name(dtype)} "
+            f"has them, got {divisor}"
+        )
+    return value
 
 
 def _name(dtype: torch.dtype) -> str:

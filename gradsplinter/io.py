@@ -122,9 +122,13 @@ def open_arrays(path: Path) -> Iterator[NDArray[Any] | SafetensorsRows]:
 
 def _open_npy(path: Path) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError) as error:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # EOFError, OverflowError and others where the file is damaged
         raise ValueError(f"x must be a .npy file of numbers, got {path}: {error}") from error
+    if not isinstance(array, np.ndarray):  # np.load takes archives under any name
+        raise ValueError(  # noqa: TRY004 (what a file holds is a value, whatever its type)
+            f"x must be a .npy file of numbers, got {path}, which holds a {type(array).__name__}"
+        )
     return array
 
 

@@ -173,7 +173,11 @@ class Store:
         Raises:
             ValueError: damaged files.
         """
-        net = ReluNetwork.load(self.path / "network.safetensors")
+        path = self.path / "network.safetensors"
+        try:
+            net = ReluNetwork.load(path)
+        except (OSError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
         if net.fingerprint != self._index["fingerprint"]:
             raise ValueError(
                 f"{self.path} must hold the network that table.json names, got another one"

@@ -1,10 +1,15 @@
 """Data of every kind that `splinter` takes, and what is said about the rest."""
 
 import re
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from networks import random_inputs, random_network
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, TensorDataset
@@ -98,6 +103,12 @@ def test_integers_are_divided(dtype):
     assert splinter(NET, images, divisor=255).n_examples == 1000
 
 
+@pytest.mark.parametrize("divisor", [255, 255.0, Fraction(255), np.float32(255), np.uint8(255)])
+def test_any_number_is_a_divisor(divisor):
+    (batch,) = batches(torch.tensor([[51, 255]]), torch.float32, divisor=divisor)
+    assert torch.equal(batch, torch.tensor([[51.0, 255.0]]) / 255)
+
+
 def test_of_several_files_only_what_is_needed_is_read(tmp_path, monkeypatch):
     """A mapped file is read in pieces: far less of it than there is."""
     monkeypatch.setattr(gradsplinter.batches, "BYTES", 8 * 4 * 10)
@@ -121,7 +132,11 @@ BYTES = torch.zeros(5, 4, dtype=torch.uint8)
         (BYTES, None, TypeError, "x must be float32 like the network, got uint8; for integers say what to divide them by, e.g. divisor=255"),
         (X, 255, TypeError, "divisor must be None, since x is float32 and not integer"),
         (X.half(), 255, TypeError, "divisor must be None, since x is float16 and not integer"),
-        (BYTES, 0, ValueError, "divisor must be positive and finite, got 0"),
+        (BYTES, 0, ValueError, "divisor must be a number from 1.18e-38 to 3.4e+38, as float32 has them, got 0"),
+        (BYTES, 1e-40, ValueError, "divisor must be a number from 1.18e-38 to 3.4e+38, as float32 has them, got 1e-40"),
+        (BYTES, 10**400, ValueError, f"divisor must be a number from 1.18e-38 to 3.4e+38, as float32 has them, got {10**400}"),
+        (BYTES, float("nan"), ValueError, "divisor must be a number from 1.18e-38 to 3.4e+38, as float32 has them, got nan"),
+        (np.ma.masked_array(X.numpy(), mask=X.numpy() < 0), None, TypeError, "x must be an array without a mask, got a masked array; fill it"),
         (BYTES, "255", TypeError, "divisor must be a number, got str"),
         (X.double(), None, TypeError, "x must be float32 like the network, got float64"),
         (X.to(torch.complex64), None, TypeError, "x must be float32 like the network, got complex64"),
@@ -143,6 +158,8 @@ def test_bad_data(x, divisor, error, message):
     [
         ("x.npy", b"no array", "x must be a .npy file of numbers, got "),
         ("x.npy", None, "x must be a .npy file of numbers, got "),
+        ("x.npy", b"", "x must be a .npy file of numbers, got "),
+        ("x.npy", b"\x93NUMPY\x01", "x must be a .npy file of numbers, got "),
         ("x.safetensors", b"no tensors", "x must be a safetensors file, got "),
         ("x.safetensors", None, "x must be a safetensors file, got "),
         ("x.txt", b"", "x must be a folder of .npy or .safetensors files, got "),
@@ -154,6 +171,36 @@ def test_bad_files(name, content, message, tmp_path):
         path.write_bytes(content)
     with pytest.raises(ValueError, match="^" + re.escape(message + str(tmp_path))):
         splinter(NET, tmp_path if name == "x.txt" else path)
+
+
+def test_an_archive_under_another_name(tmp_path):
+    np.savez(tmp_path / "x.npz", x=X.numpy())
+    path = (tmp_path / "x.npz").rename(tmp_path / "x.npy")
+    with pytest.raises(ValueError, match=r"^x must be a .npy file .*x.npy, which holds a NpzFile$"):
+        splinter(NET, path)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
+@given(st.data())
+def test_any_damage_of_a_file_is_an_error_or_data(suffix, data):
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"x{suffix}"
+        if suffix == ".npy":
+            np.save(path, X[:5].numpy())
+        else:
+            save_file({"x": X[:5]}, path)
+        content = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(1, 3))):
+            at = data.draw(st.integers(0, min(len(content), 140)))  # in the header, mostly
+            del content[at : at + data.draw(st.integers(0, 3))]
+            content[at:at] = data.draw(st.binary(max_size=3))
+        path.write_bytes(content)
+        message = "x must"
+        try:
+            splinter(NET, path)
+        except (TypeError, ValueError) as error:
+            message = str(error)
+    assert message.startswith("x must")
 
 
 def test_a_file_of_several_tensors(tmp_path):

@@ -9,10 +9,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from networks import random_inputs, random_network
 
 from gradsplinter import SplinterTable, Store, extract, splinter
@@ -155,6 +159,7 @@ DAMAGES = {
     "part a number": (put(3, "parts", 0), "lists a part that is none"),
     "network cut": (cut("network.safetensors", 500), "must be a safetensors file"),
     "a bit of the network": (flip("network.safetensors", -5), "must hold the network that table"),
+    "no network": (lambda d: (d / "network.safetensors").unlink(), "network.safetensors cannot be"),
     "no directions": (put("0" * 64, "directions"), "directions.safetensors cannot be read"),
 }
 
@@ -167,6 +172,45 @@ def test_damage_is_named_and_nothing_changes(store, name):
     with pytest.raises(ValueError, match=re.escape(message)):
         Store(store.path).table()
     assert {p.name: p.read_bytes() for p in store.path.iterdir()} == before
+
+
+@given(st.data())
+def test_any_damage_is_found(whole, data):
+    """Whatever happens to the bytes of a file: an error that names the folder, or the right table."""
+    expected, files = whole
+    name = data.draw(st.sampled_from(sorted(files)))
+    content = bytearray(files[name])
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(content)))
+        match data.draw(st.sampled_from(["change", "cut", "insert"])):
+            case "change":
+                content[at : at + 1] = data.draw(st.binary(min_size=1, max_size=2))
+            case "cut":
+                del content[at : at + data.draw(st.sampled_from([1, 8, 10**6]))]
+            case "insert":
+                content[at:at] = data.draw(st.binary(max_size=9))
+    with TemporaryDirectory() as folder:
+        for other, bytes_ in files.items():
+            (Path(folder) / other).write_bytes(content if other == name else bytes_)
+        try:
+            found, message = Store(folder).table().modes(), folder
+        except ValueError as error:
+            found, message = expected, str(error)
+    assert folder in message
+    for tensor in ("signatures", "counts", "first"):
+        assert torch.equal(getattr(found, tensor), getattr(expected, tensor)), tensor
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The modes of a small table with two parts, and its files."""
+    path = tmp_path_factory.mktemp("whole") / "store"
+    net = random_network((3, 5, 2))
+    x = random_inputs(200, 3)
+    store = extract(
+        net, x.split(100), path, directions=torch.ones(1, 2), part_examples=100, progress=False
+    )
+    return store.table().modes(), {p.name: p.read_bytes() for p in path.iterdir()}
 
 
 def test_a_folder_of_something_else_stays_as_it_is(store, tmp_path):
