@@ -227,10 +227,21 @@ class ModeTable {
               int64_t undercount, const Tensor& ids) {
     const int64_t n = signatures.size(0);
     table_.reserve(n);
-    const auto* row = signatures.data<const uint64_t>();
-    for (int64_t i = 0; i < n; ++i, row += words_) {
-      ids.data<int64_t>()[i] = table_.insert(row, hash_row(row, words_), counts.data<int64_t>()[i],
-                                             examples_ + first.data<int64_t>()[i]);
+    const auto* rows = signatures.data<const uint64_t>();
+    constexpr int64_t batch = 32;  // whose slots come from memory together
+    uint64_t hash[batch];
+    for (int64_t begin = 0; begin < n; begin += batch) {
+      const int64_t size = std::min(batch, n - begin);
+      for (int64_t i = 0; i < size; ++i) {
+        hash[i] = hash_row(rows + (begin + i) * words_, words_);
+        table_.prefetch(hash[i]);
+      }
+      for (int64_t i = 0; i < size; ++i) {
+        const int64_t at = begin + i;
+        ids.data<int64_t>()[at] =
+            table_.insert(rows + at * words_, hash[i], counts.data<int64_t>()[at],
+                          examples_ + first.data<int64_t>()[at]);
+      }
     }
     examples_ += examples;
     undercount_ += undercount;

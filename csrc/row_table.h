@@ -9,6 +9,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "huge_pages.h"
+
 namespace gradsplinter {
 
 // Of `fixed` words, or of any number where that is 0. For a few words a loop in place is faster
@@ -43,10 +45,10 @@ class RowTable {
     size_t room = hashes_.capacity();
     if (rows > room) {
       room = std::max(rows, 2 * room);
-      rows_.reserve(room * static_cast<size_t>(words()));
-      counts_.reserve(room);
-      first_.reserve(room);
-      hashes_.reserve(room);
+      rows_ = with_room(rows_, room * static_cast<size_t>(words()));
+      counts_ = with_room(counts_, room);
+      first_ = with_room(first_, room);
+      hashes_ = with_room(hashes_, room);
     }
     size_t slots = slots_.size();
     while (crowded(rows, slots)) slots *= 2;
@@ -106,9 +108,22 @@ class RowTable {
     return id;
   }
 
+  // The same values, in memory that has room for more.
+  template <class T>
+  static std::vector<T> with_room(const std::vector<T>& values, size_t room) {
+    std::vector<T> larger;
+    larger.reserve(room);
+    prefer_huge_pages(larger.data(), static_cast<int64_t>(room));
+    larger.insert(larger.end(), values.begin(), values.end());
+    return larger;
+  }
+
   void rehash(size_t slots) {
-    slots_ = std::vector<uint64_t>(slots, 0);
+    constexpr size_t ahead = 16;
+    slots_ = with_room<uint64_t>({}, slots);
+    slots_.resize(slots);
     for (size_t id = 0; id < hashes_.size(); ++id) {
+      if (id + ahead < hashes_.size()) prefetch(hashes_[id + ahead]);
       uint64_t at = hashes_[id] & mask();
       while (slots_[at] != 0) at = (at + 1) & mask();
       slots_[at] = (hashes_[id] & tag_mask) | (id + 1);

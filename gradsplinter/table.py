@@ -11,13 +11,17 @@ from torch import Tensor, nn
 
 from gradsplinter import ops
 from gradsplinter._C import ModeTable
-from gradsplinter.batches import Data, batches
+from gradsplinter.batches import ROWS, Data, batches
 from gradsplinter.checks import check_integer, check_span, check_tensor
 from gradsplinter.ids import Ids
 from gradsplinter.io import NpyColumn
 from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.patterns import check_unused_bits, words_of
 from gradsplinter.splinters import Splinters
+
+
+SIGNATURE_BYTES = 2**26
+"""Most bytes of signatures that are added at once: Python cannot be interrupted meanwhile."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,14 +216,17 @@ class SplinterTable:
         Raises:
             TypeError, ValueError: as `update`.
         """
-        try:
-            signatures, first, counts, ids = ops.unique_signatures(
-                self.net, x, self._sites, check_finite=self.check_finite
-            )
-        except ValueError as error:
-            error.add_note(f"(in a piece of x that begins at example {begin:,})")
-            raise
-        self._add(Modes(signatures, counts, first, len(ids)), ids)
+        rows = max(1, min(ROWS, SIGNATURE_BYTES // (8 * max(1, self._words()))))
+        for piece in x.split(rows):
+            try:
+                signatures, first, counts, ids = ops.unique_signatures(
+                    self.net, piece, self._sites, check_finite=self.check_finite
+                )
+            except ValueError as error:
+                error.add_note(f"(in a piece of x that begins at example {begin:,})")
+                raise
+            self._add(Modes(signatures, counts, first, len(ids)), ids)
+            begin += len(ids)
 
     def merge(self, other: SplinterTable) -> None:
         """Add the modes of `other`, whose examples follow this table's.

@@ -1,13 +1,15 @@
 """Ctrl-C, or any Python signal handler that raises, stops a long call between two blocks."""
 
 import signal
+import time
 from itertools import pairwise
 
 import pytest
 import torch
+from networks import random_inputs, random_network
 
 import gradsplinter
-from gradsplinter import ReluNetwork, ops
+from gradsplinter import ReluNetwork, SplinterTable, ops, splinter
 
 
 class Stop(Exception):
@@ -61,3 +63,25 @@ def test_a_signal_stops_the_call(call, stop_soon):
             call()
         # The kernels are usable afterwards.
         assert gradsplinter.unique_rows(torch.tensor([[1], [1]])).counts.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("widths", "examples"), [((4, 64, 64, 2), 2**22), ((16, 64, 64, 64, 2), 2**21)]
+)
+def test_an_update_is_stopped_at_once_and_goes_on(widths, examples, stop_soon):
+    """Of few modes, and of one for nearly each example; some 0.1 s, on a machine that may be busy."""
+    net, x = random_network(widths), random_inputs(examples, widths[0])
+    table = SplinterTable(net, ids=True)
+    begin = time.perf_counter()
+    stop_soon()
+    with ops.instruction_set("portable"), pytest.raises(Stop):
+        table.update(x)
+    assert time.perf_counter() - begin < 0.2 + 1
+    done = table.n_examples
+    assert done % 2**20 == 0
+    assert done < examples
+    table.update(x, skip=done)
+    expected = splinter(net, x)
+    found = table.splinters()
+    for name in ("signatures", "counts", "first", "ids"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
