@@ -19,7 +19,6 @@ from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.patterns import check_unused_bits, words_of
 from gradsplinter.splinters import Splinters
 
-
 SIGNATURE_BYTES = 2**26
 """Most bytes of signatures that are added at once: Python cannot be interrupted meanwhile."""
 
