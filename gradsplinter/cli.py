@@ -158,6 +158,9 @@ def _describe(store: Store) -> None:
     _console.print(
         f"{store.path}: {len(store.parts)} part{'s' * (len(store.parts) != 1)}", highlight=False
     )
+    if table.n_examples == 0:
+        _console.print("  no examples yet", highlight=False)
+        return
     for name, value in table.splinters().overview().items():
         _console.print(f"  {name:<12}{value}", highlight=False)
 

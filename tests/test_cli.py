@@ -11,7 +11,7 @@ import torch
 from networks import random_inputs, random_network
 
 import gradsplinter
-from gradsplinter import ReluNetwork, Store, cli, splinter
+from gradsplinter import ReluNetwork, SplinterTable, Store, cli, splinter
 
 TINY = "--lambdas 0 0.5 --seeds 0 1 --steps 5 --training-examples 60 --validation-examples 40"
 
@@ -240,6 +240,12 @@ def test_extract_merge_and_info(data, monkeypatch, capsys):
     assert stopped.value.code == 2
     assert "out must be a new folder" in capsys.readouterr().err
     assert (data / "c" / "table.json").read_bytes() == before
+
+
+def test_info_on_a_table_without_examples(tmp_path, monkeypatch, capsys):
+    Store.create(tmp_path / "new", SplinterTable(random_network((4, 6, 2))))
+    run(monkeypatch, "info", str(tmp_path / "new"))
+    assert "0 parts\n  no examples yet\n" in capsys.readouterr().out
 
 
 def test_extract_images_and_inner_sites(data, monkeypatch):
