@@ -58,7 +58,8 @@ class Splinters:
     counts: Tensor
     """int64 [U]: examples in each mode."""
     first: Tensor
-    """int64 [U]: index of each mode's first example; ascending."""
+    """int64 [U]: index of each mode's first example; ascending. Of a mode that was dropped as a light
+    one and came again it is the first example since then."""
     ids: Tensor | None
     """int64 [N]: the mode of each example, or None where it was not kept."""
     n_examples: int
@@ -75,7 +76,7 @@ class Splinters:
 
     @property
     def compression(self) -> float:
-        """N / U: how many examples share a mode on average."""
+        """N / U: how many examples share a mode on average; at most, where light modes were dropped."""
         return self.n_examples / self.n_modes
 
     def jacobian(self) -> Tensor:
@@ -226,6 +227,7 @@ class Splinters:
         if self.n_modes > NO_COMPRESSION * self.n_examples:
             rows["compression"] += ": deduplication saves little"
         if self.undercount:
+            rows["compression"] = f"at most {rows['compression']}"
             rows["modes"] += f", the heaviest (counts up to {self.undercount:,} too small)"
         return rows
 

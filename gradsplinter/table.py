@@ -32,7 +32,7 @@ class Modes:
     counts: Tensor
     """int64 [U]: examples in each."""
     first: Tensor
-    """int64 [U]: the first example of each."""
+    """int64 [U]: the first example of each, as in `Splinters`."""
     examples: int
     """How many examples there were."""
     undercount: int = 0

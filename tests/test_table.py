@@ -236,7 +236,10 @@ def test_the_heaviest_modes(heaviest, piece):
         assert found == truth
         assert table.undercount == 0
     if heaviest == 40:
-        assert f"counts up to {table.undercount:,} too small" in repr(table.splinters())
+        found = table.splinters()
+        assert f"counts up to {table.undercount:,} too small" in repr(found)
+        assert f"at most {found.compression:.1f} examples a mode" in repr(found)
+        assert found.compression >= splinter(NET, x).compression
 
 
 def test_bounds_of_two_kinds_do_not_mix():
