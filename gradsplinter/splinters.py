@@ -46,6 +46,9 @@ class Splinters:
 
     A *mode* is one joint activation pattern of the sites between source and target; every direction
     has exactly one gradient (*splinter*) in a mode. N examples fall into U modes.
+
+    Where only the heaviest modes were kept (`undercount` > 0), scores and all else are of these modes
+    alone, each weighted by its count.
     """
 
     net: ReluNetwork
@@ -64,7 +67,8 @@ class Splinters:
     """int64 [N]: the mode of each example, or None where it was not kept."""
     n_examples: int
     undercount: int = 0
-    """Examples that may be missing from each count, where only the heaviest modes were kept."""
+    """Examples that may be missing from each count, where only the heaviest modes were kept: a count
+    is never too large, and a mode that is not here has at most so many."""
 
     @property
     def n_modes(self) -> int:
