@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import NoneType
@@ -319,8 +319,13 @@ def _only_writer(path: Path) -> Iterator[None]:
             raise ValueError(
                 f"path must be a folder that nobody else writes to, got {path}"
             ) from None
+        except OSError:  # of a file system without locks
+            pass
         yield
     finally:
+        # Closing is not enough: forked workers of a DataLoader have it open, too.
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_UN)
         os.close(folder)
 
 

@@ -18,6 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import random_inputs, random_network
+from torch.utils.data import DataLoader
 
 from gradsplinter import SplinterTable, Store, extract, splinter
 from gradsplinter import store as store_module
@@ -284,6 +285,35 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, soak):
     same(store, splinter(NET, random_inputs(200_000, 4)))
 
 
+HALF = """
+import sys
+from gradsplinter import ReluNetwork, extract
+folder, name = sys.argv[1:]
+net = ReluNetwork.load(f"{folder}/net.safetensors")
+print("begin", flush=True)
+sys.stdin.readline()
+extract(net, f"{folder}/{name}.npy", f"{folder}/{name}", part_examples=500, progress=False)
+"""
+
+
+def test_two_processes_at_once_merge_into_the_table_of_one(tmp_path):
+    NET.save(tmp_path / "net.safetensors")
+    np.save(tmp_path / "a.npy", X[:1500].numpy())
+    np.save(tmp_path / "b.npy", X[1500:].numpy())
+    command = [sys.executable, "-c", HALF, str(tmp_path)]
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen([*command, name], stdin=pipe, stdout=pipe) for name in "ab"]
+    for process in processes:
+        process.stdout.readline()
+    for process in processes:
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate()
+    assert [process.returncode for process in processes] == [0, 0]
+    same(merge([tmp_path / "a", tmp_path / "b"], tmp_path / "c"), splinter(NET, X))
+
+
 LOCK = """
 import sys
 from gradsplinter.store import _only_writer
@@ -309,6 +339,17 @@ def test_one_writer_at_a_time(store):
         other.kill()
     store.append(splinter_table().modes())
     assert Store(store.path).n_examples == 6000
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_workers_that_live_on_do_not_hold_the_lock(tmp_path):
+    loader = DataLoader(
+        X, 500, num_workers=1, persistent_workers=True, multiprocessing_context="fork"
+    )
+    for _ in range(2):
+        store = extract(NET, loader, tmp_path / "store", progress=False)
+        assert loader._iterator is not None
+        same(store, splinter(NET, X))
 
 
 def splinter_table():
