@@ -81,7 +81,7 @@ def bench_jacobian(race, widths, n):
             "autograd per output": lambda: autograd_per_output(module, x),
             "masked matmul": lambda: masked_matmul(net.weights, masks),
         },
-        rounds=5,
+        rounds=4,
         needs=least,
     )
     out = torch.zeros_like(ours)
@@ -98,4 +98,4 @@ def bench_jacobian(race, widths, n):
         contenders["masked matmul, torch.compile (fresh memory)"] = lambda: compiled(
             net.weights, masks
         )
-    race(f"jacobian into memory at hand, {name(net, n)}", contenders, rounds=5, needs=least)
+    race(f"jacobian into memory at hand, {name(net, n)}", contenders, rounds=4, needs=least)

@@ -73,7 +73,7 @@ def bench_words(race, words, unique):
     race(
         f"unique_rows, {n:,} × {64 * words} bits, {unique:,} unique",
         contenders,
-        rounds=5,
+        rounds=4,
         needs=Needs(bytes=8 * rows.numel() + 8 * n),
     )
 
@@ -93,7 +93,7 @@ def bench_bool_rows(race):
             "packbits, 64-bit hash, pandas factorize (not exact)": lambda: factorize(packed(rows)),
             "torch.unique(dim=0)": lambda: torch_unique(rows),
         },
-        rounds=5,
+        rounds=4,
         needs=Needs(bytes=rows.numel() + 8 * n),
     )
 
@@ -117,6 +117,6 @@ def bench_float_rows(race, n, columns, unique):
     race(
         f"unique_rows, {n:,} × {columns} float32, {unique:,} unique",
         contenders,
-        rounds=5,
+        rounds=4,
         needs=Needs(bytes=4 * rows.numel() + 8 * n),
     )

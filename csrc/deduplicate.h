@@ -143,37 +143,6 @@ int64_t with_table_per_thread(const Deduplication<Rows>& job) {
   return joined.size();
 }
 
-// Adds to counters that all threads share. Many additions to one counter would make them wait for
-// each other, so the latest counters are kept aside.
-class Counts {
- public:
-  explicit Counts(int64_t* counts) : counts_(counts) {}
-  ~Counts() {
-    for (const Kept& kept : kept_) flush(kept);
-  }
-  void add(int64_t id) {
-    Kept& kept = kept_[id % size];
-    if (kept.id != id) {
-      flush(kept);
-      kept = {id, 0};
-    }
-    ++kept.count;
-  }
-
- private:
-  static constexpr int64_t size = 1024;
-  struct Kept {
-    int64_t id = 0;
-    int64_t count = 0;
-  };
-  void flush(const Kept& kept) {
-    if (kept.count == 0) return;
-    std::atomic_ref<int64_t>(counts_[kept.id]).fetch_add(kept.count, std::memory_order_relaxed);
-  }
-  int64_t* counts_;
-  Kept kept_[size];
-};
-
 template <class Rows>
 int64_t with_shared_table(const Deduplication<Rows>& job) {
   // ids[i] is 0 where row i is the first of its kind, else ~r for an equal row r before it: the
@@ -218,20 +187,35 @@ int64_t with_shared_table(const Deduplication<Rows>& job) {
                   ids[i] = id++;
                 }
               });
-  if (numbers.back() == job.n) return job.n;
-  over_ranges(job.n, job.threads(), job.run,
-              [&](int, int64_t begin, int64_t end, Watch*, std::atomic<bool>&) {
+  const int64_t unique = numbers.back();
+  if (unique == job.n) return unique;
+
+  // Each thread counts for itself: counters that all share would go from core to core for each row.
+  const auto counting = static_cast<int>(std::min(int64_t{job.threads()}, 1 + job.n / unique));
+  std::vector<ZeroPages> more;
+  for (int t = 1; t < counting; ++t) more.emplace_back(static_cast<uint64_t>(unique));
+  const auto counts_of = [&](int t) {
+    return t == 0 ? job.counts : reinterpret_cast<int64_t*>(more[static_cast<size_t>(t) - 1].get());
+  };
+  over_ranges(job.n, counting, job.run,
+              [&](int t, int64_t begin, int64_t end, Watch*, std::atomic<bool>&) {
                 const auto id_of = [&](int64_t i) { return std::atomic_ref<int64_t>(ids[i]); };
-                Counts counts(job.counts);
+                int64_t* counts = counts_of(t);
                 for (int64_t i = begin; i < end; ++i) {
                   int64_t id = ids[i];
                   if (id >= 0) continue;
                   while (id < 0) id = id_of(~id).load(std::memory_order_relaxed);
                   id_of(i).store(id, std::memory_order_relaxed);
-                  counts.add(id);
+                  ++counts[id];
                 }
               });
-  return numbers.back();
+  over_ranges(unique, counting, job.run,
+              [&](int, int64_t begin, int64_t end, Watch*, std::atomic<bool>&) {
+                for (int t = 1; t < counting; ++t) {
+                  for (int64_t id = begin; id < end; ++id) job.counts[id] += counts_of(t)[id];
+                }
+              });
+  return unique;
 }
 
 // Whether a sample [size, words] of rows has so few equal ones that a table of row numbers costs

@@ -6,9 +6,6 @@
 #include <atomic>
 #include <bit>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
-#include <new>
 
 #include "huge_pages.h"
 
@@ -23,13 +20,9 @@ class SharedTable {
   SharedTable(const Rows& rows, int64_t n)
       : rows_(rows),
         mask_(std::bit_ceil(static_cast<uint64_t>(n + n / 2 + 1)) - 1),
-        // From calloc, so that pages are cleared where and when they are first touched.
-        slots_(static_cast<uint64_t*>(std::calloc(mask_ + 1, sizeof(uint64_t)))) {
-    if (!slots_) throw std::bad_alloc();
-    prefer_huge_pages(slots_.get(), static_cast<int64_t>(mask_ + 1));
-  }
+        slots_(mask_ + 1) {}
 
-  void prefetch(uint64_t hash) const { __builtin_prefetch(&slots_.get()[hash & mask_], 1); }
+  void prefetch(uint64_t hash) const { __builtin_prefetch(&slots_.get()[hash & mask_]); }
 
   // The row that insert will compare: most often the one in the first slot.
   void prefetch_row(uint64_t hash) const {
@@ -58,15 +51,11 @@ class SharedTable {
 
  private:
   static constexpr uint64_t tag_mask = 0xFFFFFFFF00000000u;
-  struct Free {
-    void operator()(uint64_t* p) const { std::free(p); }
-  };
-
   static int64_t number(uint64_t slot) { return static_cast<int64_t>(slot & ~tag_mask) - 1; }
 
   const Rows& rows_;
   uint64_t mask_;
-  std::unique_ptr<uint64_t, Free> slots_;
+  ZeroPages slots_;
 };
 
 }  // namespace gradsplinter
