@@ -141,6 +141,12 @@ def _converted(values: object, dtype: torch.dtype, divisor: float | None) -> Ten
                 f"x must be {_name(dtype)} like the network, got {_name(tensor.dtype)}; "
                 "for integers say what to divide them by, e.g. divisor=255"
             )
+        most = 1 if tensor.dtype == torch.bool else torch.iinfo(tensor.dtype).max
+        if most / torch.finfo(dtype).max >= divisor:
+            raise ValueError(
+                f"divisor must be more than {most / torch.finfo(dtype).max:.3g}, so that every "
+                f"{_name(tensor.dtype)} stays finite as {_name(dtype)}, got {divisor}"
+            )
         return tensor.to(dtype).div_(divisor)
     if divisor is not None:
         raise TypeError(f"divisor must be None, since x is {_name(tensor.dtype)} and not integer")

@@ -135,6 +135,7 @@ BYTES = torch.zeros(5, 4, dtype=torch.uint8)
         (BYTES, 0, ValueError, "divisor must be a number from 1.18e-38 to 3.4e+38, as float32 has them, got 0"),
         (BYTES, 1e-40, ValueError, "divisor must be a number from 1.18e-38 to 3.4e+38, as float32 has them, got 1e-40"),
         (BYTES, 10**400, ValueError, f"divisor must be a number from 1.18e-38 to 3.4e+38, as float32 has them, got {10**400}"),
+        (BYTES, 1e-37, ValueError, "divisor must be more than 7.49e-37, so that every uint8 stays finite as float32, got 1e-37"),
         (BYTES, float("nan"), ValueError, "divisor must be a number from 1.18e-38 to 3.4e+38, as float32 has them, got nan"),
         (np.ma.masked_array(X.numpy(), mask=X.numpy() < 0), None, TypeError, "x must be an array without a mask, got a masked array; fill it"),
         (BYTES, "255", TypeError, "divisor must be a number, got str"),
