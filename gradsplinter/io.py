@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,58 @@ def _move_into(path: Path, by: Path) -> None:
             place.unlink(missing_ok=True)
         shutil.move(entry, place)
     by.rmdir()
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Hold a lock on a folder, which is made if need be; it ends with the process, however that ends.
+
+    Raises:
+        ValueError: another one writes there, or it is no folder.
+    """
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"path must be a new or empty folder, got {path}")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        folder = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise ValueError(
+            f"path must be a folder that can be written, got {path}: {error}"
+        ) from error
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"path must be a folder that nobody else writes to, got {path}"
+            ) from None
+        except OSError:  # of a file system without locks
+            pass
+        yield
+    finally:
+        # Closing is not enough: forked workers of a DataLoader have it open, too.
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_UN)
+        os.close(folder)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """All or nothing, also where the machine crashes: written elsewhere, flushed, renamed."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 class SafetensorsRows:

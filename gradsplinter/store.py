@@ -12,12 +12,9 @@ that a crash leaves the state before or after.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import NoneType
@@ -32,9 +29,10 @@ from tqdm import tqdm
 
 from gradsplinter.batches import Data, batches, count_examples
 from gradsplinter.checks import check_integer
-from gradsplinter.io import new_folder, read_json
+from gradsplinter.io import new_folder, only_writer, read_json, write_file
+from gradsplinter.modes import Modes
 from gradsplinter.network import ReluNetwork
-from gradsplinter.table import Modes, SplinterTable
+from gradsplinter.table import SplinterTable
 
 SCHEMA = 1
 PART_EXAMPLES = 2**22
@@ -100,10 +98,12 @@ class Store:
         try:
             path.mkdir(parents=True, exist_ok=True)
             like.net.save(path / "network.safetensors.tmp")
-            _write(path / "network.safetensors", (path / "network.safetensors.tmp").read_bytes())
+            write_file(
+                path / "network.safetensors", (path / "network.safetensors.tmp").read_bytes()
+            )
             data = save_tensors({"directions": like.directions.contiguous()})
             if not own:
-                _write(path / "directions.safetensors", data)
+                write_file(path / "directions.safetensors", data)
         except OSError as error:
             raise ValueError(
                 f"path must be a folder that can be written, got {path}: {error}"
@@ -138,7 +138,7 @@ class Store:
             TypeError, ValueError: modes that do not fit, or were not all kept; a table that another
                 process has changed.
         """
-        with _only_writer(self.path):
+        with only_writer(self.path):
             self._append([modes])
 
     def _append(self, pieces: Iterable[Modes]) -> None:
@@ -160,7 +160,7 @@ class Store:
                 examples=int(modes.examples),
                 modes=len(modes.counts),
             )
-            _write(self.path / part.file, data)
+            write_file(self.path / part.file, data)
             parts.append(part)
         if len(parts) > len(self.parts):
             index = self._index | {"parts": [asdict(part) for part in parts]}
@@ -247,7 +247,7 @@ def extract(
     check_integer(part_examples, "part_examples", 1)
     part = SplinterTable(net, source, target, directions)
     path = Path(path)
-    with _only_writer(path):
+    with only_writer(path):
         if (path / "table.json").exists():
             store = Store(path)
             part.check_alike(store.empty_table())
@@ -294,39 +294,6 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Store:
         merged = Store.create(folder, like)
         merged._append(store.modes(part) for store in stores for part in store.parts)
     return Store(out)
-
-
-@contextmanager
-def _only_writer(path: Path) -> Iterator[None]:
-    """Hold a lock on a folder, which is made if need be; it ends with the process, however that ends.
-
-    Raises:
-        ValueError: another one writes there, or it is no folder.
-    """
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"path must be a new or empty folder, got {path}")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        folder = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise ValueError(
-            f"path must be a folder that can be written, got {path}: {error}"
-        ) from error
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"path must be a folder that nobody else writes to, got {path}"
-            ) from None
-        except OSError:  # of a file system without locks
-            pass
-        yield
-    finally:
-        # Closing is not enough: forked workers of a DataLoader have it open, too.
-        with suppress(OSError):
-            fcntl.flock(folder, fcntl.LOCK_UN)
-        os.close(folder)
 
 
 def _read_index(path: Path) -> dict[str, Any]:
@@ -377,26 +344,7 @@ def _checksum(index: dict[str, Any]) -> str:
 
 def _write_index(path: Path, index: dict[str, Any]) -> None:
     index["checksum"] = _checksum(index)
-    _write(path / "table.json", (json.dumps(index, indent=2) + "\n").encode())
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All or nothing, also where the machine crashes: written elsewhere, flushed, renamed."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_file(path / "table.json", (json.dumps(index, indent=2) + "\n").encode())
 
 
 def _part_name(number: int) -> str:

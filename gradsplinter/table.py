@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
@@ -12,40 +11,16 @@ from torch import Tensor, nn
 from gradsplinter import ops
 from gradsplinter._C import ModeTable
 from gradsplinter.batches import ROWS, Data, batches
-from gradsplinter.checks import check_integer, check_span, check_tensor
+from gradsplinter.checks import check_integer, check_span
 from gradsplinter.ids import Ids
 from gradsplinter.io import NpyColumn
+from gradsplinter.modes import Modes
 from gradsplinter.network import ReluNetwork, pattern_sites
-from gradsplinter.patterns import check_unused_bits, words_of
+from gradsplinter.patterns import words_of
 from gradsplinter.splinters import Splinters
 
 SIGNATURE_BYTES = 2**26
 """Most bytes of signatures that are added at once: Python cannot be interrupted meanwhile."""
-
-
-@dataclass(frozen=True, eq=False)
-class Modes:
-    """The modes of some examples, in order of first appearance."""
-
-    signatures: Tensor
-    """int64 [U, words]"""
-    counts: Tensor
-    """int64 [U]: examples in each."""
-    first: Tensor
-    """int64 [U]: the first example of each, as in `Splinters`."""
-    examples: int
-    """How many examples there were."""
-    undercount: int = 0
-    """Examples that may be missing from a count, where only the heaviest modes were kept."""
-
-    def copy(self) -> Modes:
-        """The same in memory of its own."""
-        return replace(
-            self,
-            signatures=self.signatures.clone(memory_format=torch.contiguous_format),
-            counts=self.counts.clone(memory_format=torch.contiguous_format),
-            first=self.first.clone(memory_format=torch.contiguous_format),
-        )
 
 
 def splinter(
@@ -264,42 +239,7 @@ class SplinterTable:
 
     def check_modes(self, modes: Modes) -> None:
         """Raise TypeError or ValueError unless these can be modes of this network and these sites."""
-        check_tensor(modes.signatures, "modes.signatures", 2, (torch.int64,))
-        count, words = len(modes.signatures), self._words()
-        for name, tensor, shape in (
-            ("signatures", modes.signatures, [count, words]),
-            ("counts", modes.counts, [count]),
-            ("first", modes.first, [count]),
-        ):
-            check_tensor(tensor, f"modes.{name}", len(shape), (torch.int64,))
-            if list(tensor.shape) != shape:
-                raise ValueError(f"modes.{name} must have shape {shape}, got {list(tensor.shape)}")
-            if tensor.device.type != "cpu":
-                raise ValueError(f"modes.{name} must be on the CPU, got {tensor.device}")
-        check_integer(modes.examples, "modes.examples", 0)
-        check_integer(modes.undercount, "modes.undercount", 0)
-        check_unused_bits(
-            modes.signatures, [self.net.widths[site] for site in self._sites], "modes.signatures"
-        )
-        if len(ops.unique_rows(modes.signatures).first) != count:
-            raise ValueError("modes.signatures must all be different, got some twice")
-        total = int(modes.counts.sum())
-        if bool((modes.counts < 1).any()) or total > modes.examples:
-            raise ValueError(
-                f"modes.counts must be at least 1 and add up to at most {modes.examples:,} "
-                f"examples, got {total:,}"
-            )
-        if modes.undercount == 0 and total != modes.examples:
-            raise ValueError(
-                f"modes.counts must add up to {modes.examples:,} examples, got {total:,}"
-            )
-        ascending = bool((modes.first.diff() > 0).all())
-        if count and not (ascending and modes.first[0] >= 0 and modes.first[-1] < modes.examples):
-            raise ValueError(
-                f"modes.first must be ascending examples in 0..{modes.examples - 1:,}, "
-                f"got {int(modes.first.min())}..{int(modes.first.max())}"
-                + ("" if ascending else ", not ascending")
-            )
+        modes.check([self.net.widths[site] for site in self._sites])
 
     def modes(self) -> Modes:
         """The modes so far; later updates do not change them."""

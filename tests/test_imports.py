@@ -20,7 +20,7 @@ FLOORS = [  # from the top down
     {"studies", "plot"},
     {"store"},
     {"graph", "table"},
-    {"splinters", "regions", "clusters", "train", "batches", "ids", "io"},
+    {"splinters", "regions", "clusters", "train", "batches", "ids", "io", "modes"},
     {"ops", "network", "tasks", "data", "reference", "scores", "_stack"},
     {"_library", "modules", "patterns", "checks", "_C"},
 ]
@@ -40,7 +40,7 @@ MAY_TOUCH_FILES = {
     "io": FILES | FILE_CALLS | FILE_MODULES,
     "network": {"save_file", "safe_open", "safetensors"},  # the file of one network
     "plot": {"savefig"},
-    "store": FILES | {"safetensors"},
+    "store": {"safetensors", "iterdir", "mkdir", "read_bytes"},
 }
 
 

@@ -316,9 +316,9 @@ def test_two_processes_at_once_merge_into_the_table_of_one(tmp_path):
 
 LOCK = """
 import sys
-from gradsplinter.store import _only_writer
+from gradsplinter.io import only_writer
 from pathlib import Path
-with _only_writer(Path(sys.argv[1])):
+with only_writer(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()
 """

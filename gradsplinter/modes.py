@@ -1,0 +1,81 @@
+"""The modes of some examples: what tables hold, add and write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gradsplinter import ops
+from gradsplinter.checks import check_integer, check_tensor
+from gradsplinter.patterns import check_unused_bits, words_of
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """The modes of some examples, in order of first appearance."""
+
+    signatures: Tensor
+    """int64 [U, words]"""
+    counts: Tensor
+    """int64 [U]: examples in each."""
+    first: Tensor
+    """int64 [U]: the first example of each, as in `Splinters`."""
+    examples: int
+    """How many examples there were."""
+    undercount: int = 0
+    """Examples that may be missing from a count, where only the heaviest modes were kept."""
+
+    def copy(self) -> Modes:
+        """The same in memory of its own."""
+        return replace(
+            self,
+            signatures=self.signatures.clone(memory_format=torch.contiguous_format),
+            counts=self.counts.clone(memory_format=torch.contiguous_format),
+            first=self.first.clone(memory_format=torch.contiguous_format),
+        )
+
+    def check(self, widths: Sequence[int]) -> None:
+        """Raise TypeError or ValueError unless these can be modes of sites with these widths."""
+        check_tensor(self.signatures, "modes.signatures", 2, (torch.int64,))
+        count, words = len(self.signatures), sum(map(words_of, widths))
+        for name, tensor, shape in (
+            ("signatures", self.signatures, [count, words]),
+            ("counts", self.counts, [count]),
+            ("first", self.first, [count]),
+        ):
+            check_tensor(tensor, f"modes.{name}", len(shape), (torch.int64,))
+            if list(tensor.shape) != shape:
+                raise ValueError(f"modes.{name} must have shape {shape}, got {list(tensor.shape)}")
+            if tensor.device.type != "cpu":
+                raise ValueError(f"modes.{name} must be on the CPU, got {tensor.device}")
+        check_integer(self.examples, "modes.examples", 0)
+        check_integer(self.undercount, "modes.undercount", 0)
+        check_unused_bits(self.signatures, list(widths), "modes.signatures")
+        if len(ops.unique_rows(self.signatures).first) != count:
+            raise ValueError("modes.signatures must all be different, got some twice")
+        self._check_counts()
+
+    def _check_counts(self) -> None:
+        total = int(self.counts.sum())
+        if bool((self.counts < 1).any()) or total > self.examples:
+            raise ValueError(
+                f"modes.counts must be at least 1 and add up to at most {self.examples:,} "
+                f"examples, got {total:,}"
+            )
+        if self.undercount == 0 and total != self.examples:
+            raise ValueError(
+                f"modes.counts must add up to {self.examples:,} examples, got {total:,}"
+            )
+        ascending = bool((self.first.diff() > 0).all())
+        inside = len(self.first) == 0 or (
+            self.first.min() >= 0 and self.first.max() < self.examples
+        )
+        if not (ascending and inside):
+            raise ValueError(
+                f"modes.first must be ascending examples in 0..{self.examples - 1:,}, "
+                f"got {int(self.first.min())}..{int(self.first.max())}"
+                + ("" if ascending else ", not ascending")
+            )
