@@ -188,7 +188,7 @@ class ReluNetwork:
             )
         if finite:
             check_finite(x, "x")
-        return x.detach()
+        return x.detach() if x.requires_grad else x
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs y `[N, h_L]` of inputs `[N, h_0]`, by the numeric contract (not torch's order)."""

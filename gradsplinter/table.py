@@ -191,7 +191,7 @@ class SplinterTable:
             TypeError, ValueError: as `update`.
         """
         rows = max(1, min(ROWS, SIGNATURE_BYTES // (8 * max(1, self._words()))))
-        for piece in x.split(rows):
+        for piece in x.split(rows) if len(x) > rows else (x,):
             try:
                 signatures, first, counts, ids = ops.unique_signatures(
                     self.net, piece, self._sites, check_finite=self.check_finite
