@@ -110,6 +110,44 @@ class Output {
   std::vector<T> values_;
 };
 
+// A network with memory of its own.
+template <class T>
+struct Net {
+  std::vector<int64_t> widths;  // h_0..h_L
+  std::vector<Input<T>> weights;
+  std::vector<Input<T>> biases;
+
+  template <class Make>
+  Net(std::vector<int64_t> h, const Make& make) : widths(std::move(h)) {
+    for (size_t l = 1; l < widths.size(); ++l) {
+      weights.emplace_back(widths[l] * widths[l - 1], make);
+      biases.emplace_back(widths[l], make);
+    }
+  }
+  Net(std::vector<int64_t> h, std::vector<std::vector<T>> w, std::vector<std::vector<T>> b)
+      : widths(std::move(h)) {
+    for (size_t l = 0; l < w.size(); ++l) {
+      auto weight = w[l].begin(), bias = b[l].begin();
+      weights.emplace_back(static_cast<int64_t>(w[l].size()), [&] { return *weight++; });
+      biases.emplace_back(static_cast<int64_t>(b[l].size()), [&] { return *bias++; });
+    }
+  }
+  int64_t depth() const { return static_cast<int64_t>(weights.size()); }
+  std::vector<Layer<T>> layers() const {
+    std::vector<Layer<T>> result;
+    for (size_t l = 0; l < weights.size(); ++l) {
+      result.push_back({weights[l].data(), biases[l].data(), widths[l], widths[l + 1]});
+    }
+    return result;
+  }
+};
+
+inline std::vector<int64_t> all_sites(int64_t depth) {
+  std::vector<int64_t> sites;
+  for (int64_t site = 1; site < depth; ++site) sites.push_back(site);
+  return sites;
+}
+
 template <class Work>
 void on_every_instruction_set(const Work& work) {
   struct Restore {

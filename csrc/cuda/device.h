@@ -1,0 +1,120 @@
+// What the CUDA sources stand on: the runtime with its errors checked, launches, shared memory, the
+// few functions that only a GPU has. Compiled by a C++ compiler instead (csrc/tests/cuda_on_host.h)
+// the same kernels run on the CPU, thread by thread, for tests where there is no GPU.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#ifdef __CUDACC__
+
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace gradsplinter::cuda {
+
+inline void check(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) {
+    throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
+  }
+}
+
+// Makes a device current, and the caller's device current again at the end.
+class OnDevice {
+ public:
+  explicit OnDevice(int device) {
+    check(cudaGetDevice(&before_), "cudaGetDevice");
+    if (device != before_) check(cudaSetDevice(device), "cudaSetDevice");
+  }
+  ~OnDevice() { cudaSetDevice(before_); }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+inline int attribute(cudaDeviceAttr name, int device) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, name, device), "cudaDeviceGetAttribute");
+  return value;
+}
+inline int multiprocessors(int device) {
+  return attribute(cudaDevAttrMultiProcessorCount, device);
+}
+// Bytes of shared memory that a block can ask for.
+inline int most_shared(int device) {
+  return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+}
+
+inline void clear(void* memory, size_t bytes, void* stream) {
+  check(cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream)), "cudaMemsetAsync");
+}
+
+// Waits for the stream.
+template <class T>
+void read(T* to, const T* from, size_t count, void* stream) {
+  const auto on = static_cast<cudaStream_t>(stream);
+  check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyDeviceToHost, on), "cudaMemcpy");
+  check(cudaStreamSynchronize(on), "cudaStreamSynchronize");
+}
+
+// kernel(arguments...) by `blocks` blocks of `threads` threads with `shared` bytes each.
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, size_t shared, void* stream,
+            Arguments... arguments) {
+  if (shared > 48 * 1024) {
+    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                               cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared)),
+          "cudaFuncSetAttribute");
+  }
+  kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), shared,
+           static_cast<cudaStream_t>(stream)>>>(arguments...);
+  check(cudaGetLastError(), "launch");
+}
+
+// Shared memory of the block, `shared` bytes of which were asked for at the launch.
+template <class T>
+__device__ T* shared_memory() {
+  extern __shared__ __align__(16) unsigned char memory[];
+  return reinterpret_cast<T*>(memory);
+}
+
+__device__ inline float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+__device__ inline double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
+
+// A load that sees what other threads have written meanwhile.
+template <class T>
+__device__ T fresh(const T* at) {
+  return *static_cast<const volatile T*>(at);
+}
+
+}  // namespace gradsplinter::cuda
+
+#else
+#include "tests/cuda_on_host.h"
+#endif
+
+namespace gradsplinter::cuda {
+
+constexpr int warp = 32;
+constexpr unsigned all_lanes = 0xFFFFFFFFu;
+
+// 16 bytes that are loaded and stored at once.
+template <class T>
+struct alignas(16) Vector {
+  static constexpr int lanes = 16 / sizeof(T);
+  T at[lanes];
+};
+
+template <class T>
+bool aligned(const T* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
+}
+
+inline int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
+
+}  // namespace gradsplinter::cuda

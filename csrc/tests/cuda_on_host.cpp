@@ -1,0 +1,221 @@
+#include "tests/cuda_on_host.h"
+
+#include <ucontext.h>
+
+#include <algorithm>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+#pragma GCC diagnostic ignored "-Wclobbered"  // a context is entered once
+
+namespace gradsplinter::cuda::host {
+namespace {
+
+constexpr int warp_size = 32;
+constexpr size_t stack_size = size_t{256} << 10;
+constexpr int64_t resident = 3;  // blocks that run side by side
+
+enum class State { ready, at_block_barrier, at_warp_barrier, done };
+
+struct Fiber {
+  ucontext_t context{};
+  std::unique_ptr<unsigned char[]> stack{new unsigned char[stack_size]};
+  State state = State::ready;
+  Place at{};
+  int block = 0;  // among the resident ones
+  uint64_t value = 0;
+  uint64_t warp_values[warp_size] = {};
+  int64_t block_sum = 0;
+  void* fake_stack = nullptr;  // AddressSanitizer's
+};
+
+// All threads of the resident blocks, on one thread of the host.
+class Scheduler {
+ public:
+  Scheduler(int64_t blocks, int threads, size_t shared, const std::function<void()>& thread)
+      : blocks_(blocks), threads_(threads), shared_(shared), thread_(thread) {
+    if (threads % warp_size != 0 || threads > 1024) throw std::logic_error("threads in a block");
+  }
+
+  static Scheduler* current;
+  Fiber* running = nullptr;
+
+  void run() {
+    for (int64_t first = 0; first < blocks_; first += resident) {
+      run_blocks(first, std::min(resident, blocks_ - first));
+    }
+  }
+
+  void yield() {
+    Fiber* const fiber = running;
+    switch_to(&fiber->context, &main_, &fiber->fake_stack, main_stack_, main_size_);
+  }
+  uint64_t random() {  // xorshift64
+    seed_ ^= seed_ << 13;
+    seed_ ^= seed_ >> 7;
+    return seed_ ^= seed_ << 17;
+  }
+
+ private:
+  void run_blocks(int64_t first, int64_t count) {
+    fibers_.clear();
+    memory_.clear();
+    for (int64_t block = 0; block < count; ++block) {
+      memory_.emplace_back(shared_, 0xA5);
+      unsigned char* const begin = memory_.back().data();
+      for (int t = 0; t < threads_; ++t) {
+        auto fiber = std::make_unique<Fiber>();
+        fiber->at = {{static_cast<unsigned>(t)},
+                     {static_cast<unsigned>(first + block)},
+                     {static_cast<unsigned>(threads_)},
+                     {static_cast<unsigned>(blocks_)},
+                     begin};
+        fiber->block = static_cast<int>(block);
+        getcontext(&fiber->context);
+        fiber->context.uc_stack.ss_sp = fiber->stack.get();
+        fiber->context.uc_stack.ss_size = stack_size;
+        fiber->context.uc_link = nullptr;
+        makecontext(&fiber->context, enter, 0);
+        fibers_.push_back(std::move(fiber));
+      }
+    }
+    for (;;) {
+      std::vector<Fiber*> ready;
+      bool left = false;
+      for (const auto& fiber : fibers_) {
+        left |= fiber->state != State::done;
+        if (fiber->state == State::ready) ready.push_back(fiber.get());
+      }
+      if (!left) return;
+      if (ready.empty()) {
+        release();
+        continue;
+      }
+      for (size_t i = ready.size(); i > 1; --i) std::swap(ready[i - 1], ready[random() % i]);
+      for (Fiber* fiber : ready) {
+        running = fiber;
+        switch_to(&main_, &fiber->context, &main_fake_stack_, fiber->stack.get(), stack_size);
+        running = nullptr;
+        if (error_) std::rethrow_exception(error_);
+      }
+    }
+  }
+
+  // Nobody can go on: whole warps and whole blocks may pass their barriers.
+  void release() {
+    bool some = false;
+    for (size_t first = 0; first < fibers_.size(); first += warp_size) {
+      some |= pass(first, warp_size, State::at_warp_barrier);
+    }
+    const auto block = static_cast<size_t>(threads_);
+    for (size_t first = 0; first < fibers_.size(); first += block) {
+      some |= pass(first, block, State::at_block_barrier);
+    }
+    if (!some) throw std::logic_error("a barrier that not all threads reach");
+  }
+
+  bool pass(size_t first, size_t count, State at) {
+    int64_t sum = 0;
+    for (size_t i = first; i < first + count; ++i) {
+      if (fibers_[i]->state != at) return false;
+      sum += static_cast<int64_t>(fibers_[i]->value);
+    }
+    for (size_t i = first; i < first + count; ++i) {
+      Fiber& fiber = *fibers_[i];
+      fiber.state = State::ready;
+      fiber.block_sum = sum;
+      if (at != State::at_warp_barrier) continue;
+      for (size_t lane = 0; lane < warp_size; ++lane) {
+        fiber.warp_values[lane] = fibers_[first + lane]->value;
+      }
+    }
+    return true;
+  }
+
+  static void enter() {
+    Scheduler& self = *current;
+    self.arrived(nullptr);
+    try {
+      self.thread_();
+    } catch (...) {
+      self.error_ = std::current_exception();
+    }
+    self.running->state = State::done;
+    self.switch_to(&self.running->context, &self.main_, nullptr, self.main_stack_,
+                   self.main_size_);
+  }
+
+  void switch_to(ucontext_t* from, ucontext_t* to, [[maybe_unused]] void** keep,
+                 [[maybe_unused]] const void* stack, [[maybe_unused]] size_t size) {
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_start_switch_fiber(keep, stack, size);
+#endif
+    swapcontext(from, to);
+    arrived(keep != nullptr ? *keep : nullptr);
+  }
+  void arrived([[maybe_unused]] void* fake_stack) {
+#if defined(__SANITIZE_ADDRESS__)
+    const void* stack = nullptr;
+    size_t size = 0;
+    __sanitizer_finish_switch_fiber(fake_stack, &stack, &size);
+    if (running != nullptr && main_stack_ == nullptr) main_stack_ = stack, main_size_ = size;
+#endif
+  }
+
+  int64_t blocks_;
+  int threads_;
+  size_t shared_;
+  const std::function<void()>& thread_;
+  std::vector<std::vector<unsigned char>> memory_;  // shared by a block's threads
+  std::vector<std::unique_ptr<Fiber>> fibers_;
+  ucontext_t main_{};
+  void* main_fake_stack_ = nullptr;
+  const void* main_stack_ = nullptr;
+  size_t main_size_ = 0;
+  std::exception_ptr error_;
+  uint64_t seed_ = 0x9E3779B97F4A7C15u;
+};
+
+Scheduler* Scheduler::current = nullptr;
+
+void wait(State state) {
+  Scheduler::current->running->state = state;
+  Scheduler::current->yield();
+}
+
+}  // namespace
+
+const Place& place() { return Scheduler::current->running->at; }
+
+void sync_block() { wait(State::at_block_barrier); }
+
+int64_t sum_block(int64_t value) {
+  Scheduler::current->running->value = static_cast<uint64_t>(value);
+  wait(State::at_block_barrier);
+  return Scheduler::current->running->block_sum;
+}
+
+const uint64_t* exchange(uint64_t value) {
+  Scheduler::current->running->value = value;
+  wait(State::at_warp_barrier);
+  return Scheduler::current->running->warp_values;
+}
+
+void sync_warp() { wait(State::at_warp_barrier); }
+
+void maybe_switch() {
+  if (Scheduler::current->random() % 4 == 0) Scheduler::current->yield();
+}
+
+void run(int64_t blocks, int threads, size_t shared, const std::function<void()>& thread) {
+  Scheduler scheduler(blocks, threads, shared, thread);
+  Scheduler::current = &scheduler;
+  scheduler.run();
+}
+
+}  // namespace gradsplinter::cuda::host

@@ -1,0 +1,138 @@
+// CUDA kernels as C++ on the host, for tests: every thread of a block is a fiber, and the fibers of
+// a few blocks take turns in a random order, at barriers, warp functions and atomics. What the real
+// thing leaves undefined is an error here: a barrier that a thread of the block never reaches, a warp
+// function without all of the warp. Shared memory is poisoned before a block starts.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __restrict__ __restrict
+
+namespace gradsplinter::cuda {
+
+namespace host {
+
+struct Index {
+  unsigned x;
+};
+struct Place {
+  Index thread, block, threads, blocks;
+  unsigned char* shared;
+};
+const Place& place();
+
+void sync_block();
+int64_t sum_block(int64_t value);  // of all threads, with a barrier
+// The values of the 32 lanes of the warp, valid until the next call.
+const uint64_t* exchange(uint64_t value);
+void sync_warp();
+void maybe_switch();  // to another thread
+
+void run(int64_t blocks, int threads, size_t shared, const std::function<void()>& thread);
+
+template <class T>
+uint64_t bits_of(T value) {
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  return bits;
+}
+template <class T>
+T value_of(uint64_t bits) {
+  T value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+}  // namespace host
+
+#define threadIdx (::gradsplinter::cuda::host::place().thread)
+#define blockIdx (::gradsplinter::cuda::host::place().block)
+#define blockDim (::gradsplinter::cuda::host::place().threads)
+#define gridDim (::gradsplinter::cuda::host::place().blocks)
+
+struct OnDevice {
+  explicit OnDevice(int) {}
+};
+inline int multiprocessors(int) { return 3; }
+inline int most_shared(int) { return 96 * 1024; }
+
+inline void clear(void* memory, size_t bytes, void*) { std::memset(memory, 0, bytes); }
+template <class T>
+void read(T* to, const T* from, size_t count, void*) {
+  std::memcpy(to, from, count * sizeof(T));
+}
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, size_t shared, void*,
+            Arguments... arguments) {
+  host::run(blocks, threads, shared, [&] { kernel(arguments...); });
+}
+
+template <class T>
+T* shared_memory() {
+  return reinterpret_cast<T*>(host::place().shared);
+}
+
+inline float fused(float a, float b, float c) { return std::fma(a, b, c); }
+inline double fused(double a, double b, double c) { return std::fma(a, b, c); }
+
+template <class T>
+T fresh(const T* at) {
+  host::maybe_switch();
+  return *at;
+}
+
+inline void __syncthreads() { host::sync_block(); }
+inline int __syncthreads_count(bool value) { return static_cast<int>(host::sum_block(value)); }
+inline void __syncwarp() { host::sync_warp(); }
+inline unsigned __ballot_sync(unsigned, bool value) {
+  const uint64_t* values = host::exchange(value);
+  unsigned bits = 0;
+  for (unsigned lane = 0; lane < 32; ++lane) bits |= static_cast<unsigned>(values[lane]) << lane;
+  return bits;
+}
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return host::value_of<T>(host::exchange(host::bits_of(value))[lane % 32]);
+}
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  const int lane = static_cast<int>(threadIdx.x % 32) ^ mask;
+  return host::value_of<T>(host::exchange(host::bits_of(value))[lane]);
+}
+
+inline int __ffs(unsigned bits) { return __builtin_ffs(static_cast<int>(bits)); }
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+
+template <class T>
+T atomicAdd(T* at, T value) {
+  host::maybe_switch();
+  const T before = *at;
+  *at = before + value;
+  return before;
+}
+template <class T>
+T atomicMin(T* at, T value) {
+  host::maybe_switch();
+  const T before = *at;
+  if (value < before) *at = value;
+  return before;
+}
+template <class T>
+T atomicCAS(T* at, T expected, T desired) {
+  host::maybe_switch();
+  const T before = *at;
+  if (before == expected) *at = desired;
+  return before;
+}
+
+}  // namespace gradsplinter::cuda
