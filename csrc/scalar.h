@@ -37,7 +37,9 @@ struct Wyhash {
   }
 };
 
-GRADSPLINTER_HOST_DEVICE inline uint64_t hash_row(const uint64_t* row, int64_t words) {
+// row[k] is word k: a pointer, or what makes words of something else.
+template <class Row>
+GRADSPLINTER_HOST_DEVICE inline uint64_t hash_row(const Row& row, int64_t words) {
   using W = Wyhash;
   constexpr uint64_t p0 = W::secret[0], p1 = W::secret[1], p2 = W::secret[2], p3 = W::secret[3];
   uint64_t seed = W::mix(p0, p1), a = 0, b = 0;
@@ -76,6 +78,14 @@ GRADSPLINTER_HOST_DEVICE inline uint64_t canonical_bits(double value) {
   uint64_t bits;
   __builtin_memcpy(&bits, &value, sizeof bits);
   return bits == 0x8000000000000000u ? 0u : bits;
+}
+
+// By bits: the caller's thread may treat subnormal numbers as zero when it compares.
+GRADSPLINTER_HOST_DEVICE inline bool is_nan(uint32_t bits) {
+  return (bits & 0x7FFFFFFFu) > 0x7F800000u;
+}
+GRADSPLINTER_HOST_DEVICE inline bool is_nan(uint64_t bits) {
+  return (bits & 0x7FFFFFFFFFFFFFFFu) > 0x7FF0000000000000u;
 }
 
 // Up to 64 bytes of 0 or 1 as the bits of a word.

@@ -1,6 +1,4 @@
-// A set of row numbers that all threads fill at once: open addressing with linear probing over
-// 8-byte slots (half a hash as tag, row number + 1) that are claimed by compare-and-swap. Equal
-// rows end in one slot, which keeps the smallest of their numbers.
+// A set of row numbers that all threads of the CPU fill at once (probe.h).
 #pragma once
 
 #include <atomic>
@@ -8,10 +6,9 @@
 #include <cstdint>
 
 #include "huge_pages.h"
+#include "probe.h"
 
 namespace gradsplinter {
-
-constexpr int64_t most_shared_rows = (int64_t{1} << 32) - 2;
 
 template <class Rows>
 class SharedTable {
@@ -26,33 +23,27 @@ class SharedTable {
 
   // The row that insert will compare: most often the one in the first slot.
   void prefetch_row(uint64_t hash) const {
-    const std::atomic_ref<uint64_t> shared(slots_.get()[hash & mask_]);
-    const uint64_t slot = shared.load(std::memory_order_relaxed);
-    if (slot != 0 && ((slot ^ hash) & tag_mask) == 0) rows_.prefetch(number(slot));
+    const uint64_t slot = load(hash & mask_);
+    if (slot != 0 && same_tag(slot, hash)) rows_.prefetch(row_in(slot));
   }
 
   // Adds row i -> i where no equal row is there, else the smallest equal row so far: before i, or
   // after i and replaced by it. By many threads at once.
   int64_t insert(uint64_t hash, int64_t i) {
-    const uint64_t mine = (hash & tag_mask) | static_cast<uint64_t>(i + 1);
-    for (uint64_t at = hash & mask_;; at = (at + 1) & mask_) {
-      const std::atomic_ref<uint64_t> shared(slots_.get()[at]);
-      uint64_t slot = shared.load(std::memory_order_relaxed);
-      if (slot == 0 && shared.compare_exchange_strong(slot, mine, std::memory_order_relaxed)) {
-        return i;
-      }
-      if (((slot ^ mine) & tag_mask) != 0 || !rows_.equal(number(slot), i)) continue;
-      while (number(slot) > i &&
-             !shared.compare_exchange_weak(slot, mine, std::memory_order_relaxed)) {
-      }
-      return number(slot);
-    }
+    const auto equal = [&](int64_t a, int64_t b) { return rows_.equal(a, b); };
+    return insert_row(*this, mask_, hash, i, equal).row;
+  }
+
+  // For insert_row.
+  uint64_t load(uint64_t at) const {
+    return std::atomic_ref<uint64_t>(slots_.get()[at]).load(std::memory_order_relaxed);
+  }
+  bool exchange(uint64_t at, uint64_t& expected, uint64_t desired) const {
+    return std::atomic_ref<uint64_t>(slots_.get()[at])
+        .compare_exchange_strong(expected, desired, std::memory_order_relaxed);
   }
 
  private:
-  static constexpr uint64_t tag_mask = 0xFFFFFFFF00000000u;
-  static int64_t number(uint64_t slot) { return static_cast<int64_t>(slot & ~tag_mask) - 1; }
-
   const Rows& rows_;
   uint64_t mask_;
   ZeroPages slots_;

@@ -109,10 +109,6 @@ struct Rows {
       return nan != 0;
     }
 
-    // By bits: the caller's thread may treat subnormal numbers as zero when it compares.
-    static bool is_nan(uint32_t bits) { return (bits & 0x7FFFFFFFu) > 0x7F800000u; }
-    static bool is_nan(uint64_t bits) { return (bits & 0x7FFFFFFFFFFFFFFFu) > 0x7FF0000000000000u; }
-
     // The first NaN from row `begin` on.
     [[noreturn]] void throw_nan(int64_t begin) const {
       int64_t at = begin * rows_.width;

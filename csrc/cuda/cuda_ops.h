@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "ops.h"
@@ -31,5 +32,25 @@ void hash_rows(const uint64_t* rows, int64_t n, int64_t words, uint64_t* hashes,
 template <class T>
 void signatures(const std::vector<Layer<T>>& layers, const std::vector<int64_t>& sites, const T* x,
                 int64_t n, uint64_t* signature, T* y, const Device& device);
+
+// Bools [n, width], one a byte -> words [n, words_of(width)]. Waits for the stream, to refuse bytes
+// that are no bools.
+void pack_bits(const uint8_t* bools, int64_t n, int64_t width, uint64_t* words,
+               const Device& device);
+
+// Where the unique rows' first occurrences and counts go, once it is known how many there are.
+struct Unique {
+  int64_t* first;
+  int64_t* counts;
+};
+
+// Slots of the table at first: 32 MiB, which stay in the second cache.
+constexpr uint64_t first_slots = uint64_t{1} << 22;
+
+// ids [n] -> how many; it waits for the stream to know that, and asks `make` for memory. At most
+// most_shared_rows rows. The table begins with so many `slots`, or fewer where n needs no more.
+template <class Entry>
+int64_t unique_rows(const Entry* rows, int64_t n, int64_t width, int hash_bits, uint64_t slots,
+                    int64_t* ids, const std::function<Unique(int64_t)>& make, const Device& device);
 
 }  // namespace gradsplinter::cuda

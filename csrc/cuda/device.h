@@ -41,9 +41,7 @@ inline int attribute(cudaDeviceAttr name, int device) {
   check(cudaDeviceGetAttribute(&value, name, device), "cudaDeviceGetAttribute");
   return value;
 }
-inline int multiprocessors(int device) {
-  return attribute(cudaDevAttrMultiProcessorCount, device);
-}
+inline int multiprocessors(int device) { return attribute(cudaDevAttrMultiProcessorCount, device); }
 // Bytes of shared memory that a block can ask for.
 inline int most_shared(int device) {
   return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
@@ -66,10 +64,10 @@ template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, size_t shared, void* stream,
             Arguments... arguments) {
   if (shared > 48 * 1024) {
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                               cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared)),
-          "cudaFuncSetAttribute");
+    check(
+        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
+        "cudaFuncSetAttribute");
   }
   kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), shared,
            static_cast<cudaStream_t>(stream)>>>(arguments...);

@@ -1,7 +1,7 @@
 // Activation patterns on a GPU. Small networks: a thread takes examples through all layers with
 // their activations in registers and the weights in shared memory. Wide ones: layer by layer, a
-// tiled matrix product with bias, ReLU and the packing of bits at its end. Either way z is the chain
-// b + fma over k in ascending order, as on the CPU.
+// tiled matrix product with bias, ReLU and the packing of bits at its end. Either way z is the
+// chain b + fma over k in ascending order, as on the CPU.
 #include <algorithm>
 
 #include "cuda/cuda_ops.h"
@@ -11,7 +11,8 @@
 namespace gradsplinter::cuda {
 namespace {
 
-// --- small networks -------------------------------------------------------------------------------
+// --- small networks
+// -------------------------------------------------------------------------------
 
 constexpr int most_layers = 32;
 constexpr int small_threads = 128;
@@ -83,8 +84,7 @@ __global__ void __launch_bounds__(small_threads, 3)
           Vector<T> part[group / lanes];
 #pragma unroll
           for (int v = 0; v < group / lanes; ++v) {
-            part[v] =
-                *reinterpret_cast<const Vector<T>*>(w + k * padded + first + v * lanes);
+            part[v] = *reinterpret_cast<const Vector<T>*>(w + k * padded + first + v * lanes);
           }
 #pragma unroll
           for (int i = 0; i < group; ++i) {
@@ -134,7 +134,8 @@ __global__ void __launch_bounds__(small_threads, 3)
   }
 }
 
-// --- wide layers ----------------------------------------------------------------------------------
+// --- wide layers
+// ----------------------------------------------------------------------------------
 
 constexpr int side = 16;  // threads along either side of a tile
 constexpr int tile_threads = side * side;
@@ -156,7 +157,7 @@ struct WideLayer {
   int64_t words;
   T* to;  // [n, to_stride], or null
   int64_t to_stride;
-  bool relu;  // else the network's outputs
+  bool relu;                          // else the network's outputs
   bool from_vectors, weight_vectors;  // whether they can be loaded as vectors
 };
 
@@ -220,10 +221,18 @@ __global__ void __launch_bounds__(tile_threads, 2) wide_layer(WideLayer<T> layer
 
   T* const shared = shared_memory<T>();
   T *examples = shared, *units = shared + 2 * chunk * stride;  // two stages of each
-  TileLoader<T> example_loader{layer.from + first_row * layer.from_stride, layer.from_stride,
-                               layer.n - first_row, layer.inputs, layer.from_vectors, {}};
-  TileLoader<T> unit_loader{layer.weight + first_unit * layer.inputs, layer.inputs,
-                            layer.outputs - first_unit, layer.inputs, layer.weight_vectors, {}};
+  TileLoader<T> example_loader{layer.from + first_row * layer.from_stride,
+                               layer.from_stride,
+                               layer.n - first_row,
+                               layer.inputs,
+                               layer.from_vectors,
+                               {}};
+  TileLoader<T> unit_loader{layer.weight + first_unit * layer.inputs,
+                            layer.inputs,
+                            layer.outputs - first_unit,
+                            layer.inputs,
+                            layer.weight_vectors,
+                            {}};
 
   T z[own][own];
 #pragma unroll
@@ -248,10 +257,10 @@ __global__ void __launch_bounds__(tile_threads, 2) wide_layer(WideLayer<T> layer
       Vector<T> a[2], w[2];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        a[half] = *reinterpret_cast<const Vector<T>*>(examples + i * stride +
-                                                      half * (size / 2) + ty * lanes);
-        w[half] = *reinterpret_cast<const Vector<T>*>(units + i * stride +
-                                                      half * (size / 2) + tx * lanes);
+        a[half] = *reinterpret_cast<const Vector<T>*>(examples + i * stride + half * (size / 2) +
+                                                      ty * lanes);
+        w[half] = *reinterpret_cast<const Vector<T>*>(units + i * stride + half * (size / 2) +
+                                                      tx * lanes);
       }
 #pragma unroll
       for (int r = 0; r < own; ++r) {
@@ -316,7 +325,8 @@ __global__ void __launch_bounds__(tile_threads, 2) wide_layer(WideLayer<T> layer
   }
 }
 
-// --- the choice between them ----------------------------------------------------------------------
+// --- the choice between them
+// ----------------------------------------------------------------------
 
 // What both ways are given: the layers to compute and where each site's words begin, or -1.
 template <class T>
@@ -383,7 +393,8 @@ void run_wide(const Forward<T>& forward) {
   const auto row_bytes = static_cast<int64_t>(2 * sizeof(T)) * std::max(stride, int64_t{1});
   const int64_t rows =
       std::min(forward.n, std::max(between_layers / row_bytes / size, int64_t{1}) * size);
-  T* const activations = stride > 0 ? forward.device.memory.template array<T>(2 * rows * stride) : nullptr;
+  T* const activations =
+      stride > 0 ? forward.device.memory.template array<T>(2 * rows * stride) : nullptr;
   for (int64_t row = 0; row < forward.n; row += rows) {
     const T* from = forward.x + row * forward.layers[0].inputs;
     int64_t from_stride = forward.layers[0].inputs;

@@ -17,22 +17,28 @@ namespace gradsplinter::cuda::host {
 namespace {
 
 constexpr int warp_size = 32;
-constexpr size_t stack_size = size_t{256} << 10;
+constexpr size_t stack_size = size_t{128} << 10;
 constexpr int64_t resident = 3;  // blocks that run side by side
 
 enum class State { ready, at_block_barrier, at_warp_barrier, done };
 
 struct Fiber {
   ucontext_t context{};
-  std::unique_ptr<unsigned char[]> stack{new unsigned char[stack_size]};
+  unsigned char* stack = nullptr;
   State state = State::ready;
   Place at{};
-  int block = 0;  // among the resident ones
   uint64_t value = 0;
   uint64_t warp_values[warp_size] = {};
   int64_t block_sum = 0;
   void* fake_stack = nullptr;  // AddressSanitizer's
 };
+
+// Stacks are used again and again: to make them takes longer than most threads run.
+unsigned char* stack_of(size_t fiber) {
+  static std::vector<std::unique_ptr<unsigned char[]>> stacks;
+  while (stacks.size() <= fiber) stacks.emplace_back(new unsigned char[stack_size]);
+  return stacks[fiber].get();
+}
 
 // All threads of the resident blocks, on one thread of the host.
 class Scheduler {
@@ -75,9 +81,9 @@ class Scheduler {
                      {static_cast<unsigned>(threads_)},
                      {static_cast<unsigned>(blocks_)},
                      begin};
-        fiber->block = static_cast<int>(block);
+        fiber->stack = stack_of(fibers_.size());
         getcontext(&fiber->context);
-        fiber->context.uc_stack.ss_sp = fiber->stack.get();
+        fiber->context.uc_stack.ss_sp = fiber->stack;
         fiber->context.uc_stack.ss_size = stack_size;
         fiber->context.uc_link = nullptr;
         makecontext(&fiber->context, enter, 0);
@@ -99,7 +105,7 @@ class Scheduler {
       for (size_t i = ready.size(); i > 1; --i) std::swap(ready[i - 1], ready[random() % i]);
       for (Fiber* fiber : ready) {
         running = fiber;
-        switch_to(&main_, &fiber->context, &main_fake_stack_, fiber->stack.get(), stack_size);
+        switch_to(&main_, &fiber->context, &main_fake_stack_, fiber->stack, stack_size);
         running = nullptr;
         if (error_) std::rethrow_exception(error_);
       }
@@ -120,15 +126,15 @@ class Scheduler {
   }
 
   bool pass(size_t first, size_t count, State at) {
-    int64_t sum = 0;
+    uint64_t sum = 0;
     for (size_t i = first; i < first + count; ++i) {
       if (fibers_[i]->state != at) return false;
-      sum += static_cast<int64_t>(fibers_[i]->value);
+      sum += fibers_[i]->value;
     }
     for (size_t i = first; i < first + count; ++i) {
       Fiber& fiber = *fibers_[i];
       fiber.state = State::ready;
-      fiber.block_sum = sum;
+      fiber.block_sum = static_cast<int64_t>(sum);
       if (at != State::at_warp_barrier) continue;
       for (size_t lane = 0; lane < warp_size; ++lane) {
         fiber.warp_values[lane] = fibers_[first + lane]->value;
@@ -146,8 +152,7 @@ class Scheduler {
       self.error_ = std::current_exception();
     }
     self.running->state = State::done;
-    self.switch_to(&self.running->context, &self.main_, nullptr, self.main_stack_,
-                   self.main_size_);
+    self.switch_to(&self.running->context, &self.main_, nullptr, self.main_stack_, self.main_size_);
   }
 
   void switch_to(ucontext_t* from, ucontext_t* to, [[maybe_unused]] void** keep,

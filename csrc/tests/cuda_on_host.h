@@ -1,7 +1,7 @@
 // CUDA kernels as C++ on the host, for tests: every thread of a block is a fiber, and the fibers of
 // a few blocks take turns in a random order, at barriers, warp functions and atomics. What the real
-// thing leaves undefined is an error here: a barrier that a thread of the block never reaches, a warp
-// function without all of the warp. Shared memory is poisoned before a block starts.
+// thing leaves undefined is an error here: a barrier that a thread of the block never reaches, a
+// warp function without all of the warp. Shared memory is poisoned before a block starts.
 #pragma once
 
 #include <cmath>

@@ -56,9 +56,12 @@ TEST_CASE_TEMPLATE("cuda signature: more layers than a small network may have", 
 TEST_CASE_TEMPLATE("cuda signature: wide layers", T, float, double) {
   Random random(3);
   const auto make = [&] { return random.uniform<T>(); };
-  for (const std::vector<int64_t>& widths :
-       {std::vector<int64_t>{3, 65, 2}, {65, 1, 1}, {1, 127, 128, 129, 130}, {128, 129, 64, 3},
-        {7, 200, 9, 257, 1}, {9, 16, 16, 300}}) {
+  for (const std::vector<int64_t>& widths : {std::vector<int64_t>{3, 65, 2},
+                                             {65, 1, 1},
+                                             {1, 127, 128, 129, 130},
+                                             {128, 129, 64, 3},
+                                             {7, 200, 9, 257, 1},
+                                             {9, 16, 16, 300}}) {
     const Net<T> net(widths, make);
     const Input<T> x(130 * widths[0], make);
     for (const int64_t n : {0, 1, 63, 64, 65, 127, 128, 129, 130}) {

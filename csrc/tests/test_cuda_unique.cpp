@@ -1,0 +1,159 @@
+// The CUDA kernels on the host (cuda_on_host.h) against the CPU's.
+#include <limits>
+#include <stdexcept>
+
+#include "scalar.h"
+#include "testing_cuda.h"
+
+namespace gradsplinter {
+namespace {
+
+template <class Entry>
+struct Found {
+  std::vector<int64_t> first, counts, ids;
+
+  Found(const Entry* rows, int64_t n, int64_t width) {
+    const auto size = static_cast<size_t>(n);
+    first.resize(size), counts.resize(size), ids.resize(size);
+    const auto unique = static_cast<size_t>(
+        unique_rows(rows, n, width, 64, first.data(), counts.data(), ids.data(), Run{}));
+    first.resize(unique), counts.resize(unique);
+  }
+};
+
+// What the GPU finds.
+template <class Entry>
+struct FoundOnDevice {
+  Output<int64_t> ids;
+  std::vector<Output<int64_t>> results;  // first, counts
+  int64_t unique;
+
+  FoundOnDevice(const Entry* rows, int64_t n, int64_t width, int hash_bits, uint64_t slots)
+      : ids(n) {
+    TestDevice on;
+    unique = cuda::unique_rows(
+        rows, n, width, hash_bits, slots, ids.data(),
+        [&](int64_t count) {
+          for (int i = 0; i < 2; ++i) results.emplace_back(count);
+          return cuda::Unique{results[0].data(), results[1].data()};
+        },
+        on.device);
+  }
+};
+
+template <class Entry>
+void check(const Entry* rows, int64_t n, int64_t width, int hash_bits, uint64_t slots) {
+  CAPTURE(n);
+  CAPTURE(width);
+  CAPTURE(hash_bits);
+  CAPTURE(slots);
+  const Found<Entry> want(rows, n, width);
+  FoundOnDevice<Entry> found(rows, n, width, hash_bits, slots);
+  REQUIRE(found.unique == static_cast<int64_t>(want.first.size()));
+  found.ids.check(want.ids.data());
+  found.results[0].check(want.first.data());
+  found.results[1].check(want.counts.data());
+}
+
+// n rows of which each is one of `kinds`.
+template <class Entry, class Make>
+Input<Entry> some_rows(Random& random, int64_t n, int64_t width, int64_t kinds, const Make& make) {
+  const Input<Entry> of_kind(kinds * width, make);
+  Input<Entry> rows(n * width);
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t kind = random.below(kinds);
+    for (int64_t j = 0; j < width; ++j) rows[i * width + j] = of_kind[kind * width + j];
+  }
+  return rows;
+}
+
+TEST_CASE("cuda unique rows: words") {
+  Random random(1);
+  for (const int64_t width : {0, 1, 2, 3, 7}) {
+    for (const int64_t n : {0, 1, 31, 32, 33, 255, 256, 257, 2047, 2048, 2049, 5000}) {
+      for (const int64_t kinds : {1, 40, 100000}) {
+        const auto rows =
+            some_rows<uint64_t>(random, n, width, kinds, [&] { return random.bits(); });
+        check(rows.data(), n, width, 64, cuda::first_slots);
+      }
+    }
+  }
+}
+
+TEST_CASE("cuda unique rows: more than a block counts for itself, and a table that grows") {
+  Random random(2);
+  for (const int64_t kinds : {30, 4096, 4097, 100000}) {
+    const auto rows = some_rows<uint64_t>(random, 40000, 1, kinds, [&] { return random.bits(); });
+    for (const uint64_t slots : {uint64_t{1}, uint64_t{1} << 14, uint64_t{1} << 15}) {
+      check(rows.data(), 40000, 1, 64, slots);
+    }
+  }
+}
+
+TEST_CASE("cuda unique rows: hashes that collide") {
+  Random random(3);
+  const auto rows = some_rows<uint64_t>(random, 700, 2, 60, [&] { return random.bits(); });
+  for (const int bits : {0, 1, 3, 32}) check(rows.data(), 700, 2, bits, 1);
+}
+
+TEST_CASE_TEMPLATE("cuda unique rows: floats", T, float, double) {
+  Random random(4);
+  const auto make = [&] {
+    const T value = random.awkward<T>();
+    return value == value ? value : T(0);
+  };
+  for (const int64_t width : {1, 2, 3, 10}) {
+    const auto rows = some_rows<T>(random, 600, width, 50, make);
+    check(rows.data(), 600, width, 64, cuda::first_slots);
+  }
+}
+
+TEST_CASE_TEMPLATE("cuda unique rows: the first NaN is named", T, float, double) {
+  Input<T> rows(20000 * 3, [] { return T(1); });
+  for (int64_t i = 0; i < 20000; ++i) rows[i * 3] = static_cast<T>(i);
+  for (const int64_t at : {59999, 40000, 3 * 300 + 1}) {
+    rows[at] = std::numeric_limits<T>::quiet_NaN();
+    const std::string message = "rows must not hold NaN, which equals nothing; got one at [" +
+                                std::to_string(at / 3) + ", " + std::to_string(at % 3) + "]";
+    for (const uint64_t slots : {uint64_t{1} << 14, cuda::first_slots}) {
+      CHECK_THROWS_WITH_AS(FoundOnDevice<T>(rows.data(), 20000, 3, 64, slots), message.c_str(),
+                           std::invalid_argument);
+    }
+  }
+}
+
+TEST_CASE("cuda unique rows: bools, and bytes that are none") {
+  Random random(5);
+  for (const int64_t width : {1, 31, 32, 33, 63, 64, 65, 130}) {
+    auto rows = some_rows<uint8_t>(random, 300, width, 20,
+                                   [&] { return static_cast<uint8_t>(random.below(2)); });
+    check(rows.data(), 300, width, 64, cuda::first_slots);
+    Output<uint64_t> words(300 * words_of(width));
+    std::vector<uint64_t> want(static_cast<size_t>(300 * words_of(width)));
+    pack_bits(rows.data(), 300, width, want.data(), Run{});
+    TestDevice on;
+    cuda::pack_bits(rows.data(), 300, width, words.data(), on.device);
+    words.check(want.data());
+    rows[300 * width - 1] = 2;
+    CHECK_THROWS_AS(cuda::pack_bits(rows.data(), 300, width, words.data(), on.device),
+                    std::invalid_argument);
+  }
+}
+
+TEST_CASE("cuda hash: rows of a matrix") {
+  Random random(6);
+  for (const int64_t words : {0, 1, 2, 3, 8, 17}) {
+    const Input<uint64_t> rows(700 * words, [&] { return random.bits(); });
+    for (const int64_t n : {0, 1, 255, 256, 257, 700}) {
+      std::vector<uint64_t> want(static_cast<size_t>(n));
+      hash_rows(rows.data(), n, words, want.data(), Run{});
+      Output<uint64_t> hashes(n);
+      TestDevice on;
+      cuda::hash_rows(rows.data(), n, words, hashes.data(), on.device);
+      hashes.check(want.data());
+    }
+  }
+}
+
+}  // namespace
+}  // namespace gradsplinter
