@@ -188,9 +188,7 @@ void gram(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patt
   if (modes == 0 || count == 0) return;
   const Chain<T> chain{layers, output, directions, count, normalize, run};
   if constexpr (std::is_same_v<T, float>) {
-    // The last step back takes inputs * units products in float32, A K units * units in float64,
-    // which cost twice as much. Nothing else may decide, or the bits would depend on it.
-    if (layers[0].inputs >= 2 * layers[0].outputs) {
+    if (by_outer_products(layers)) {
       const Buffer<uint8_t> unsure(modes);
       by_outer_product(chain, patterns, modes, out, unsure.get());
       return make_sure(chain, patterns, modes, out, unsure.get());

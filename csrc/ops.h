@@ -65,14 +65,13 @@ void cross(const T* jacobian, int64_t modes, int64_t directions, int64_t width, 
 // cross of the Jacobian of these arguments, without the Jacobian. Where the source is much wider
 // than the next site, float32 sums are made by A K A^T in float64, and differ in the last bits.
 template <class T>
+bool by_outer_products(const std::vector<Layer<T>>& layers) {
+  // The last step back takes inputs * units products in float32, A K units * units in float64,
+  // which cost twice as much. Nothing else may decide, or the bits would depend on it.
+  return sizeof(T) == 4 && layers[0].inputs >= 2 * layers[0].outputs;
+}
+template <class T>
 void gram(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patterns, int64_t modes,
           const T* directions, int64_t count, bool normalize, T* out, const Run& run);
-
-#ifdef GRADSPLINTER_CUDA
-namespace cuda {
-void hash_rows(const uint64_t* rows, int64_t n, int64_t words, uint64_t* hashes, int device,
-               void* stream);
-}
-#endif
 
 }  // namespace gradsplinter

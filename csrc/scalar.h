@@ -102,6 +102,19 @@ GRADSPLINTER_HOST_DEVICE inline uint64_t pack_word(const uint8_t* bytes, int64_t
   return word;
 }
 
+// The cosine of two gradients from their dot product and squared lengths.
+GRADSPLINTER_HOST_DEVICE inline double cosine(double dot, double square, double other, bool same) {
+  if (square == 0 || other == 0) return 0;
+  if (same) return 1;
+  const double value = dot / (__builtin_sqrt(square) * __builtin_sqrt(other));
+  return value > 1 ? 1 : value < -1 ? -1 : value;
+}
+
+// Of gram: the rounding of h inputs and n units changes a squared length by at most (h + 2 n) 2^-53
+// of the square of the sum of the lengths of its terms. With h + 2 n up to 4,096 and a squared
+// length of more than 2^-20 of that, this is less than 2^-21 of it.
+constexpr double gram_unsure = 0x1p-20;
+
 // Words that a site of `width` units takes in a signature.
 GRADSPLINTER_HOST_DEVICE inline int64_t words_of(int64_t width) { return (width + 63) / 64; }
 

@@ -1,8 +1,8 @@
 // Dot products of the gradients within a mode. Lanes hold different modes, so that each product is
 // one chain in ascending order. Sums are float64: the product of two float32 is exact there, and
 // the squared norm of a tiny gradient does not underflow.
-#include "cpu/cosine.h"
 #include "cpu/isa.h"
+#include "scalar.h"
 
 namespace gradsplinter {
 namespace {

@@ -2,15 +2,10 @@
 // last step back, G = A W, so G G^T = A K A^T for K = W W^T, which is the same in every mode. All
 // sums are chains in float64 over the units that are on, in ascending order.
 #include "cpu/backward.h"
-#include "cpu/cosine.h"
+#include "scalar.h"
 
 namespace gradsplinter {
 namespace {
-
-// The rounding of h inputs and n units changes a squared length by at most (h + 2 n) 2^-53 of the
-// square of the sum of the lengths of its terms. With h + 2 n up to 4,096 and a squared length of
-// more than 2^-20 of that, this is less than 2^-21 of it.
-constexpr double kUnsure = 0x1p-20;
 
 struct Gram {
   const GramBlock& block;
@@ -92,7 +87,7 @@ struct Gram {
     bool unsure = false;
     for (int64_t d = 0; d < directions; ++d) {
       const double square = block.sums[d * padded + d];
-      unsure |= most[d] != 0 && !(square > kUnsure * most[d] * most[d]);
+      unsure |= most[d] != 0 && !(square > gram_unsure * most[d] * most[d]);
     }
     block.unsure[u] = unsure;
     float* out = block.out + u * directions * directions;

@@ -53,4 +53,16 @@ template <class Entry>
 int64_t unique_rows(const Entry* rows, int64_t n, int64_t width, int hash_bits, uint64_t slots,
                     int64_t* ids, const std::function<Unique(int64_t)>& make, const Device& device);
 
+template <class T>
+void jacobian(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patterns,
+              int64_t modes, const T* directions, int64_t count, T* out, const Device& device);
+
+template <class T>
+void cross(const T* jacobian, int64_t modes, int64_t directions, int64_t width, bool normalize,
+           T* out, const Device& device);
+
+template <class T>
+void gram(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patterns, int64_t modes,
+          const T* directions, int64_t count, bool normalize, T* out, const Device& device);
+
 }  // namespace gradsplinter::cuda

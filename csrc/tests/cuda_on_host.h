@@ -4,6 +4,7 @@
 // warp function without all of the warp. Shared memory is poisoned before a block starts.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -82,6 +83,10 @@ T* shared_memory() {
   return reinterpret_cast<T*>(host::place().shared);
 }
 
+using std::fabs;
+using std::max;
+using std::min;
+using std::sqrt;
 inline float fused(float a, float b, float c) { return std::fma(a, b, c); }
 inline double fused(double a, double b, double c) { return std::fma(a, b, c); }
 

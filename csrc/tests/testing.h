@@ -10,6 +10,7 @@
 
 #include "doctest/doctest.h"
 #include "ops.h"
+#include "scalar.h"
 
 namespace gradsplinter {
 
@@ -147,6 +148,50 @@ inline std::vector<int64_t> all_sites(int64_t depth) {
   for (int64_t site = 1; site < depth; ++site) sites.push_back(site);
   return sites;
 }
+
+// Layers source+1..target, of which the last may be the output.
+template <class T>
+struct Steps {
+  std::vector<int64_t> widths;  // h_source..h_target
+  bool output;
+  std::vector<Input<T>> weights;
+
+  template <class Make>
+  Steps(std::vector<int64_t> h, bool is_output, const Make& make)
+      : widths(std::move(h)), output(is_output) {
+    for (size_t l = 1; l < widths.size(); ++l) {
+      weights.emplace_back(widths[l] * widths[l - 1], make);
+    }
+  }
+  std::vector<Layer<T>> layers() const {
+    std::vector<Layer<T>> result;
+    for (size_t l = 0; l < weights.size(); ++l) {
+      result.push_back({weights[l].data(), nullptr, widths[l], widths[l + 1]});
+    }
+    return result;
+  }
+  bool rectified(size_t l) const { return !(output && l + 1 == weights.size()); }
+  int64_t words() const {
+    int64_t sum = 0;
+    for (size_t l = 0; l < weights.size(); ++l) sum += rectified(l) ? words_of(widths[l + 1]) : 0;
+    return sum;
+  }
+  // Patterns of `modes` modes: random ones, but all off in mode 0 and all on in mode 1.
+  Input<uint64_t> patterns(Random& random, int64_t modes) const {
+    Input<uint64_t> result(modes * words());
+    int64_t at = 0;
+    for (int64_t mode = 0; mode < modes; ++mode) {
+      for (size_t l = 0; l < weights.size(); ++l) {
+        if (!rectified(l)) continue;
+        for (int64_t left = widths[l + 1]; left > 0; left -= 64) {
+          const uint64_t bits = mode == 0 ? 0 : mode == 1 ? ~uint64_t{0} : random.bits();
+          result[at++] = left >= 64 ? bits : bits & ((uint64_t{1} << left) - 1);
+        }
+      }
+    }
+    return result;
+  }
+};
 
 template <class Work>
 void on_every_instruction_set(const Work& work) {
