@@ -33,8 +33,7 @@ template <class T>
 void signatures(const std::vector<Layer<T>>& layers, const std::vector<int64_t>& sites, const T* x,
                 int64_t n, uint64_t* signature, T* y, const Device& device);
 
-// Bools [n, width], one a byte -> words [n, words_of(width)]. Waits for the stream, to refuse bytes
-// that are no bools.
+// Bools [n, width], one a byte -> words [n, words_of(width)]. A byte that is not 0 counts as 1.
 void pack_bits(const uint8_t* bools, int64_t n, int64_t width, uint64_t* words,
                const Device& device);
 
@@ -64,5 +63,21 @@ void cross(const T* jacobian, int64_t modes, int64_t directions, int64_t width, 
 template <class T>
 void gram(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patterns, int64_t modes,
           const T* directions, int64_t count, bool normalize, T* out, const Device& device);
+
+// A table of modes: their signatures in the order of their ids, and where to find them. At least a
+// third of the slots, a power of two, is 0: empty.
+struct ModeSlots {
+  unsigned long long* slots;
+  uint64_t mask;
+  const uint64_t* rows;  // [modes, words]
+  int64_t words;
+};
+
+// ids [n] of the modes with these signatures [n, words]; -1 for those that are not there.
+void find_modes(const ModeSlots& table, const uint64_t* rows, int64_t n, int64_t* ids,
+                const Device& device);
+
+// Enters the modes begin..end - 1, which are not there yet and all different, into the slots.
+void enter_modes(const ModeSlots& table, int64_t begin, int64_t end, const Device& device);
 
 }  // namespace gradsplinter::cuda

@@ -269,7 +269,7 @@ __global__ void pack_words(const uint8_t* bools, int64_t words, int64_t width, i
     good = good && value <= 1;
     bits |= uint64_t{__ballot_sync(all_lanes, value != 0)} << (half * warp);
   }
-  if (!good) status->not_bool = 1;
+  if (!good && status != nullptr) status->not_bool = 1;
   if (lane == 0) to[word] = bits;
 }
 
@@ -322,6 +322,14 @@ uint64_t slots_for(int64_t rows) {
   return slots;
 }
 
+void pack(const uint8_t* bools, int64_t n, int64_t width, uint64_t* words, Status* status,
+          const Device& device) {
+  const int64_t row_words = words_of(width);
+  if (n * row_words == 0) return;
+  launch(pack_words, divide_up(n * row_words, warps), threads, 0, device.stream, bools,
+         n * row_words, width, row_words, words, status);
+}
+
 constexpr uint64_t growth = 8;
 
 template <class Entry>
@@ -357,13 +365,8 @@ void insert_all(const Rows<Entry>& rows, int64_t n, int64_t* ids, uint64_t slots
 
 void pack_bits(const uint8_t* bools, int64_t n, int64_t width, uint64_t* words,
                const Device& device) {
-  const int64_t row_words = words_of(width);
-  if (n * row_words == 0) return;
   const OnDevice on(device.index);
-  Status* const status = new_status(device);
-  launch(pack_words, divide_up(n * row_words, warps), threads, 0, device.stream, bools,
-         n * row_words, width, row_words, words, status);
-  if (status_of(status, device).not_bool != 0) throw_not_bools();
+  pack(bools, n, width, words, nullptr, device);
 }
 
 template <class Entry>
@@ -373,7 +376,9 @@ int64_t unique_rows(const Entry* rows, int64_t n, int64_t width, int hash_bits, 
   const OnDevice on(device.index);
   if constexpr (std::is_same_v<Entry, uint8_t>) {
     auto* const words = device.memory.array<uint64_t>(n * words_of(width));
-    pack_bits(rows, n, width, words, device);
+    Status* const status = new_status(device);
+    pack(rows, n, width, words, status, device);
+    if (status_of(status, device).not_bool != 0) throw_not_bools();
     return unique_rows<uint64_t>(words, n, words_of(width), hash_bits, slots, ids, make, device);
   } else {
     if (n == 0) {

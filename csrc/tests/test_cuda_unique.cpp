@@ -1,4 +1,5 @@
 // The CUDA kernels on the host (cuda_on_host.h) against the CPU's.
+#include <algorithm>
 #include <limits>
 #include <stdexcept>
 
@@ -135,8 +136,31 @@ TEST_CASE("cuda unique rows: bools, and bytes that are none") {
     cuda::pack_bits(rows.data(), 300, width, words.data(), on.device);
     words.check(want.data());
     rows[300 * width - 1] = 2;
-    CHECK_THROWS_AS(cuda::pack_bits(rows.data(), 300, width, words.data(), on.device),
+    CHECK_THROWS_AS(FoundOnDevice<uint8_t>(rows.data(), 300, width, 64, cuda::first_slots),
                     std::invalid_argument);
+  }
+}
+
+TEST_CASE("cuda table of modes: found and entered, piece by piece") {
+  Random random(7);
+  for (const int64_t words : {0, 1, 2, 5}) {
+    constexpr int64_t n = 700;
+    // All different, but for rows of no words, of which there is one.
+    const int64_t kinds = words == 0 ? 1 : n;
+    const Input<uint64_t> rows(kinds * words, [&] { return random.bits() << 40 | random.bits(); });
+    std::vector<unsigned long long> slots(2048, 0);
+    const cuda::ModeSlots table{slots.data(), slots.size() - 1, rows.data(), words};
+    TestDevice on;
+    std::vector<int64_t> want(static_cast<size_t>(kinds), -1);
+    for (const int64_t known : {int64_t{0}, std::min(kinds, int64_t{300}), kinds}) {
+      const auto before = static_cast<int64_t>(
+          std::count_if(want.begin(), want.end(), [](int64_t id) { return id >= 0; }));
+      cuda::enter_modes(table, before, known, on.device);
+      for (int64_t id = before; id < known; ++id) want[static_cast<size_t>(id)] = id;
+      Output<int64_t> ids(kinds);
+      cuda::find_modes(table, rows.data(), kinds, ids.data(), on.device);
+      ids.check(want.data());
+    }
   }
 }
 
