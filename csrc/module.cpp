@@ -8,6 +8,7 @@
 #include <string>
 #include <type_traits>
 
+#include "gpu.h"
 #include "ops.h"
 #include "row_table.h"
 #include "scalar.h"
@@ -35,12 +36,6 @@ auto unlocked(int threads, const Work& work) {
   }
 }
 
-// Calls `work` with a value of the C++ type of a float tensor.
-template <class Work>
-auto with_float(const Tensor& tensor, const Work& work) {
-  return tensor.is(kDLFloat, 64) ? work(double{}) : work(float{});
-}
-
 template <class T>
 std::vector<Layer<T>> layers_of(const std::vector<Tensor>& weights,
                                 const std::vector<Tensor>& biases) {
@@ -64,6 +59,7 @@ void need_layers(const std::vector<Tensor>& weights, const Tensor& like) {
   need(!weights.empty(), "at least one layer");
   for (size_t l = 0; l < weights.size(); ++l) {
     need(weights[l].dims() == 2 && weights[l].same_dtype(like), "matrices of one dtype");
+    need(weights[l].same_device(like), "tensors on one device");
     need(l == 0 || weights[l].size(1) == weights[l - 1].size(0), "layers that chain");
   }
 }
@@ -78,6 +74,7 @@ int64_t check_forward(const Tensor& x, const std::vector<Tensor>& weights,
     need(
         biases[l].dims() == 1 && biases[l].same_dtype(x) && biases[l].size(0) == weights[l].size(0),
         "a bias [h_l] for each layer");
+    need(biases[l].same_device(x), "tensors on one device");
   }
   int64_t words = 0, before = 0;
   for (const int64_t site : sites) {
@@ -95,12 +92,14 @@ void check_chain(const std::vector<Tensor>& weights, bool output, const Tensor& 
   need(directions.dims() == 2 && directions.size(1) == weights.back().size(0),
        "directions [D, h_target]");
   need(patterns.dims() == 2 && patterns.is(kDLInt, 64), "int64 patterns [U, words]");
+  need(patterns.same_device(directions), "tensors on one device");
   int64_t words = 0;
   for (size_t l = 0; l + (output ? 1 : 0) < weights.size(); ++l) {
     words += words_of(weights[l].size(0));
   }
   need(patterns.size(1) == words, "patterns [U, words] of the sites between");
-  int64_t word = -1;  // the last one of each site
+  if (patterns.on_cuda()) return;  // where such bits are not read, and to look costs a wait
+  int64_t word = -1;               // the last one of each site
   for (size_t l = 0; l + (output ? 1 : 0) < weights.size(); ++l) {
     const int64_t width = weights[l].size(0);
     word += words_of(width);
@@ -121,10 +120,11 @@ void signatures_op(const Tensor& x, const std::vector<Tensor>& weights,
                    const Tensor& words, const std::optional<Tensor>& y, int threads) {
   with_float(x, [&](auto zero) {
     using T = decltype(zero);
-    unlocked(threads, [&](const Run& run) {
+    const auto call = [&](const auto& where) {
       signatures(layers_of<T>(weights, biases), sites, x.data<const T>(), x.size(0),
-                 words.data<uint64_t>(), y ? y->data<T>() : nullptr, run);
-    });
+                 words.data<uint64_t>(), y ? y->data<T>() : nullptr, where);
+    };
+    if (!on_gpu(x, call)) unlocked(threads, call);
   });
 }
 
@@ -156,45 +156,41 @@ int64_t unique_rows_op(const Tensor& rows, int hash_bits, const Tensor& first, c
 }
 
 void pack_bits_op(const Tensor& bits, const Tensor& words, int threads) {
-  unlocked(threads, [&](const Run& run) {
-    pack_bits(bits.data<const uint8_t>(), bits.size(0), bits.size(1), words.data<uint64_t>(), run);
-  });
+  const auto call = [&](const auto& where) {
+    pack_bits(bits.data<const uint8_t>(), bits.size(0), bits.size(1), words.data<uint64_t>(),
+              where);
+  };
+  if (!on_gpu(bits, call)) unlocked(threads, call);
 }
 
 void hash_rows_op(const Tensor& rows, const Tensor& hashes, int threads) {
-  const auto* from = rows.data<const uint64_t>();
-  auto* to = hashes.data<uint64_t>();
-#ifdef GRADSPLINTER_CUDA
-  if (rows.on_cuda()) {
-    void* stream = nullptr;
-    if (torch_exchange().current_work_stream(kDLCUDA, rows.device(), &stream) != 0) {
-      throw py::error_already_set();
-    }
-    cuda::hash_rows(from, rows.size(0), rows.size(1), to, rows.device(), stream);
-    return;
-  }
-#endif
-  unlocked(threads, [&](const Run& run) { hash_rows(from, rows.size(0), rows.size(1), to, run); });
+  const auto call = [&](const auto& where) {
+    hash_rows(rows.data<const uint64_t>(), rows.size(0), rows.size(1), hashes.data<uint64_t>(),
+              where);
+  };
+  if (!on_gpu(rows, call)) unlocked(threads, call);
 }
 
 void jacobian_op(const std::vector<Tensor>& weights, bool output, const Tensor& patterns,
                  const Tensor& directions, const Tensor& out, int threads) {
   with_float(directions, [&](auto zero) {
     using T = decltype(zero);
-    unlocked(threads, [&](const Run& run) {
+    const auto call = [&](const auto& where) {
       jacobian(layers_of<T>(weights, {}), output, patterns.data<const uint64_t>(), patterns.size(0),
-               directions.data<const T>(), directions.size(0), out.data<T>(), run);
-    });
+               directions.data<const T>(), directions.size(0), out.data<T>(), where);
+    };
+    if (!on_gpu(directions, call)) unlocked(threads, call);
   });
 }
 
 void cross_op(const Tensor& jacobian, bool normalize, const Tensor& out, int threads) {
   with_float(jacobian, [&](auto zero) {
     using T = decltype(zero);
-    unlocked(threads, [&](const Run& run) {
+    const auto call = [&](const auto& where) {
       cross(jacobian.data<const T>(), jacobian.size(0), jacobian.size(1), jacobian.size(2),
-            normalize, out.data<T>(), run);
-    });
+            normalize, out.data<T>(), where);
+    };
+    if (!on_gpu(jacobian, call)) unlocked(threads, call);
   });
 }
 
@@ -202,10 +198,11 @@ void gram_op(const std::vector<Tensor>& weights, bool output, const Tensor& patt
              const Tensor& directions, bool normalize, const Tensor& out, int threads) {
   with_float(directions, [&](auto zero) {
     using T = decltype(zero);
-    unlocked(threads, [&](const Run& run) {
+    const auto call = [&](const auto& where) {
       gram(layers_of<T>(weights, {}), output, patterns.data<const uint64_t>(), patterns.size(0),
-           directions.data<const T>(), directions.size(0), normalize, out.data<T>(), run);
-    });
+           directions.data<const T>(), directions.size(0), normalize, out.data<T>(), where);
+    };
+    if (!on_gpu(directions, call)) unlocked(threads, call);
   });
 }
 
@@ -300,9 +297,5 @@ PYBIND11_MODULE(_C, m) {
   m.def("instruction_sets", instruction_sets);
   m.def("instruction_set", [] { return kernels().name; });
   m.def("use_instruction_set", [](const std::string& name) { use(name.c_str()); });
-#ifdef GRADSPLINTER_CUDA
-  m.attr("cuda") = true;
-#else
-  m.attr("cuda") = false;
-#endif
+  bind_gpu(m);
 }

@@ -34,6 +34,10 @@ class Tensor {
   bool same_dtype(const Tensor& other) const {
     return is(static_cast<DLDataTypeCode>(other.view_.dtype.code), other.view_.dtype.bits);
   }
+  bool same_device(const Tensor& other) const {
+    return view_.device.device_type == other.view_.device.device_type &&
+           view_.device.device_id == other.view_.device.device_id;
+  }
   bool on_cuda() const { return view_.device.device_type == kDLCUDA; }
   int device() const { return view_.device.device_id; }
 
@@ -47,6 +51,12 @@ class Tensor {
   friend struct pybind11::detail::type_caster<Tensor>;
   DLTensor view_{};
 };
+
+// Calls `work` with a value of the C++ type of a float tensor.
+template <class Work>
+auto with_float(const Tensor& tensor, const Work& work) {
+  return tensor.is(kDLFloat, 64) ? work(double{}) : work(float{});
+}
 
 }  // namespace gradsplinter
 

@@ -1,6 +1,6 @@
 from torch import Tensor
 
-cuda: bool
+cuda: bool  # whether the kernels for GPUs were built in
 
 def check_forward(
     x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int]
@@ -91,3 +91,20 @@ class ModeTable:
 def instruction_sets() -> list[str]: ...
 def instruction_set() -> str: ...
 def use_instruction_set(name: str) -> None: ...
+
+# With `cuda` only.
+first_slots: int  # of the table of unique_rows_on_gpu, where that many rows are given
+
+def unique_rows_on_gpu(
+    rows: Tensor,  # [N, width]
+    hash_bits: int,
+    slots: int,  # at first
+    ids: Tensor,  # out: int64 [N]
+) -> tuple[Tensor, Tensor]: ...  # first and counts, int64 [U]
+def find_modes(
+    slots: Tensor,  # int64 [a power of two]
+    rows: Tensor,  # int64 [at least U, words]
+    wanted: Tensor,  # int64 [n, words]
+    ids: Tensor,  # out: int64 [n]
+) -> None: ...
+def enter_modes(slots: Tensor, rows: Tensor, begin: int, end: int) -> None: ...

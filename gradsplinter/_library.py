@@ -48,15 +48,26 @@ def _signatures_fake(
     )
 
 
-def _unique_rows(rows: Tensor, hash_bits: int = 64) -> tuple[Tensor, Tensor, Tensor]:
+def _check_rows(rows: Tensor, hash_bits: int) -> None:
     if not 0 <= hash_bits <= 64:
         raise ValueError(f"hash_bits must be in 0..64, got {hash_bits}")
     _need(rows.dim() == 2 and rows.dtype in (torch.int64, torch.bool, *DTYPES), "rows [N, width]")
+
+
+def _unique_rows(rows: Tensor, hash_bits: int = 64) -> tuple[Tensor, Tensor, Tensor]:
+    _check_rows(rows, hash_bits)
     n = rows.shape[0]
     # Room for n unique rows; pages that are not written cost nothing.
     first, counts, ids = (rows.new_empty(n, dtype=torch.int64) for _ in range(3))
     unique = _C.unique_rows(rows.contiguous(), hash_bits, first, counts, ids, _threads())
     return _begin_of(first, unique), _begin_of(counts, unique), ids
+
+
+def _unique_rows_on_gpu(rows: Tensor, hash_bits: int = 64) -> tuple[Tensor, Tensor, Tensor]:
+    _check_rows(rows, hash_bits)
+    ids = rows.new_empty(rows.shape[0], dtype=torch.int64)
+    first, counts = _C.unique_rows_on_gpu(rows.contiguous(), hash_bits, _C.first_slots, ids)
+    return first, counts, ids
 
 
 def _unique_rows_fake(
@@ -81,6 +92,14 @@ def _unique_signatures(
         _begin_of(counts, unique),
         ids,
     )
+
+
+def _unique_signatures_on_gpu(
+    x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    words, _ = _signatures(x, weights, biases, sites, outputs=False)
+    first, counts, ids = _unique_rows_on_gpu(words)
+    return words[first], first, counts, ids
 
 
 def _unique_signatures_fake(
@@ -113,15 +132,6 @@ def _pack_bits(bits: Tensor) -> Tensor:
     words = _pack_bits_fake(bits)
     _C.pack_bits(bits.contiguous(), words, _threads())
     return words
-
-
-def _pack_bits_on_cuda(bits: Tensor) -> Tensor:
-    rows, units = bits.shape
-    padded = bits.new_zeros(rows, words_of(units) * 64)
-    padded[:, :units] = bits
-    shifts = torch.arange(64, device=bits.device)
-    words = padded.view(rows, words_of(units), 64).to(torch.int64) << shifts
-    return words.sum(dim=2)  # each bit occurs once, so the sum is the union
 
 
 def _pack_bits_fake(bits: Tensor) -> Tensor:
@@ -221,12 +231,13 @@ def _threads() -> int:
 
 def _not_on_cuda(*_: object) -> NoReturn:
     raise NotImplementedError(
-        "this build of gradsplinter has no kernel for CUDA tensors; move them to the CPU, or build "
-        "with `pip install . -C cmake.define.GRADSPLINTER_CUDA=ON` where the operation has one"
+        "this build of gradsplinter has no kernels for CUDA tensors; move them to the CPU, or build "
+        "with `pip install . -C cmake.define.GRADSPLINTER_CUDA=ON`"
     )
 
 
-_CUDA = {"pack_bits": _pack_bits_on_cuda, **({"hash_rows": _hash_rows} if _C.cuda else {})}
+# What runs otherwise on a GPU; the rest finds the device of its tensors in C++.
+_ON_GPU = {"unique_rows": _unique_rows_on_gpu, "unique_signatures": _unique_signatures_on_gpu}
 
 for _schema, _kernel, _fake in (
     (
@@ -270,5 +281,5 @@ for _schema, _kernel, _fake in (
     _name = _schema.partition("(")[0]
     _library.define(_schema)
     _library.impl(_name, _kernel, "CPU")
-    _library.impl(_name, _CUDA.get(_name, _not_on_cuda), "CUDA")
+    _library.impl(_name, _ON_GPU.get(_name, _kernel) if _C.cuda else _not_on_cuda, "CUDA")
     torch.library.register_fake(f"gradsplinter::{_name}", _fake, lib=_library)

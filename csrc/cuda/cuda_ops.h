@@ -3,21 +3,31 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "ops.h"
 
 namespace gradsplinter::cuda {
 
-// Memory on the device, which the caller owns and frees when the operation's work is queued.
+// Memory on the device.
 class Memory {
  public:
   virtual ~Memory() = default;
-  virtual void* get(int64_t bytes) = 0;
+  virtual std::shared_ptr<void> own(int64_t bytes) = 0;
+  // Freed with this object, when the operation's work is queued: work that is queued later on the
+  // same stream may use it again.
+  void* get(int64_t bytes) {
+    pieces_.push_back(own(bytes));
+    return pieces_.back().get();
+  }
   template <class T>
   T* array(int64_t size) {
     return static_cast<T*>(get(size * static_cast<int64_t>(sizeof(T))));
   }
+
+ private:
+  std::vector<std::shared_ptr<void>> pieces_;
 };
 
 struct Device {
@@ -63,21 +73,5 @@ void cross(const T* jacobian, int64_t modes, int64_t directions, int64_t width, 
 template <class T>
 void gram(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patterns, int64_t modes,
           const T* directions, int64_t count, bool normalize, T* out, const Device& device);
-
-// A table of modes: their signatures in the order of their ids, and where to find them. At least a
-// third of the slots, a power of two, is 0: empty.
-struct ModeSlots {
-  unsigned long long* slots;
-  uint64_t mask;
-  const uint64_t* rows;  // [modes, words]
-  int64_t words;
-};
-
-// ids [n] of the modes with these signatures [n, words]; -1 for those that are not there.
-void find_modes(const ModeSlots& table, const uint64_t* rows, int64_t n, int64_t* ids,
-                const Device& device);
-
-// Enters the modes begin..end - 1, which are not there yet and all different, into the slots.
-void enter_modes(const ModeSlots& table, int64_t begin, int64_t end, const Device& device);
 
 }  // namespace gradsplinter::cuda

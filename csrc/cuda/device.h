@@ -51,6 +51,14 @@ inline void clear(void* memory, size_t bytes, void* stream) {
   check(cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream)), "cudaMemsetAsync");
 }
 
+// From device memory to device memory.
+inline void copy(void* to, const void* from, size_t bytes, void* stream) {
+  if (bytes == 0) return;
+  check(
+      cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, static_cast<cudaStream_t>(stream)),
+      "cudaMemcpyAsync");
+}
+
 // Waits for the stream.
 template <class T>
 void read(T* to, const T* from, size_t count, void* stream) {

@@ -1,8 +1,9 @@
-// The table of modes on a GPU (row_table.h is the CPU's): open addressing with linear probing over
-// 8-byte slots (half a hash as tag, id + 1), the rows themselves in the order of their ids. Rows
-// that are added together are all different, so that they only compete for empty slots.
-#include "cuda/cuda_ops.h"
+#include <algorithm>
+#include <stdexcept>
+
 #include "cuda/device.h"
+#include "cuda/numbering.h"
+#include "cuda/table.h"
 #include "probe.h"
 #include "scalar.h"
 
@@ -11,6 +12,15 @@ namespace {
 
 constexpr int threads = 256;
 
+// The modes: signatures in the order of their ids, and 8-byte slots (half a hash as tag, id + 1)
+// with linear probing.
+struct Slots {
+  unsigned long long* slots;
+  uint64_t mask;
+  const uint64_t* rows;
+  int64_t words;
+};
+
 __device__ bool equal_rows(const uint64_t* a, const uint64_t* b, int64_t words) {
   for (int64_t k = 0; k < words; ++k) {
     if (a[k] != b[k]) return false;
@@ -18,10 +28,11 @@ __device__ bool equal_rows(const uint64_t* a, const uint64_t* b, int64_t words) 
   return true;
 }
 
-__global__ void find_kernel(ModeSlots table, const uint64_t* rows, int64_t n, int64_t* ids) {
+// ids[i] of the mode with signature i, or -1.
+__global__ void find_kernel(Slots table, const uint64_t* signatures, int64_t n, int64_t* ids) {
   const int64_t i = int64_t{blockIdx.x} * threads + threadIdx.x;
   if (i >= n) return;
-  const uint64_t* const row = rows + i * table.words;
+  const uint64_t* const row = signatures + i * table.words;
   const uint64_t hash = hash_row(row, table.words);
   int64_t id = -1;
   for (uint64_t at = hash & table.mask; table.slots[at] != 0; at = (at + 1) & table.mask) {
@@ -34,7 +45,8 @@ __global__ void find_kernel(ModeSlots table, const uint64_t* rows, int64_t n, in
   ids[i] = id;
 }
 
-__global__ void enter_kernel(ModeSlots table, int64_t begin, int64_t end) {
+// Enters modes that are not there yet and all different: they only compete for empty slots.
+__global__ void enter_kernel(Slots table, int64_t begin, int64_t end) {
   const int64_t id = begin + int64_t{blockIdx.x} * threads + threadIdx.x;
   if (id >= end) return;
   const uint64_t hash = hash_row(table.rows + id * table.words, table.words);
@@ -45,20 +57,117 @@ __global__ void enter_kernel(ModeSlots table, int64_t begin, int64_t end) {
   }
 }
 
-}  // namespace
+struct Piece {
+  const uint64_t* signatures;  // [n, words]
+  const int64_t *counts, *first, *ids;
+  int64_t n;
+  int64_t size, examples;  // of the table before
+  int64_t words;
+};
 
-void find_modes(const ModeSlots& table, const uint64_t* rows, int64_t n, int64_t* ids,
-                const Device& device) {
-  if (n == 0) return;
-  const OnDevice on(device.index);
-  launch(find_kernel, divide_up(n, threads), threads, 0, device.stream, table, rows, n, ids);
+__global__ void add_kernel(Piece piece, uint64_t* rows, int64_t* counts, int64_t* first) {
+  const int64_t i = int64_t{blockIdx.x} * threads + threadIdx.x;
+  if (i >= piece.n) return;
+  const int64_t id = piece.ids[i];
+  if (id < piece.size) {
+    counts[id] += piece.counts[i];
+    return;
+  }
+  for (int64_t k = 0; k < piece.words; ++k) {
+    rows[id * piece.words + k] = piece.signatures[i * piece.words + k];
+  }
+  counts[id] = piece.counts[i];
+  first[id] = piece.examples + piece.first[i];
 }
 
-void enter_modes(const ModeSlots& table, int64_t begin, int64_t end, const Device& device) {
+template <class T>
+T* pointer(const std::shared_ptr<void>& memory) {
+  return static_cast<T*>(memory.get());
+}
+
+std::shared_ptr<void> with_room(const std::shared_ptr<void>& values, int64_t words, int64_t room,
+                                const Device& device) {
+  std::shared_ptr<void> larger = device.memory.own(room * 8);
+  copy(larger.get(), values.get(), static_cast<size_t>(words) * 8, device.stream);
+  return larger;
+}
+
+Slots slots_of(const std::shared_ptr<void>& slots, uint64_t count,
+               const std::shared_ptr<void>& rows, int64_t words) {
+  return {pointer<unsigned long long>(slots), count - 1, pointer<const uint64_t>(rows), words};
+}
+
+void enter(const Slots& table, int64_t begin, int64_t end, const Device& device) {
   if (begin == end) return;
-  const OnDevice on(device.index);
   launch(enter_kernel, divide_up(end - begin, threads), threads, 0, device.stream, table, begin,
          end);
+}
+
+}  // namespace
+
+// All or nothing: what runs out of memory does so before the first change.
+void ModeTable::reserve(int64_t rows, const Device& device) {
+  if (rows > most_shared_rows) throw std::length_error("more than 2^32 - 2 modes");
+  if (rows > room_) {
+    const int64_t room = std::max(rows, 2 * room_);
+    const std::shared_ptr<void> signatures =
+        with_room(rows_, size_ * words_, room * words_, device);
+    const std::shared_ptr<void> counts = with_room(counts_, size_, room, device);
+    const std::shared_ptr<void> first = with_room(first_, size_, room, device);
+    rows_ = signatures, counts_ = counts, first_ = first;
+    room_ = room;
+  }
+  uint64_t count = std::max(slot_count_, uint64_t{1024});
+  while (count < static_cast<uint64_t>(2 * rows)) count *= 2;
+  if (count == slot_count_) return;
+  const std::shared_ptr<void> slots = device.memory.own(static_cast<int64_t>(count) * 8);
+  clear(slots.get(), count * 8, device.stream);
+  enter(slots_of(slots, count, rows_, words_), 0, size_, device);
+  slots_ = slots;
+  slot_count_ = count;
+}
+
+void ModeTable::find(const uint64_t* signatures, int64_t n, int64_t* ids, const Device& device) {
+  reserve(size_, device);
+  launch(find_kernel, divide_up(n, threads), threads, 0, device.stream,
+         slots_of(slots_, slot_count_, rows_, words_), signatures, n, ids);
+}
+
+void ModeTable::insert(const uint64_t* signatures, const int64_t* counts, const int64_t* first,
+                       int64_t n, int64_t examples, int64_t undercount, int64_t* ids,
+                       const Device& device) {
+  const OnDevice on(device.index);
+  if (n > 0) {
+    find(signatures, n, ids, device);
+    const Numbering numbering(ids, n, -1, device);
+    const int64_t more = numbering.count();
+    reserve(size_ + more, device);
+    numbering.write(size_, nullptr);
+    launch(add_kernel, divide_up(n, threads), threads, 0, device.stream,
+           Piece{signatures, counts, first, ids, n, size_, examples_, words_},
+           pointer<uint64_t>(rows_), pointer<int64_t>(counts_), pointer<int64_t>(first_));
+    enter(slots_of(slots_, slot_count_, rows_, words_), size_, size_ + more, device);
+    size_ += more;
+  }
+  examples_ += examples;
+  undercount_ += undercount;
+}
+
+int64_t ModeTable::missing(const uint64_t* signatures, int64_t n, const Device& device) {
+  if (n == 0) return 0;
+  const OnDevice on(device.index);
+  auto* const ids = device.memory.array<int64_t>(n);
+  find(signatures, n, ids, device);
+  return Numbering(ids, n, -1, device).count();
+}
+
+void ModeTable::copy_to(uint64_t* signatures, int64_t* counts, int64_t* first,
+                        const Device& device) const {
+  const OnDevice on(device.index);
+  const auto bytes = static_cast<size_t>(size_) * 8;
+  copy(signatures, rows_.get(), bytes * static_cast<size_t>(words_), device.stream);
+  copy(counts, counts_.get(), bytes, device.stream);
+  copy(first, first_.get(), bytes, device.stream);
 }
 
 }  // namespace gradsplinter::cuda

@@ -12,6 +12,7 @@
 
 #include "cuda/cuda_ops.h"
 #include "cuda/device.h"
+#include "cuda/numbering.h"
 #include "probe.h"
 #include "scalar.h"
 
@@ -27,7 +28,6 @@ struct Status {
   unsigned long long used;           // slots
   unsigned long long first_without;  // row that found no room, rounded down to a block's
   unsigned long long first_nan;      // row with a NaN
-  unsigned long long unique;
   unsigned long long not_bool;
 };
 
@@ -157,68 +157,6 @@ __global__ void insert_again(Rows<Entry> rows, const unsigned long long* slots, 
 
 // --- numbers
 // --------------------------------------------------------------------------------------
-
-constexpr int rounds = 8;  // of rows that a block numbers
-constexpr int64_t block_rows = int64_t{rounds} * threads;
-
-__global__ void count_firsts(const int64_t* ids, int64_t n, int64_t* counts) {
-  int64_t count = 0;
-  for (int round = 0; round < rounds; ++round) {
-    const int64_t i = blockIdx.x * block_rows + round * threads + threadIdx.x;
-    count += __syncthreads_count(i < n && ids[i] == 0);
-  }
-  if (threadIdx.x == 0) counts[blockIdx.x] = count;
-}
-
-constexpr int scan_threads = 1024;
-
-// Counts [n] -> how many there are before each, in place, and in all. By one block.
-__global__ void sum_before(int64_t* counts, int64_t n, Status* status) {
-  int64_t* const sums = shared_memory<int64_t>();  // [scan_threads]
-  const auto thread = static_cast<int>(threadIdx.x);
-  const int64_t begin = n * thread / scan_threads, end = n * (thread + 1) / scan_threads;
-  int64_t sum = 0;
-  for (int64_t i = begin; i < end; ++i) sum += counts[i];
-  sums[thread] = sum;
-  __syncthreads();
-  for (int distance = 1; distance < scan_threads; distance *= 2) {
-    const int64_t more = thread >= distance ? sums[thread - distance] : 0;
-    __syncthreads();
-    sums[thread] += more;
-    __syncthreads();
-  }
-  int64_t before = sums[thread] - sum;
-  for (int64_t i = begin; i < end; ++i) {
-    const int64_t count = counts[i];
-    counts[i] = before;
-    before += count;
-  }
-  if (thread == scan_threads - 1) status->unique = static_cast<unsigned long long>(before);
-}
-
-__global__ void number_firsts(int64_t* ids, int64_t n, const int64_t* before, int64_t* first) {
-  int* const in_warp = shared_memory<int>();  // [warps]
-  const int lane = static_cast<int>(threadIdx.x) % warp;
-  const int own = static_cast<int>(threadIdx.x) / warp;
-  int64_t next = before[blockIdx.x];
-  for (int round = 0; round < rounds; ++round) {
-    const int64_t i = blockIdx.x * block_rows + round * threads + threadIdx.x;
-    const bool is_first = i < n && ids[i] == 0;
-    const unsigned lanes = __ballot_sync(all_lanes, is_first);
-    if (lane == 0) in_warp[own] = __popc(lanes);
-    __syncthreads();
-    int64_t id = next + __popc(lanes & ((1u << lane) - 1));
-    for (int w = 0; w < warps; ++w) {
-      if (w < own) id += in_warp[w];
-      next += in_warp[w];
-    }
-    if (is_first) {
-      first[id] = i;
-      ids[i] = id;
-    }
-    __syncthreads();
-  }
-}
 
 constexpr int64_t most_in_block = 4096;  // unique rows that a block counts in shared memory
 
@@ -392,17 +330,10 @@ int64_t unique_rows(const Entry* rows, int64_t n, int64_t width, int hash_bits, 
     clear(ids, static_cast<size_t>(n) * sizeof(int64_t), device.stream);
     insert_all(all, n, ids, slots, device);
 
-    const int64_t blocks = divide_up(n, block_rows);
-    auto* const before = device.memory.array<int64_t>(blocks);
-    Status* const status = new_status(device);
-    launch(count_firsts, blocks, threads, 0, device.stream, static_cast<const int64_t*>(ids), n,
-           before);
-    launch(sum_before, 1, scan_threads, scan_threads * sizeof(int64_t), device.stream, before,
-           blocks, status);
-    const auto unique = static_cast<int64_t>(status_of(status, device).unique);
+    const Numbering numbering(ids, n, 0, device);
+    const int64_t unique = numbering.count();
     const Unique results = make(unique);
-    launch(number_firsts, blocks, threads, warps * sizeof(int), device.stream, ids, n,
-           static_cast<const int64_t*>(before), results.first);
+    numbering.write(0, results.first);
     auto* const counts = reinterpret_cast<unsigned long long*>(results.counts);
     clear(counts, static_cast<size_t>(unique) * sizeof(int64_t), device.stream);
     const size_t shared = unique <= most_in_block ? static_cast<size_t>(unique) * 4 : 0;

@@ -67,6 +67,9 @@ inline int multiprocessors(int) { return 3; }
 inline int most_shared(int) { return 96 * 1024; }
 
 inline void clear(void* memory, size_t bytes, void*) { std::memset(memory, 0, bytes); }
+inline void copy(void* to, const void* from, size_t bytes, void*) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
 template <class T>
 void read(T* to, const T* from, size_t count, void*) {
   std::memcpy(to, from, count * sizeof(T));

@@ -1,8 +1,9 @@
 // The CUDA kernels on the host (cuda_on_host.h) against the CPU's.
-#include <algorithm>
 #include <limits>
 #include <stdexcept>
 
+#include "cuda/table.h"
+#include "row_table.h"
 #include "scalar.h"
 #include "testing_cuda.h"
 
@@ -141,26 +142,51 @@ TEST_CASE("cuda unique rows: bools, and bytes that are none") {
   }
 }
 
-TEST_CASE("cuda table of modes: found and entered, piece by piece") {
+TEST_CASE("cuda table of modes: the ids, counts and first examples of the CPU's") {
   Random random(7);
   for (const int64_t words : {0, 1, 2, 5}) {
-    constexpr int64_t n = 700;
-    // All different, but for rows of no words, of which there is one.
-    const int64_t kinds = words == 0 ? 1 : n;
-    const Input<uint64_t> rows(kinds * words, [&] { return random.bits() << 40 | random.bits(); });
-    std::vector<unsigned long long> slots(2048, 0);
-    const cuda::ModeSlots table{slots.data(), slots.size() - 1, rows.data(), words};
-    TestDevice on;
-    std::vector<int64_t> want(static_cast<size_t>(kinds), -1);
-    for (const int64_t known : {int64_t{0}, std::min(kinds, int64_t{300}), kinds}) {
-      const auto before = static_cast<int64_t>(
-          std::count_if(want.begin(), want.end(), [](int64_t id) { return id >= 0; }));
-      cuda::enter_modes(table, before, known, on.device);
-      for (int64_t id = before; id < known; ++id) want[static_cast<size_t>(id)] = id;
-      Output<int64_t> ids(kinds);
-      cuda::find_modes(table, rows.data(), kinds, ids.data(), on.device);
-      ids.check(want.data());
+    cuda::ModeTable table(words);
+    RowTable<> want(words);
+    int64_t examples = 0;
+    for (const int64_t n : {0, 1, 700, 300, 5000}) {
+      CAPTURE(words);
+      CAPTURE(n);
+      const auto all = some_rows<uint64_t>(random, n, words, 2000, [&] { return random.below(9); });
+      const Found<uint64_t> different(all.data(), n, words);
+      const auto count = static_cast<int64_t>(different.first.size());
+      Input<uint64_t> rows(count * words);
+      std::vector<int64_t> want_ids;
+      int64_t missing = 0;
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t first = different.first[static_cast<size_t>(i)];
+        for (int64_t k = 0; k < words; ++k) rows[i * words + k] = all[first * words + k];
+        const uint64_t hash = hash_row(rows.data() + i * words, words);
+        missing += want.find(rows.data() + i * words, hash) < 0;
+        want_ids.push_back(want.insert(rows.data() + i * words, hash,
+                                       different.counts[static_cast<size_t>(i)], examples + first));
+      }
+      TestDevice on;
+      CHECK(table.missing(rows.data(), count, on.device) == missing);
+      Output<int64_t> ids(count);
+      table.insert(rows.data(), different.counts.data(), different.first.data(), count, n, 1,
+                   ids.data(), on.device);
+      ids.check(want_ids.data());
+      examples += n;
+      REQUIRE(table.size() == want.size());
+      CHECK(table.examples() == examples);
+      Output<uint64_t> signatures(table.size() * words);
+      Output<int64_t> counts(table.size()), first(table.size());
+      table.copy_to(signatures.data(), counts.data(), first.data(), on.device);
+      signatures.check(want.row(0));
+      std::vector<int64_t> want_counts, want_first;
+      for (int64_t id = 0; id < want.size(); ++id) {
+        want_counts.push_back(want.count(id));
+        want_first.push_back(want.first(id));
+      }
+      counts.check(want_counts.data());
+      first.check(want_first.data());
     }
+    CHECK(table.undercount() == 5);
   }
 }
 

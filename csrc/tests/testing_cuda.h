@@ -1,7 +1,7 @@
 // A device for the CUDA operations that are run on the host.
 #pragma once
 
-#include <deque>
+#include <cstring>
 
 #include "cuda/cuda_ops.h"
 #include "testing.h"
@@ -11,13 +11,12 @@ namespace gradsplinter {
 // Every piece ends where its allocation does, for AddressSanitizer, and begins poisoned.
 class TestMemory : public cuda::Memory {
  public:
-  void* get(int64_t bytes) override {
-    pieces_.emplace_back(static_cast<size_t>(bytes), 0xA5);
-    return pieces_.back().data();
+  std::shared_ptr<void> own(int64_t bytes) override {
+    const auto size = static_cast<size_t>(bytes);
+    std::shared_ptr<unsigned char[]> piece(new unsigned char[size]);
+    std::memset(piece.get(), 0xA5, size);
+    return {piece, piece.get()};
   }
-
- private:
-  std::deque<std::vector<unsigned char>> pieces_;
 };
 
 struct TestDevice {

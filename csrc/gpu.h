@@ -1,0 +1,59 @@
+// The operations of the module on tensors that lie on a GPU, if it was built for that.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <optional>
+
+#include "cuda/cuda_ops.h"
+#include "tensor.h"
+
+namespace gradsplinter {
+
+using cuda::cross;
+using cuda::gram;
+using cuda::hash_rows;
+using cuda::jacobian;
+using cuda::pack_bits;
+using cuda::signatures;
+
+#ifdef GRADSPLINTER_CUDA
+
+// Memory from torch's own allocator: what is freed here is used again by later work on the stream.
+class TorchMemory : public cuda::Memory {
+ public:
+  explicit TorchMemory(int device) : device_(device) {}
+  void* get(int64_t bytes) override;
+  pybind11::object empty(const char* dtype, int64_t size) const;
+
+ private:
+  int device_;
+  std::vector<pybind11::object> pieces_;
+};
+
+// Calls `work` with the device of a tensor and torch's current stream there -> whether it lies on
+// one.
+template <class Work>
+bool on_gpu(const Tensor& tensor, const Work& work) {
+  if (!tensor.on_cuda()) return false;
+  void* stream = nullptr;
+  if (torch_exchange().current_work_stream(kDLCUDA, tensor.device(), &stream) != 0) {
+    throw pybind11::error_already_set();
+  }
+  TorchMemory memory(tensor.device());
+  work(cuda::Device{tensor.device(), stream, memory});
+  return true;
+}
+
+#else
+
+template <class Work>
+bool on_gpu(const Tensor&, const Work&) {
+  return false;
+}
+
+#endif
+
+void bind_gpu(pybind11::module_& m);
+
+}  // namespace gradsplinter
