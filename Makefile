@@ -5,6 +5,7 @@
 
 PYTHON ?= python3
 CUDA ?= AUTO
+CUDA_ARCHITECTURES ?=
 CLANG ?= clang++
 FUZZ_SECONDS ?= 12
 VENV := .venv
@@ -31,7 +32,8 @@ $(VENV)/.tools: pyproject.toml constraints.txt
 
 $(VENV)/.installed: $(VENV)/.tools $(SOURCES)
 	$(PIP) install --no-build-isolation --no-deps --editable . \
-	  --config-settings=build-dir=build/editable --config-settings=cmake.define.GRADSPLINTER_CUDA=$(CUDA)
+	  --config-settings=build-dir=build/editable --config-settings=cmake.define.GRADSPLINTER_CUDA=$(CUDA) \
+	  $(if $(CUDA_ARCHITECTURES),--config-settings=cmake.define.CMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES))
 	touch $@
 
 # --- checks ---------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 #include "gpu.h"
 
+#include "cuda/table.h"
+
 namespace py = pybind11;
 
 namespace gradsplinter {
@@ -13,9 +15,9 @@ py::object TorchMemory::empty(const char* dtype, int64_t size) const {
                              "device"_a = torch.attr("device")("cuda", device_));
 }
 
-void* TorchMemory::get(int64_t bytes) {
-  pieces_.push_back(empty("uint8", bytes));
-  return py::cast<Tensor>(pieces_.back()).data<void>();
+std::shared_ptr<void> TorchMemory::own(int64_t bytes) {
+  auto tensor = std::make_shared<py::object>(empty("uint8", bytes));
+  return {tensor, py::cast<Tensor>(*tensor).data<void>()};
 }
 
 namespace {
@@ -47,22 +49,28 @@ py::tuple unique_rows_op(const Tensor& rows, int hash_bits, int64_t slots, const
   return py::make_tuple(first, counts);
 }
 
-cuda::ModeSlots slots_of(const Tensor& slots, const Tensor& rows) {
-  return {slots.data<unsigned long long>(), static_cast<uint64_t>(slots.size(0)) - 1,
-          rows.data<const uint64_t>(), rows.size(1)};
-}
-
-void find_modes_op(const Tensor& slots, const Tensor& rows, const Tensor& wanted,
-                   const Tensor& ids) {
-  on_gpu(slots, [&](const cuda::Device& device) {
-    cuda::find_modes(slots_of(slots, rows), wanted.data<const uint64_t>(), wanted.size(0),
-                     ids.data<int64_t>(), device);
+void insert(cuda::ModeTable& table, const Tensor& signatures, const Tensor& counts,
+            const Tensor& first, int64_t examples, int64_t undercount, const Tensor& ids) {
+  on_gpu(signatures, [&](const cuda::Device& device) {
+    table.insert(signatures.data<const uint64_t>(), counts.data<const int64_t>(),
+                 first.data<const int64_t>(), signatures.size(0), examples, undercount,
+                 ids.data<int64_t>(), device);
   });
 }
 
-void enter_modes_op(const Tensor& slots, const Tensor& rows, int64_t begin, int64_t end) {
-  on_gpu(slots, [&](const cuda::Device& device) {
-    cuda::enter_modes(slots_of(slots, rows), begin, end, device);
+int64_t missing(cuda::ModeTable& table, const Tensor& signatures) {
+  int64_t found = 0;
+  on_gpu(signatures, [&](const cuda::Device& device) {
+    found = table.missing(signatures.data<const uint64_t>(), signatures.size(0), device);
+  });
+  return found;
+}
+
+void copy(const cuda::ModeTable& table, const Tensor& signatures, const Tensor& counts,
+          const Tensor& first) {
+  on_gpu(signatures, [&](const cuda::Device& device) {
+    table.copy_to(signatures.data<uint64_t>(), counts.data<int64_t>(), first.data<int64_t>(),
+                  device);
   });
 }
 
@@ -72,8 +80,14 @@ void bind_gpu(py::module_& m) {
   m.attr("cuda") = true;
   m.attr("first_slots") = cuda::first_slots;
   m.def("unique_rows_on_gpu", unique_rows_op);
-  m.def("find_modes", find_modes_op);
-  m.def("enter_modes", enter_modes_op);
+  py::class_<cuda::ModeTable>(m, "GpuModeTable")
+      .def(py::init<int64_t>())
+      .def("__len__", &cuda::ModeTable::size)
+      .def_property_readonly("examples", &cuda::ModeTable::examples)
+      .def_property_readonly("undercount", &cuda::ModeTable::undercount)
+      .def("insert", insert)
+      .def("missing", missing)
+      .def("copy", copy);
 }
 
 #else

@@ -3,7 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
-#include <optional>
+#include <memory>
 
 #include "cuda/cuda_ops.h"
 #include "tensor.h"
@@ -23,12 +23,11 @@ using cuda::signatures;
 class TorchMemory : public cuda::Memory {
  public:
   explicit TorchMemory(int device) : device_(device) {}
-  void* get(int64_t bytes) override;
+  std::shared_ptr<void> own(int64_t bytes) override;
   pybind11::object empty(const char* dtype, int64_t size) const;
 
  private:
   int device_;
-  std::vector<pybind11::object> pieces_;
 };
 
 // Calls `work` with the device of a tensor and torch's current stream there -> whether it lies on

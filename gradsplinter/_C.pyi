@@ -101,10 +101,6 @@ def unique_rows_on_gpu(
     slots: int,  # at first
     ids: Tensor,  # out: int64 [N]
 ) -> tuple[Tensor, Tensor]: ...  # first and counts, int64 [U]
-def find_modes(
-    slots: Tensor,  # int64 [a power of two]
-    rows: Tensor,  # int64 [at least U, words]
-    wanted: Tensor,  # int64 [n, words]
-    ids: Tensor,  # out: int64 [n]
-) -> None: ...
-def enter_modes(slots: Tensor, rows: Tensor, begin: int, end: int) -> None: ...
+
+class GpuModeTable(ModeTable):
+    """The same on a GPU, where its tensors lie. (In truth a class of its own.)"""

@@ -18,8 +18,8 @@ from gradsplinter import io
 Data = Tensor | NDArray[Any] | str | Path | Iterable[Any]
 """What `batches` takes."""
 
-ROWS = 2**20
-"""Most examples in a batch of data that is in memory."""
+ROWS = {"cpu": 2**20, "cuda": 2**24}
+"""Most examples in a batch of data that is in the memory of such a device."""
 BYTES = 2**26
 """Most bytes in a batch that is read from a file or a memory map."""
 
@@ -39,7 +39,7 @@ class Rows(Protocol):
 def batches(
     x: Data, dtype: torch.dtype, divisor: float | None = None, *, skip: int = 0
 ) -> Iterator[Tensor]:
-    """The examples of `x` in order, as tensors of at most `ROWS` rows.
+    """The examples of `x` in order, a bounded number of them at a time.
 
     Args:
         x: one of
@@ -76,7 +76,7 @@ def batches(
         count = rows.shape[0]
         begin = min(skip, count)
         skip -= begin
-        step = _rows_at_once(rows)
+        step = _batch_rows(rows)
         for at in range(begin, max(count, begin + 1), step):  # once where there are none, to check
             yield _converted(rows[at : at + step], dtype, divisor)
 
@@ -114,14 +114,20 @@ def _arrays(x: object, name: str) -> Iterator[Rows]:
         )
 
 
-def _rows_at_once(rows: Rows) -> int:
+def rows_at_once(device: torch.device) -> int:
+    """Most examples that are worked on at once there."""
+    return ROWS.get(device.type, ROWS["cpu"])
+
+
+def _batch_rows(rows: Rows) -> int:
     # Integers are copied to floats, and files into memory: not too much at a time.
     if isinstance(rows, Tensor) and rows.dtype.is_floating_point:
-        return ROWS
+        return rows_at_once(rows.device)
+    most = ROWS["cpu"]
     if isinstance(rows, np.ndarray) and rows.dtype.kind == "f" and not _is_mapped(rows):
-        return ROWS
+        return most
     entries = int(np.prod(rows.shape[1:], dtype=np.int64))
-    return max(1, min(ROWS, BYTES // max(1, 8 * entries)))
+    return max(1, min(most, BYTES // max(1, 8 * entries)))
 
 
 def _is_mapped(array: NDArray[Any]) -> bool:

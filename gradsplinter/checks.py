@@ -32,9 +32,14 @@ def check_tensor(
 
 
 def check_finite(tensor: Tensor, name: str) -> None:
-    """Raise ValueError with the number of values that are not finite and where the first one is."""
+    """Raise ValueError with the number of values that are not finite and where the first one is.
+
+    On a GPU this waits for the values, and so is left out while a CUDA graph is captured.
+    """
+    if tensor.is_meta or (tensor.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return
     # A sum is finite only if every term is; it costs a third of isfinite().all().
-    if tensor.is_meta or math.isfinite(tensor.detach().sum()):
+    if math.isfinite(tensor.detach().sum()):
         return
     bad = ~torch.isfinite(tensor.detach())
     count = int(bad.sum())

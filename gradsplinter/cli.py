@@ -91,10 +91,9 @@ class Info:
             return
         _console.print(f"gradsplinter {gradsplinter.__version__}, torch {torch.__version__}")
         _console.print(f"instruction sets: {', '.join(ops.instruction_sets())} (best first)")
-        built = "built in (hash_rows only)" if _C.cuda else "not built in"
-        _console.print(
-            f"CUDA kernels: {built}; torch sees {torch.cuda.device_count()} CUDA devices"
-        )
+        _console.print(f"CUDA kernels: {'built in' if _C.cuda else 'not built in'}")
+        devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        _console.print(f"CUDA devices that torch sees: {', '.join(devices) or 'none'}")
 
 
 @dataclass(frozen=True)

@@ -234,7 +234,7 @@ class NpyColumn:
         with self._path.open("r+b") as file:
             file.seek(_NPY_HEADER + 8 * begin)
             for part in index.split(2**20):
-                file.write((part if numbers is None else numbers[part]).numpy().data)
+                file.write((part if numbers is None else numbers[part]).cpu().numpy().data)
             file.flush()
             file.seek(0)
             file.write(_npy_header(begin + len(index)))

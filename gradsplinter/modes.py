@@ -28,14 +28,13 @@ class Modes:
     undercount: int = 0
     """Examples that may be missing from a count, where only the heaviest modes were kept."""
 
-    def copy(self) -> Modes:
+    def copy(self, device: torch.device) -> Modes:
         """The same in memory of its own."""
-        return replace(
-            self,
-            signatures=self.signatures.clone(memory_format=torch.contiguous_format),
-            counts=self.counts.clone(memory_format=torch.contiguous_format),
-            first=self.first.clone(memory_format=torch.contiguous_format),
-        )
+        copies = {
+            name: getattr(self, name).to(device, copy=True).contiguous()
+            for name in ("signatures", "counts", "first")
+        }
+        return replace(self, **copies)
 
     def check(self, widths: Sequence[int]) -> None:
         """Raise TypeError or ValueError unless these can be modes of sites with these widths."""

@@ -198,8 +198,8 @@ class Splinters:
             cosines = self._cross_of(modes)
             counts = self.counts[modes]
             share = int(counts.sum()) / int(self.counts.sum())
-            matrix += share * scores.paired(cosines, counts)
-            zeros += (cosines.diagonal(dim1=1, dim2=2) == 0).sum(dim=0)
+            matrix += share * scores.paired(cosines, counts).cpu()
+            zeros += (cosines.diagonal(dim1=1, dim2=2) == 0).sum(dim=0).cpu()
         return matrix, zeros
 
     def _cross_of(self, modes: slice) -> Tensor:

@@ -8,9 +8,9 @@ from threading import Lock
 import torch
 from torch import Tensor, nn
 
-from gradsplinter import ops
+from gradsplinter import _C, ops
 from gradsplinter._C import ModeTable
-from gradsplinter.batches import ROWS, Data, batches
+from gradsplinter.batches import Data, batches, rows_at_once
 from gradsplinter.checks import check_integer, check_span
 from gradsplinter.ids import Ids
 from gradsplinter.io import NpyColumn
@@ -19,7 +19,7 @@ from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.patterns import words_of
 from gradsplinter.splinters import Splinters
 
-SIGNATURE_BYTES = 2**26
+SIGNATURE_BYTES = {"cpu": 2**26, "cuda": 2**30}
 """Most bytes of signatures that are added at once: Python cannot be interrupted meanwhile."""
 
 
@@ -82,7 +82,8 @@ class SplinterTable:
     """The modes of a network between two sites, over data that comes in pieces.
 
     It holds the modes and no data, so its memory grows with the regions that the data visits. Several
-    threads may update one table.
+    threads may update one table. Where the network is on a GPU, the table is there too; data from
+    the CPU's memory is moved piece by piece.
 
     Args:
         net, source, target, directions, check_finite: as in `splinter`.
@@ -190,17 +191,29 @@ class SplinterTable:
         Raises:
             TypeError, ValueError: as `update`.
         """
-        rows = max(1, min(ROWS, SIGNATURE_BYTES // (8 * max(1, self._words()))))
+        device = self.net.device
+        most = SIGNATURE_BYTES.get(device.type, SIGNATURE_BYTES["cpu"])
+        rows = max(1, min(rows_at_once(device), most // (8 * max(1, self._words()))))
         for piece in x.split(rows) if len(x) > rows else (x,):
             try:
-                signatures, first, counts, ids = ops.unique_signatures(
-                    self.net, piece, self._sites, check_finite=self.check_finite
-                )
+                signatures, first, counts, ids = self._unique_signatures(piece)
+            except torch.OutOfMemoryError:
+                if len(piece) == 1:
+                    raise
+                for half in piece.split(-(-len(piece) // 2)):
+                    self.add_batch(half, begin)
+                    begin += len(half)
+                continue
             except ValueError as error:
                 error.add_note(f"(in a piece of x that begins at example {begin:,})")
                 raise
             self._add(Modes(signatures, counts, first, len(ids)), ids)
             begin += len(ids)
+
+    def _unique_signatures(self, x: Tensor) -> ops.UniqueSignatures:
+        if x.device.type == "cpu" and self.net.device.type != "cpu":
+            x = x.to(self.net.device)
+        return ops.unique_signatures(self.net, x, self._sites, check_finite=self.check_finite)
 
     def merge(self, other: SplinterTable) -> None:
         """Add the modes of `other`, whose examples follow this table's.
@@ -222,7 +235,10 @@ class SplinterTable:
             )
         with other._lock:
             modes, ids = other._modes(), other._all_ids(copy=False)
-        self._add(modes, ids)
+        device = self.net.device
+        if other.net.device != device:
+            modes = modes.copy(device)
+        self._add(modes, None if ids is None else ids.to(device))
 
     def add(self, modes: Modes) -> None:
         """Add the modes of examples that follow this table's: what `modes()` of another one gave.
@@ -235,27 +251,29 @@ class SplinterTable:
         self.check_modes(modes)
         if self._ids is not None:
             raise ValueError("modes have no ids, but this table has")
-        self._add(modes.copy(), None)
+        self._add(modes.copy(self.net.device), None)
 
     def check_modes(self, modes: Modes) -> None:
         """Raise TypeError or ValueError unless these can be modes of this network and these sites."""
         modes.check([self.net.widths[site] for site in self._sites])
 
     def modes(self) -> Modes:
-        """The modes so far; later updates do not change them."""
+        """The modes so far, in the CPU's memory; later updates do not change them."""
         with self._lock:
-            return self._modes().copy()
+            return self._modes().copy(torch.device("cpu"))
 
     def _modes(self) -> Modes:
         if self._table is not None:
-            signatures = torch.empty(len(self._table), self._words(), dtype=torch.int64)
-            counts, first = torch.empty(2, len(self._table), dtype=torch.int64)
+            signatures = self._empty(len(self._table), self._words())
+            counts, first = self._empty(len(self._table)), self._empty(len(self._table))
             self._table.copy(signatures, counts, first)
             return Modes(signatures, counts, first, self._table.examples, self.undercount)
         if self._only is not None:
             return self._only
-        none = torch.empty(0, dtype=torch.int64)
-        return Modes(torch.empty(0, self._words(), dtype=torch.int64), none, none, 0)
+        return Modes(self._empty(0, self._words()), self._empty(0), self._empty(0), 0)
+
+    def _empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.int64, device=self.net.device)
 
     def splinters(self) -> Splinters:
         """What has been collected so far.
@@ -264,7 +282,8 @@ class SplinterTable:
             ValueError: no examples yet, or no mode heavy enough for `heaviest`.
         """
         with self._lock:
-            return self._splinters(self._modes().copy(), self._all_ids(copy=True))
+            modes = self._modes().copy(self.net.device)
+            return self._splinters(modes, self._all_ids(copy=True))
 
     def _splinters(self, modes: Modes, ids: Tensor | None) -> Splinters:
         if modes.examples == 0:
@@ -337,12 +356,13 @@ class SplinterTable:
         ):
             if ours != theirs:
                 raise ValueError(f"other must have the same {name}, got {theirs} for {ours}")
-        if not torch.equal(self.directions, other.directions):
+        if not torch.equal(self.directions.cpu(), other.directions.cpu()):
             raise ValueError("other must have the same directions, got different ones")
 
 
 def _table_of(modes: Modes) -> ModeTable:
-    table = ModeTable(modes.signatures.shape[1])
+    kind = _C.GpuModeTable if modes.signatures.is_cuda else ModeTable
+    table = kind(modes.signatures.shape[1])
     _insert(table, modes, torch.empty_like(modes.counts))
     return table
 

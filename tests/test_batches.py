@@ -59,7 +59,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("piece", [64, 2**20])
 def test_every_kind_gives_the_same(kind, piece, tmp_path, monkeypatch):
-    monkeypatch.setattr(gradsplinter.batches, "ROWS", piece)
+    monkeypatch.setitem(gradsplinter.batches.ROWS, "cpu", piece)
     monkeypatch.setattr(gradsplinter.batches, "BYTES", 8 * 4 * piece)
     found = splinter(NET, KINDS[kind](tmp_path))
     for name in ("signatures", "counts", "first", "ids"):
@@ -69,7 +69,7 @@ def test_every_kind_gives_the_same(kind, piece, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pieces_are_bounded_and_in_order(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(gradsplinter.batches, "ROWS", 100)
+    monkeypatch.setitem(gradsplinter.batches.ROWS, "cpu", 100)
     monkeypatch.setattr(gradsplinter.batches, "BYTES", 8 * 4 * 90)
     pieces = list(batches(KINDS[kind](tmp_path), torch.float32))
     assert max(map(len, pieces)) <= 100
@@ -219,7 +219,7 @@ def test_an_array_of_objects_is_never_unpickled(tmp_path):
 
 
 def test_the_piece_with_a_fault_is_named(monkeypatch):
-    monkeypatch.setattr(gradsplinter.batches, "ROWS", 100)
+    monkeypatch.setitem(gradsplinter.batches.ROWS, "cpu", 100)
     x = X.clone()
     x[345, 1] = torch.nan
     with pytest.raises(ValueError, match=r"the first at \[45, 1\]: nan") as raised:
