@@ -168,7 +168,7 @@ def test_a_cap_on_modes():
 def test_what_a_table_gives_is_a_copy():
     table = table_of(X, ids=True)
     expected = table.modes()
-    given = expected.copy()
+    given = expected.copy(torch.device("cpu"))
     table.splinters().ids.fill_(1)
     assert torch.equal(table.splinters().ids, splinter(NET, X).ids)
     for modes in (table.modes(), table.splinters()):
