@@ -9,6 +9,7 @@
 
 from importlib.metadata import version
 
+from gradsplinter.extraction import extract
 from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.ops import (
     cross,
@@ -21,7 +22,7 @@ from gradsplinter.ops import (
 )
 from gradsplinter.patterns import pack_bits, select_sites, unpack_bits
 from gradsplinter.splinters import Gradients, Splinters
-from gradsplinter.store import Store, extract
+from gradsplinter.store import Store
 from gradsplinter.table import SplinterTable, splinter
 
 __version__ = version("gradsplinter")

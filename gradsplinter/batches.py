@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -18,9 +19,9 @@ from gradsplinter import io
 Data = Tensor | NDArray[Any] | str | Path | Iterable[Any]
 """What `batches` takes."""
 
-ROWS = {"cpu": 2**20, "cuda": 2**24}
+MOST_ROWS = {"cpu": 2**20, "cuda": 2**24}
 """Most examples in a batch of data that is in the memory of such a device."""
-BYTES = 2**26
+MOST_BYTES = 2**26
 """Most bytes in a batch that is read from a file or a memory map."""
 
 # Every one of their values is a float32.
@@ -28,8 +29,8 @@ _EXACT_IN_FLOAT32 = (torch.float16, torch.bfloat16)
 
 
 @runtime_checkable
-class Rows(Protocol):
-    """An array that gives some of its rows when it is sliced: a tensor, an array, a part of a file."""
+class Sliceable(Protocol):
+    """What gives some of its rows when it is sliced: a tensor, an array, a data frame, a part of a file."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -44,11 +45,15 @@ def batches(
     Args:
         x: one of
 
-            - a tensor or array `[N, h_0]`, a memory map too;
-            - the path of a `.npy` or `.safetensors` file, or of a folder of such files, which are
-              taken in the order of their names;
-            - an iterable, for example a `DataLoader`, of tensors, arrays or paths. Of a batch that
-              is a tuple or a list, as (x, label), the first entry is taken.
+            - a tensor or array `[N, h_0]`, a memory map too, or anything else with a shape whose rows
+              can be sliced (of h5py, zarr, pandas, polars);
+            - the path of a `.npy` or `.safetensors` file, or of a folder, whose files of these kinds
+              are taken in the order of their names as strings (`10.npy` before `2.npy`); hidden ones,
+              other files and folders in it are left out. Files must not change while they are read:
+              one that is cut short then ends the process (SIGBUS), as with any memory map;
+            - an iterable, for example a `DataLoader` or `x.split(1000)`, of tensors, arrays or
+              paths. Of a batch that is a tuple or a list, as (x, label), the first entry is taken;
+              `x` itself must be the data alone.
         dtype: of the network. float16 and bfloat16 are widened, which is exact; other floats must
             have this dtype.
         divisor: integer data is turned into `dtype` and divided by it (255 for images of bytes, 1
@@ -57,28 +62,53 @@ def batches(
 
     Raises:
         TypeError: data of another type or dtype, integers without a divisor.
-        ValueError: an array without two dimensions, a file that cannot be read.
+        ValueError: an array without two dimensions, a file that cannot be read, fewer examples than
+            are to be left out.
 
     Examples:
         >>> images = [np.array([[0, 255]], dtype=np.uint8), torch.tensor([[51, 102]])]
         >>> list(batches(images, torch.float32, divisor=255))
         [tensor([[0., 1.]]), tensor([[0.2000, 0.4000]])]
     """
+    return spans(x, dtype, divisor, [(skip, None)])
+
+
+def spans(
+    x: Data,
+    dtype: torch.dtype,
+    divisor: float | None,
+    wanted: Sequence[tuple[int, int | None]],
+) -> Iterator[Tensor]:
+    """As `batches`, of the examples begin..end - 1 for each (begin, end) in ascending order only.
+
+    An end of None is that of the data. Each span has batches of its own; those of arrays without
+    rows are empty.
+    """
     if divisor is not None:
-        divisor = _check_divisor(divisor, dtype)
-    for rows in _arrays(x, "x"):
-        if isinstance(rows, Tensor) and rows.layout != torch.strided:
-            raise TypeError(f"x must be a dense tensor, got layout {rows.layout}")
-        if len(rows.shape) != 2:
-            raise ValueError(
-                f"x must have 2 dimensions, got {len(rows.shape)} (shape {list(rows.shape)})"
-            )
+        divisor = check_divisor(divisor, dtype)
+    left = deque(wanted)
+    position = 0  # of the first row of an array in the whole data
+    for rows, name in _arrays(x, "x"):
+        _check_rows(rows, name)
         count = rows.shape[0]
-        begin = min(skip, count)
-        skip -= begin
+        if count == 0:
+            yield _converted(rows[:0], name, dtype, divisor)
         step = _batch_rows(rows)
-        for at in range(begin, max(count, begin + 1), step):  # once where there are none, to check
-            yield _converted(rows[at : at + step], dtype, divisor)
+        while left and left[0][0] < position + count:
+            begin, end = left.popleft()
+            stop = position + count if end is None else min(end, position + count)
+            for at in range(begin - position, stop - position, step):
+                some = rows[at : min(at + step, stop - position)]
+                yield _converted(some, name, dtype, divisor)
+            if stop != end:
+                left.appendleft((stop, end))
+                break
+        position += count
+    if left and left[-1] != (position, None):
+        raise ValueError(
+            f"x must hold at least the {left[-1][1] or left[-1][0]:,} examples that are to be left "
+            f"out, got {position:,}"
+        )
 
 
 def count_examples(x: Data) -> int | None:
@@ -88,20 +118,24 @@ def count_examples(x: Data) -> int | None:
         >>> count_examples(np.zeros((5, 2))), count_examples(iter([]))
         (5, None)
     """
-    if isinstance(x, Tensor | np.ndarray | str | Path):
-        return sum(rows.shape[0] for rows in _arrays(x, "x") if rows.shape)
+    if isinstance(x, Sliceable | str | Path):
+        return sum(rows.shape[0] for rows, _ in _arrays(x, "x") if rows.shape)
     return None
 
 
-def _arrays(x: object, name: str) -> Iterator[Rows]:
-    """`x` as arrays whose rows are examples; paths are opened, iterables walked through."""
+def _arrays(x: object, name: str) -> Iterator[tuple[Sliceable, str]]:
+    """`x` as arrays whose rows are examples, with the name of each for messages.
+
+    Paths are opened, iterables walked through.
+    """
     if isinstance(x, str | Path):
-        yield from io.open_arrays(Path(x))
+        for file, array in io.open_arrays(Path(x)):
+            yield array, f"{name} in {file}"
     elif isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} must be an array without a mask, got a masked array; fill it")
-    elif isinstance(x, Tensor | np.ndarray):
-        yield x
-    elif isinstance(x, Iterable):
+    elif isinstance(x, Tensor | Sliceable):  # a tensor of nested ones has no shape
+        yield x, name
+    elif isinstance(x, Iterable) and not isinstance(x, Mapping):
         for i, batch in enumerate(x):
             if isinstance(batch, tuple | list) and batch:
                 yield from _arrays(batch[0], f"{name}[{i}][0]")
@@ -114,20 +148,35 @@ def _arrays(x: object, name: str) -> Iterator[Rows]:
         )
 
 
+def _check_rows(rows: Sliceable, name: str) -> None:
+    if isinstance(rows, Tensor):
+        if rows.is_nested or rows.layout != torch.strided:
+            raise TypeError(
+                f"{name} must be a dense tensor, got "
+                + ("a nested one" if rows.is_nested else f"layout {rows.layout}")
+            )
+        if rows.is_quantized:
+            raise TypeError(f"{name} must be a tensor of numbers, got a quantized one")
+    if len(rows.shape) != 2:
+        raise ValueError(
+            f"{name} must have 2 dimensions, got {len(rows.shape)} (shape {list(rows.shape)})"
+        )
+
+
 def rows_at_once(device: torch.device) -> int:
     """Most examples that are worked on at once there."""
-    return ROWS.get(device.type, ROWS["cpu"])
+    return MOST_ROWS.get(device.type, MOST_ROWS["cpu"])
 
 
-def _batch_rows(rows: Rows) -> int:
+def _batch_rows(rows: Sliceable) -> int:
     # Integers are copied to floats, and files into memory: not too much at a time.
     if isinstance(rows, Tensor) and rows.dtype.is_floating_point:
         return rows_at_once(rows.device)
-    most = ROWS["cpu"]
+    most = MOST_ROWS["cpu"]
     if isinstance(rows, np.ndarray) and rows.dtype.kind == "f" and not _is_mapped(rows):
         return most
     entries = int(np.prod(rows.shape[1:], dtype=np.int64))
-    return max(1, min(most, BYTES // max(1, 8 * entries)))
+    return max(1, min(most, MOST_BYTES // max(1, 8 * entries)))
 
 
 def _is_mapped(array: NDArray[Any]) -> bool:
@@ -139,15 +188,18 @@ def _is_mapped(array: NDArray[Any]) -> bool:
     return False
 
 
-def _converted(values: object, dtype: torch.dtype, divisor: float | None) -> Tensor:
-    tensor = values if isinstance(values, Tensor) else _tensor_of(values)
+def _converted(values: object, name: str, dtype: torch.dtype, divisor: float | None) -> Tensor:
+    tensor = values if isinstance(values, Tensor) else _tensor_of(values, name)
     if not tensor.dtype.is_floating_point and not tensor.dtype.is_complex:
         if divisor is None:
             raise TypeError(
-                f"x must be {_name(dtype)} like the network, got {_name(tensor.dtype)}; "
+                f"{name} must be {_name(dtype)} like the network, got {_name(tensor.dtype)}; "
                 "for integers say what to divide them by, e.g. divisor=255"
             )
-        most = 1 if tensor.dtype == torch.bool else torch.iinfo(tensor.dtype).max
+        most = 1
+        if tensor.dtype != torch.bool:
+            limits = torch.iinfo(tensor.dtype)
+            most = max(limits.max, -limits.min)
         if most / torch.finfo(dtype).max >= divisor:
             raise ValueError(
                 f"divisor must be more than {most / torch.finfo(dtype).max:.3g}, so that every "
@@ -155,23 +207,31 @@ def _converted(values: object, dtype: torch.dtype, divisor: float | None) -> Ten
             )
         return tensor.to(dtype).div_(divisor)
     if divisor is not None:
-        raise TypeError(f"divisor must be None, since x is {_name(tensor.dtype)} and not integer")
+        raise TypeError(
+            f"divisor must be None, since {name} is {_name(tensor.dtype)} and not integer"
+        )
     if tensor.dtype in _EXACT_IN_FLOAT32:
         tensor = tensor.to(dtype)
+    if tensor.dtype != dtype:
+        raise TypeError(
+            f"{name} must be {_name(dtype)} like the network, got {_name(tensor.dtype)}"
+        )
     return tensor
 
 
-def _tensor_of(values: object) -> Tensor:
+def _tensor_of(values: object, name: str) -> Tensor:
     array = np.asarray(values)
-    if array.dtype == object or array.dtype.kind not in "biuf":
-        raise TypeError(f"x must hold numbers, got an array of {array.dtype}")
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise TypeError(
+            f"{name} must hold numbers of at most 64 bits, got an array of {array.dtype}"
+        )
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("="))
     # A copy only where torch could not take the array: read-only, or with strides it does not have.
     return torch.from_numpy(np.require(array, requirements=["C", "A", "W"]))
 
 
-def _check_divisor(divisor: object, dtype: torch.dtype) -> float:
+def check_divisor(divisor: object, dtype: torch.dtype) -> float:
     if isinstance(divisor, bool) or not isinstance(divisor, Real):
         raise TypeError(f"divisor must be a number, got {type(divisor).__name__}")
     try:

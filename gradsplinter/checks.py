@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -75,3 +76,9 @@ def check_span(depth: int, source: int, target: int) -> tuple[int, int]:
             f"target must be a site after the source, in {source + 1}..{depth}, got {target}"
         )
     return source, resolved
+
+
+def check_path(value: object, name: str) -> Path:
+    if not isinstance(value, str | Path):
+        raise TypeError(f"{name} must be a path, got {type(value).__name__}")
+    return Path(value)

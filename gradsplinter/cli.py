@@ -15,10 +15,11 @@ import torch
 
 import gradsplinter
 from gradsplinter import _C, io, ops
+from gradsplinter.extraction import extract
 from gradsplinter.network import ReluNetwork
 from gradsplinter.plot import mixing as plot_mixing
 from gradsplinter.plot.style import save
-from gradsplinter.store import Store, extract, merge
+from gradsplinter.store import Store, merge
 from gradsplinter.studies.mixing import MixingConfig, MixingResult, run_mixing
 from gradsplinter.train import Trained
 

@@ -84,13 +84,16 @@ def _move_into(path: Path, by: Path) -> None:
 
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
-    """Hold a lock on a folder, which is made if need be; it ends with the process, however that ends.
+    """Hold a lock on a folder; it ends with the process, however that ends.
+
+    A folder that is not there is made, and removed if nothing was written.
 
     Raises:
-        ValueError: another one writes there, or it is no folder.
+        ValueError: another one writes there, or it is no folder, or cannot be written to.
     """
     if path.exists() and not path.is_dir():
         raise ValueError(f"path must be a new or empty folder, got {path}")
+    new = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         folder = os.open(path, os.O_RDONLY)
@@ -99,6 +102,8 @@ def only_writer(path: Path) -> Iterator[None]:
             f"path must be a folder that can be written, got {path}: {error}"
         ) from error
     try:
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise ValueError(f"path must be a folder that can be written, got {path}")
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -108,7 +113,11 @@ def only_writer(path: Path) -> Iterator[None]:
         except OSError:  # of a file system without locks
             pass
         yield
+        new = False
     finally:
+        if new:
+            with suppress(OSError):  # it holds something
+                path.rmdir()
         # Closing is not enough: forked workers of a DataLoader have it open, too.
         with suppress(OSError):
             fcntl.flock(folder, fcntl.LOCK_UN)
@@ -155,22 +164,23 @@ class SafetensorsRows:
         return tensor
 
 
-def open_arrays(path: Path) -> Iterator[NDArray[Any] | SafetensorsRows]:
+def open_arrays(path: Path) -> Iterator[tuple[Path, NDArray[Any] | SafetensorsRows]]:
     """The arrays of a .npy or .safetensors file, or of a folder of them, without reading them.
 
     Raises:
         ValueError: no such file, or of another kind; a folder without one.
     """
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix in _READERS)
+        visible = (p for p in path.iterdir() if not p.name.startswith("."))
+        files = sorted(p for p in visible if p.suffix.lower() in _READERS and p.is_file())
         if not files:
             raise ValueError(f"x must be a folder of .npy or .safetensors files, got {path}")
-    elif path.suffix in _READERS:
+    elif path.suffix.lower() in _READERS:
         files = [path]
     else:
         raise ValueError(f"x must be a .npy or .safetensors file, or a folder of them, got {path}")
     for file in files:
-        yield _READERS[file.suffix](file)
+        yield file, _READERS[file.suffix.lower()](file)
 
 
 def _open_npy(path: Path) -> NDArray[Any]:
@@ -209,6 +219,8 @@ class NpyColumn:
             raise ValueError(f"{name} must be the path of a .npy file, got {path}")
         if os.path.lexists(self._path):
             raise self._exists()
+        if not os.access(self._path.parent, os.W_OK | os.X_OK):
+            raise ValueError(f"{name} must be in a folder that can be written, got {path}")
 
     def _exists(self) -> ValueError:
         return ValueError(f"{self._name} must be a new file, got {self._path}, which exists")
@@ -226,8 +238,7 @@ class NpyColumn:
             if begin == 0:
                 file.write(_npy_header(0))
                 file.flush()
-            if hasattr(os, "posix_fallocate"):  # elsewhere `write` finds out, which can be repeated
-                os.posix_fallocate(file.fileno(), _NPY_HEADER + 8 * begin, 8 * count)
+            _allocate(file.fileno(), _NPY_HEADER + 8 * begin, 8 * count, self._path)
 
     def write(self, begin: int, index: Tensor, numbers: Tensor | None) -> None:
         """Write `index`, or `numbers[index]`, from number `begin` on, where the file then ends."""
@@ -251,6 +262,15 @@ class NpyColumn:
 
 _NPY_HEADER = 128  # bytes
 _MAP_NORESERVE = 0x4000  # in Linux: the file may be larger than the memory
+
+
+def _allocate(file: int, begin: int, size: int, path: Path) -> None:
+    if not hasattr(os, "posix_fallocate"):  # there `write` finds out, which can be repeated
+        return
+    try:
+        os.posix_fallocate(file, begin, size)
+    except OSError as error:  # which knows no name
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _npy_header(count: int) -> bytes:

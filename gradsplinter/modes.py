@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gradsplinter import ops
+from gradsplinter import _C, ops
+from gradsplinter._C import ModeTable
 from gradsplinter.checks import check_integer, check_tensor
 from gradsplinter.patterns import check_unused_bits, words_of
 
@@ -27,6 +28,10 @@ class Modes:
     """How many examples there were."""
     undercount: int = 0
     """Examples that may be missing from a count, where only the heaviest modes were kept."""
+
+    def __len__(self) -> int:
+        """U, the number of modes."""
+        return len(self.counts)
 
     def copy(self, device: torch.device) -> Modes:
         """The same in memory of its own."""
@@ -58,7 +63,8 @@ class Modes:
         self._check_counts()
 
     def _check_counts(self) -> None:
-        total = int(self.counts.sum())
+        # By halves, since what came may be so large that int64 wraps.
+        total = (int((self.counts >> 32).sum()) << 32) + int((self.counts & 0xFFFFFFFF).sum())
         if bool((self.counts < 1).any()) or total > self.examples:
             raise ValueError(
                 f"modes.counts must be at least 1 and add up to at most {self.examples:,} "
@@ -78,3 +84,35 @@ class Modes:
                 f"got {int(self.first.min())}..{int(self.first.max())}"
                 + ("" if ascending else ", not ascending")
             )
+
+
+def no_modes(words: int, device: torch.device) -> Modes:
+    """The modes of no examples."""
+    return Modes(*_empty(0, words, device), 0)
+
+
+def table_of(modes: Modes) -> ModeTable:
+    """A hash table of these modes, on their device, that others can be inserted into."""
+    kind = _C.GpuModeTable if modes.signatures.is_cuda else ModeTable
+    table = kind(modes.signatures.shape[1])
+    insert(table, modes, torch.empty_like(modes.counts))
+    return table
+
+
+def insert(table: ModeTable, modes: Modes, numbers: Tensor) -> None:
+    """Add the modes of examples that follow the table's; `numbers` `[U]` will say where they are in it."""
+    table.insert(
+        modes.signatures, modes.counts, modes.first, modes.examples, modes.undercount, numbers
+    )
+
+
+def modes_in(table: ModeTable, words: int, device: torch.device) -> Modes:
+    """A copy of all modes in a table."""
+    tensors = _empty(len(table), words, device)
+    table.copy(*tensors)
+    return Modes(*tensors, table.examples, table.undercount)
+
+
+def _empty(count: int, words: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    one = torch.empty(count, dtype=torch.int64, device=device)
+    return torch.empty(count, words, dtype=torch.int64, device=device), one, torch.empty_like(one)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from gradsplinter import _library  # noqa: F401  (registers torch.ops.gradsplinter)
 from gradsplinter.checks import DTYPES, check_finite, check_span, check_tensor
+from gradsplinter.io import write_file
 from gradsplinter.modules import read_layers
 
 # One key: safetensors writes several in any order, and equal networks shall be equal files.
@@ -129,14 +130,18 @@ class ReluNetwork:
         Raises:
             OSError: the file cannot be written.
         """
-        tensors = {f"weight.{i}": w for i, w in enumerate(self.weights, 1)}
-        tensors |= {f"bias.{i}": b for i, b in enumerate(self.biases, 1)}
         try:
-            save_file(tensors, path, metadata=_METADATA)
-        except SafetensorError as error:
+            write_file(Path(path), self.to_bytes())
+        except OSError as error:
             raise OSError(
                 f"path must be a file that can be written, got {path}: {error}"
             ) from error
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
+        tensors = {f"weight.{i}": w for i, w in enumerate(self.weights, 1)}
+        tensors |= {f"bias.{i}": b for i, b in enumerate(self.biases, 1)}
+        return save(tensors, metadata=_METADATA)
 
     @classmethod
     def load(cls, path: str | Path) -> ReluNetwork:

@@ -8,13 +8,13 @@ from threading import Lock
 import torch
 from torch import Tensor, nn
 
-from gradsplinter import _C, ops
+from gradsplinter import ops
 from gradsplinter._C import ModeTable
 from gradsplinter.batches import Data, batches, rows_at_once
 from gradsplinter.checks import check_integer, check_span
 from gradsplinter.ids import Ids
 from gradsplinter.io import NpyColumn
-from gradsplinter.modes import Modes
+from gradsplinter.modes import Modes, insert, modes_in, no_modes, table_of
 from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.patterns import words_of
 from gradsplinter.splinters import Splinters
@@ -94,7 +94,8 @@ class SplinterTable:
         heaviest: keep only about so many modes, those with the most examples, where nearly every
             example has a mode of its own (Misra and Gries 1982). `undercount` says how many examples
             of a mode may be missing from its count, at most N / (heaviest + 1). A mode with more
-            examples than that is never missing.
+            examples than that is never missing. Which lighter ones are kept, and the undercount,
+            depend on the sizes of the pieces that the data come in; nothing else here does.
 
     Examples:
         >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
@@ -136,6 +137,8 @@ class SplinterTable:
             raise TypeError(f"ids must be True, False or a path, got {type(ids).__name__}")
         if ids is not False and heaviest is not None:
             raise ValueError("ids must be False where only the heaviest modes are kept")
+        if not isinstance(check_finite, bool):
+            raise TypeError(f"check_finite must be a bool, got {type(check_finite).__name__}")
         self.check_finite = check_finite
         self._sites = list(pattern_sites(net, self.source, self.target))
         self._ids: Ids | None = None
@@ -143,29 +146,33 @@ class SplinterTable:
             self._ids = Ids(None if ids is True else NpyColumn(ids, "ids"))
         self._lock = Lock()
         # A first piece is kept as it is: the hash table is built only where a second one comes.
-        self._only: Modes | None = None
-        self._table: ModeTable | None = None
+        self._held: Modes | ModeTable = no_modes(self._words(), net.device)
+
+    def __repr__(self) -> str:
+        return (
+            f"SplinterTable({self.net!r}, {self.source} to {self.target}: {self.n_modes:,} modes, "
+            f"{self.n_examples:,} examples)"
+        )
+
+    def __reduce__(self) -> str:
+        raise TypeError(
+            "a SplinterTable cannot be pickled; send its modes() and add() them to another"
+        )
 
     @property
     def n_examples(self) -> int:
         """N, the number of examples so far."""
-        if self._table is not None:
-            return self._table.examples
-        return self._only.examples if self._only is not None else 0
+        return self._held.examples
 
     @property
     def n_modes(self) -> int:
         """U, the number of modes so far."""
-        if self._table is not None:
-            return len(self._table)
-        return len(self._only.counts) if self._only is not None else 0
+        return len(self._held)
 
     @property
     def undercount(self) -> int:
         """Examples that may be missing from the count of a mode; 0 without `heaviest`."""
-        if self._table is not None:
-            return self._table.undercount
-        return self._only.undercount if self._only is not None else 0
+        return self._held.undercount
 
     def update(self, x: Data, *, divisor: float | None = None, skip: int = 0) -> None:
         """Add the examples of `x`, piece by piece.
@@ -263,17 +270,9 @@ class SplinterTable:
             return self._modes().copy(torch.device("cpu"))
 
     def _modes(self) -> Modes:
-        if self._table is not None:
-            signatures = self._empty(len(self._table), self._words())
-            counts, first = self._empty(len(self._table)), self._empty(len(self._table))
-            self._table.copy(signatures, counts, first)
-            return Modes(signatures, counts, first, self._table.examples, self.undercount)
-        if self._only is not None:
-            return self._only
-        return Modes(self._empty(0, self._words()), self._empty(0), self._empty(0), 0)
-
-    def _empty(self, *shape: int) -> Tensor:
-        return torch.empty(shape, dtype=torch.int64, device=self.net.device)
+        if isinstance(self._held, Modes):
+            return self._held
+        return modes_in(self._held, self._words(), self.net.device)
 
     def splinters(self) -> Splinters:
         """What has been collected so far.
@@ -306,19 +305,18 @@ class SplinterTable:
         if modes.examples == 0:
             return
         with self._lock:
-            if self._table is None and self._only is not None:
-                self._table = _table_of(self._only)
-                self._only = None
-            if self._table is None:
-                self._check_cap(len(modes.counts))
+            if isinstance(self._held, Modes) and self.n_examples == 0:
+                self._check_cap(len(modes))
                 self._keep_ids(None, ids)
-                self._only = modes
+                self._held = modes
             else:
-                if self.max_modes is not None and self.n_modes + len(modes.counts) > self.max_modes:
-                    self._check_cap(self.n_modes + self._table.missing(modes.signatures))
+                if isinstance(self._held, Modes):
+                    self._held = table_of(self._held)
+                if self.max_modes is not None and self.n_modes + len(modes) > self.max_modes:
+                    self._check_cap(self.n_modes + self._held.missing(modes.signatures))
                 numbers = torch.empty_like(modes.counts)
                 self._keep_ids(numbers, ids)
-                _insert(self._table, modes, numbers)
+                insert(self._held, modes, numbers)
             if self._ids is not None:
                 self._ids.settle(self.n_examples)
             if self.heaviest is not None and self.n_modes > 2 * self.heaviest:
@@ -345,29 +343,19 @@ class SplinterTable:
         by = int(modes.counts.topk(keep + 1).values[-1])
         heavy = (modes.counts > by).nonzero().squeeze(1)
         left = modes.signatures[heavy], modes.counts[heavy] - by, modes.first[heavy]
-        self._table = _table_of(Modes(*left, modes.examples, modes.undercount + by))
-        self._only = None
+        self._held = table_of(Modes(*left, modes.examples, modes.undercount + by))
 
-    def check_alike(self, other: SplinterTable) -> None:
+    def check_alike(self, other: SplinterTable, name: str = "other") -> None:
         """Raise ValueError unless both are of the same network, sites and directions."""
-        for name, ours, theirs in (
+        for what, ours, theirs in (
             ("network", self.net.fingerprint, other.net.fingerprint),
             ("sites", (self.source, self.target), (other.source, other.target)),
         ):
             if ours != theirs:
-                raise ValueError(f"other must have the same {name}, got {theirs} for {ours}")
+                raise ValueError(f"{name} must have the same {what}, got {theirs} for {ours}")
         if not torch.equal(self.directions.cpu(), other.directions.cpu()):
-            raise ValueError("other must have the same directions, got different ones")
+            raise ValueError(f"{name} must have the same directions, got different ones")
 
-
-def _table_of(modes: Modes) -> ModeTable:
-    kind = _C.GpuModeTable if modes.signatures.is_cuda else ModeTable
-    table = kind(modes.signatures.shape[1])
-    _insert(table, modes, torch.empty_like(modes.counts))
-    return table
-
-
-def _insert(table: ModeTable, modes: Modes, numbers: Tensor) -> None:
-    table.insert(
-        modes.signatures, modes.counts, modes.first, modes.examples, modes.undercount, numbers
-    )
+    def empty(self) -> SplinterTable:
+        """A table of the same network, sites and directions, without examples, ids or bounds."""
+        return SplinterTable(self.net, self.source, self.target, self.directions)

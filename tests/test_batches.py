@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import gradsplinter.batches
 from gradsplinter import splinter
-from gradsplinter.batches import batches
+from gradsplinter.batches import batches, spans
 
 NET = random_network((4, 30, 6, 3))
 X = random_inputs(1000, 4)
@@ -59,8 +59,8 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("piece", [64, 2**20])
 def test_every_kind_gives_the_same(kind, piece, tmp_path, monkeypatch):
-    monkeypatch.setitem(gradsplinter.batches.ROWS, "cpu", piece)
-    monkeypatch.setattr(gradsplinter.batches, "BYTES", 8 * 4 * piece)
+    monkeypatch.setitem(gradsplinter.batches.MOST_ROWS, "cpu", piece)
+    monkeypatch.setattr(gradsplinter.batches, "MOST_BYTES", 8 * 4 * piece)
     found = splinter(NET, KINDS[kind](tmp_path))
     for name in ("signatures", "counts", "first", "ids"):
         assert torch.equal(getattr(found, name), getattr(EXPECTED, name)), name
@@ -69,18 +69,48 @@ def test_every_kind_gives_the_same(kind, piece, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pieces_are_bounded_and_in_order(kind, tmp_path, monkeypatch):
-    monkeypatch.setitem(gradsplinter.batches.ROWS, "cpu", 100)
-    monkeypatch.setattr(gradsplinter.batches, "BYTES", 8 * 4 * 90)
+    monkeypatch.setitem(gradsplinter.batches.MOST_ROWS, "cpu", 100)
+    monkeypatch.setattr(gradsplinter.batches, "MOST_BYTES", 8 * 4 * 90)
     pieces = list(batches(KINDS[kind](tmp_path), torch.float32))
     assert max(map(len, pieces)) <= 100
     assert torch.equal(torch.cat(pieces), X)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("skip", [0, 1, 299, 300, 301, 999, 1000, 2000])
+@pytest.mark.parametrize("skip", [0, 1, 299, 300, 301, 999, 1000])
 def test_skip(kind, skip, tmp_path):
     pieces = list(batches(KINDS[kind](tmp_path), torch.float32, skip=skip))
-    assert torch.equal(torch.cat(pieces), X[skip:])
+    assert torch.equal(torch.cat([X[:0], *pieces]), X[skip:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_skip_more_than_there_are(kind, tmp_path):
+    pieces = batches(KINDS[kind](tmp_path), torch.float32, skip=1001)
+    message = "^x must hold at least the 1,001 examples that are to be left out, got 1,000$"
+    with pytest.raises(ValueError, match=message):
+        list(pieces)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_spans(kind, tmp_path):
+    wanted = [(0, 1), (5, 6), (5, 6), (69, 71), (300, 301), (300, 302), (600, None)]
+    found = list(spans(KINDS[kind](tmp_path), torch.float32, None, wanted))
+    expected = [X[begin:end] for begin, end in wanted]
+    assert torch.equal(torch.cat(found), torch.cat(expected))
+
+
+def test_what_others_hold():
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    for frame in (pandas.DataFrame(X.numpy()), polars.DataFrame(X.numpy())):
+        assert torch.equal(torch.cat(list(batches(frame, torch.float32, skip=3))), X[3:])
+
+
+def test_what_else_lies_in_a_folder_is_left_out(tmp_path):
+    files(tmp_path)
+    (tmp_path / "a.npy").rename(tmp_path / "a.NPY")
+    np.save(tmp_path / ".hidden.npy", X.numpy())
+    (tmp_path / "d.npy").mkdir()
+    assert torch.equal(torch.cat(list(batches(tmp_path, torch.float32))), X)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -111,7 +141,7 @@ def test_any_number_is_a_divisor(divisor):
 
 def test_of_several_files_only_what_is_needed_is_read(tmp_path, monkeypatch):
     """A mapped file is read in pieces: far less of it than there is."""
-    monkeypatch.setattr(gradsplinter.batches, "BYTES", 8 * 4 * 10)
+    monkeypatch.setattr(gradsplinter.batches, "MOST_BYTES", 8 * 4 * 10)
     np.save(tmp_path / "x.npy", X.numpy())
     (tmp_path / "y.npy").write_bytes(b"damaged, and never reached")
     pieces = batches(tmp_path, torch.float32)
@@ -127,8 +157,8 @@ BYTES = torch.zeros(5, 4, dtype=torch.uint8)
         (None, None, TypeError, "x must be a tensor, an array, a path or an iterable of these, got NoneType"),
         ([X[:2], 3], None, TypeError, "x[1] must be a tensor, an array, a path or an iterable of these, got int"),
         ([(X, 1), (2, X)], None, TypeError, "x[1][0] must be a tensor, an array, a path or an iterable of these, got int"),
-        (np.array([["a"] * 4]), None, TypeError, "x must hold numbers, got an array of <U1"),
-        (np.array([[None] * 4]), None, TypeError, "x must hold numbers, got an array of object"),
+        (np.array([["a"] * 4]), None, TypeError, "x must hold numbers of at most 64 bits, got an array of <U1"),
+        (np.array([[None] * 4]), None, TypeError, "x must hold numbers of at most 64 bits, got an array of object"),
         (BYTES, None, TypeError, "x must be float32 like the network, got uint8; for integers say what to divide them by, e.g. divisor=255"),
         (X, 255, TypeError, "divisor must be None, since x is float32 and not integer"),
         (X.half(), 255, TypeError, "divisor must be None, since x is float16 and not integer"),
@@ -139,10 +169,13 @@ BYTES = torch.zeros(5, 4, dtype=torch.uint8)
         (BYTES, float("nan"), ValueError, "divisor must be a number from 1.18e-38 to 3.4e+38, as float32 has them, got nan"),
         (np.ma.masked_array(X.numpy(), mask=X.numpy() < 0), None, TypeError, "x must be an array without a mask, got a masked array; fill it"),
         (BYTES, "255", TypeError, "divisor must be a number, got str"),
+        (X.numpy().astype(np.longdouble), None, TypeError, "x must hold numbers of at most 64 bits, got an array of float128"),
+        (BYTES.char() - 128, 3.75e-37, ValueError, "divisor must be more than 3.76e-37, so that every int8 stays finite as float32, got 3.75e-37"),
+        ([{"x": X}], None, TypeError, "x[0] must be a tensor, an array, a path or an iterable of these, got dict"),
         (X.double(), None, TypeError, "x must be float32 like the network, got float64"),
         (X.to(torch.complex64), None, TypeError, "x must be float32 like the network, got complex64"),
         (torch.zeros(5, 2, 2), None, ValueError, "x must have 2 dimensions, got 3 (shape [5, 2, 2])"),
-        ([X, X[0]], None, ValueError, "x must have 2 dimensions, got 1 (shape [4])"),
+        ([X, X[0]], None, ValueError, "x[1] must have 2 dimensions, got 1 (shape [4])"),
         ([X, X[:, :3]], None, ValueError, "x must have shape [N, 4] to match the network's input, got [1000, 3]"),
         ([], None, ValueError, "x must hold at least one example, got none"),
         ("x.csv", None, ValueError, "x must be a .npy or .safetensors file, or a folder of them, got x.csv"),
@@ -152,6 +185,23 @@ def test_bad_data(x, divisor, error, message):
     with pytest.raises(error) as raised:
         splinter(NET, x, divisor=divisor)
     assert str(raised.value) == message
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: torch.nested.nested_tensor([X[0], X[1]]), "dense tensor, got a nested one"),
+        (X.to_sparse, "dense tensor, got layout torch.sparse_coo"),
+        (
+            lambda: torch.quantize_per_tensor(X, 0.1, 0, torch.qint8),
+            "tensor of numbers, got a quantized one",
+        ),
+    ],
+)
+def test_tensors_of_other_kinds(make, what):
+    with pytest.raises(TypeError, match=f"^x must be a {what}$"):
+        splinter(NET, make())
 
 
 @pytest.mark.parametrize(
@@ -201,7 +251,17 @@ def test_any_damage_of_a_file_is_an_error_or_data(suffix, data):
             splinter(NET, path)
         except (TypeError, ValueError) as error:
             message = str(error)
-    assert message.startswith("x must")
+    assert re.match(r"x (in .*)?must", message)
+
+
+def test_the_file_with_a_fault_is_named(tmp_path):
+    files(tmp_path)
+    np.save(tmp_path / "d.npy", X.numpy().astype(np.float64))
+    with pytest.raises(TypeError, match=r"^x in .*/d.npy must be float32 like the network, got f"):
+        splinter(NET, tmp_path)
+    np.save(tmp_path / "d.npy", X[0].numpy())
+    with pytest.raises(ValueError, match=r"^x in .*/d.npy must have 2 dimensions, got 1 "):
+        splinter(NET, tmp_path)
 
 
 def test_a_file_of_several_tensors(tmp_path):
@@ -219,7 +279,7 @@ def test_an_array_of_objects_is_never_unpickled(tmp_path):
 
 
 def test_the_piece_with_a_fault_is_named(monkeypatch):
-    monkeypatch.setitem(gradsplinter.batches.ROWS, "cpu", 100)
+    monkeypatch.setitem(gradsplinter.batches.MOST_ROWS, "cpu", 100)
     x = X.clone()
     x[345, 1] = torch.nan
     with pytest.raises(ValueError, match=r"the first at \[45, 1\]: nan") as raised:

@@ -1,6 +1,8 @@
 """Tables on disk: appended, merged, damaged, killed at any moment."""
 
+import itertools
 import json
+import linecache
 import random
 import re
 import resource
@@ -8,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,11 +23,12 @@ from hypothesis import strategies as st
 from networks import random_inputs, random_network
 from torch.utils.data import DataLoader
 
-from gradsplinter import SplinterTable, Store, extract, splinter
+from gradsplinter import SplinterTable, Store, extract, extraction, splinter, store_index
 from gradsplinter import store as store_module
-from gradsplinter.store import _checksum, merge
+from gradsplinter.store import merge
+from gradsplinter.store_index import Index, _checksum
 
-WRITE_INDEX = store_module._write_index
+WRITE_INDEX = Index.write
 
 NET = random_network((4, 30, 70, 3))
 X = random_inputs(3000, 4)
@@ -221,14 +225,217 @@ def test_a_folder_of_something_else_stays_as_it_is(store, tmp_path):
         (NET, 1, None, "sites"),
         (NET, 0, torch.ones(1, 3), "directions"),
     ):
-        with pytest.raises(ValueError, match=f"^other must have the same {what}, got "):
+        with pytest.raises(ValueError, match=f"^.*store must have the same {what}, got "):
             extract(net, X, store.path, source, directions=directions, progress=False)
     assert {p.name: p.read_bytes() for p in store.path.iterdir()} == before
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("ten years of work")
-    with pytest.raises(ValueError, match=r"^path must be a new or empty folder, got .*thesis$"):
+    with pytest.raises(
+        ValueError, match=r"^path must be a new or empty folder, got .*, which holds thesis.tex$"
+    ):
         extract(NET, X, tmp_path / "thesis", progress=False)
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["thesis.tex"]
+
+
+def test_a_users_network_is_not_replaced(tmp_path):
+    """Unless it is the same one: what a creation that was killed has left."""
+    random_network((4, 30, 70, 3), seed=1).save(tmp_path / "network.safetensors")
+    before = (tmp_path / "network.safetensors").read_bytes()
+    message = r"^path must be a new or empty folder, got .*, which holds network.safetensors$"
+    with pytest.raises(ValueError, match=message):
+        extract(NET, X, tmp_path, progress=False)
+    with pytest.raises(ValueError, match=message):
+        Store.create(tmp_path, SplinterTable(NET))
+    assert (tmp_path / "network.safetensors").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+    NET.save(tmp_path / "network.safetensors")
+    (tmp_path / "table.json.tmp").write_text("{")
+    same(extract(NET, X, tmp_path, progress=False), splinter(NET, X))
+
+
+OTHERS = {
+    "rows": lambda x: x.flip(0),
+    "the first row": lambda x: x.index_put((torch.tensor(0),), torch.zeros(())),
+    "the last row": lambda x: x.index_put((torch.tensor(1599),), torch.zeros(())),
+    "a row before": lambda x: torch.cat([x[:1], x]),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("kind", [torch.Tensor.numpy, list, lambda x: iter(x.split(70))])
+def test_other_data_than_before(tmp_path, other, kind):
+    extract(NET, X[:1600], tmp_path / "s", part_examples=800, progress=False)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "s").iterdir()}
+    x = OTHERS[other](X)
+    with pytest.raises(
+        ValueError, match=r"^x must begin with the examples that are in .*, got oth"
+    ):
+        extract(
+            NET, kind(x) if kind is not list else list(x.split(7)), tmp_path / "s", progress=False
+        )
+    assert {p.name: p.read_bytes() for p in (tmp_path / "s").iterdir()} == before
+    same(extract(NET, X, tmp_path / "s", progress=False), splinter(NET, X))
+
+
+def test_another_divisor_than_before(tmp_path):
+    x = (X.abs() * 50).to(torch.uint8)
+    extract(NET, x[:1600], tmp_path / "s", divisor=255, progress=False)
+    with pytest.raises(
+        ValueError, match=r"with the same divisor, got others among examples 0..1,599"
+    ):
+        extract(NET, x, tmp_path / "s", divisor=1, progress=False)
+    same(
+        extract(NET, x, tmp_path / "s", divisor=255.0, progress=False),
+        splinter(NET, x, divisor=255),
+    )
+
+
+def test_each_so_many_rows_are_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "SEEN_EVERY", 100)
+    extract(NET, X[:1650].split(70), tmp_path / "s", part_examples=800, progress=False)
+    for at in (100, 700, 910 - 70, 840 + 300):  # parts of 840 examples
+        x = X.clone()
+        x[at] += 1
+        with pytest.raises(ValueError, match="got others among"):
+            extract(NET, x, tmp_path / "s", progress=False)
+    same(extract(NET, X, tmp_path / "s", progress=False), splinter(NET, X))
+
+
+def test_merged_parts_know_their_data(tmp_path):
+    extract(NET, X[:1000], tmp_path / "a", part_examples=300, progress=False)
+    extract(NET, X[1000:2000], tmp_path / "b", part_examples=300, progress=False)
+    merge([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
+    with pytest.raises(ValueError, match=r"got others among examples 1,000..1,299"):
+        extract(NET, torch.cat([X[:1000], X[:2000]]), tmp_path / "c", progress=False)
+    same(extract(NET, X, tmp_path / "c", progress=False), splinter(NET, X))
+
+
+def test_too_few_examples_from_an_iterable(store):
+    message = "x must hold at least the 3,000 examples that are to be left out, got 2,000"
+    with pytest.raises(ValueError, match=message):
+        extract(NET, iter(X[:2000].split(100)), store.path, progress=False)
+
+
+@pytest.mark.parametrize("damage", [lambda p: p.write_bytes(b"xx"), Path.unlink])
+def test_a_damaged_table_is_not_continued(store, damage):
+    damage(store.path / "part-00001.safetensors")
+    with pytest.raises(ValueError, match=r"part-00001.safetensors (is damaged|cannot be read)"):
+        extract(NET, X, store.path, progress=False)
+
+
+class Stop(BaseException):
+    pass
+
+
+def test_what_an_interrupted_call_has_done_is_kept(tmp_path):
+    def stopped():
+        yield from X[:1500].split(70)
+        raise Stop
+
+    with pytest.raises(Stop):
+        extract(NET, stopped(), tmp_path / "s", progress=False)
+    assert Store(tmp_path / "s").n_examples == 1500
+    same(extract(NET, X, tmp_path / "s", progress=False), splinter(NET, X))
+
+
+def test_interrupted_at_any_line(tmp_path):
+    """Whatever a call has reached, repeating it ends with the table of all examples."""
+    files = {module.__file__ for module in (extraction, store_module, store_index)}
+    for stop_at in itertools.count(1):
+        lines = itertools.count(1)
+
+        def trace(frame, event, _, lines=lines, stop_at=stop_at):
+            if frame.f_code.co_filename not in files:
+                return None
+            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+            if event == "line" and "with " not in line and next(lines) == stop_at:
+                raise Stop
+            return trace
+
+        sys.settrace(trace)
+        try:
+            extract(
+                NET, X[:30].split(10), tmp_path / str(stop_at), part_examples=20, progress=False
+            )
+            break
+        except Stop:
+            pass
+        finally:
+            sys.settrace(None)
+        again = extract(NET, X[:30], tmp_path / str(stop_at), progress=False)
+        same(again, splinter(NET, X[:30]))
+    assert stop_at > 100
+
+
+def test_a_part_is_written_after_some_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "PART_SECONDS", 0.0)
+    store = extract(NET, X.split(1000), tmp_path / "s", progress=False)
+    assert [part.examples for part in store.parts] == [1000, 1000, 1000]
+
+
+def test_a_batch_larger_than_a_part(tmp_path):
+    store = extract(NET, X, tmp_path / "s", part_examples=700, progress=False)
+    assert [part.examples for part in store.parts] == [700, 700, 700, 700, 200]
+    same(store, splinter(NET, X))
+
+
+@pytest.mark.parametrize("folder_exists", [False, True])
+def test_a_call_that_fails_leaves_nothing(tmp_path, folder_exists):
+    if folder_exists:
+        (tmp_path / "s").mkdir()
+    for x in (tmp_path / "missing.npy", X.double(), X[:0], iter([])):
+        with pytest.raises((TypeError, ValueError), match="x "):
+            extract(NET, x, tmp_path / "s", progress=False)
+        assert (tmp_path / "s").exists() == folder_exists
+    same(
+        extract(random_network((4, 9, 3)), X, tmp_path / "s", progress=False),
+        splinter(random_network((4, 9, 3)), X),
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda p: merge([p / "a", p / "a"], p / "c"), ValueError, r"paths must be different folders, got .*a twice"),
+        (lambda p: merge([p / "a", p / "b" / ".." / "a"], p / "c"), ValueError, r"paths must be different folders, got .* twice"),
+        (lambda p: merge([p / "a", p / "b"], p / "a" / "c"), ValueError, r"out must not be within one of the folders, got .*"),
+        (lambda p: merge("ab", p / "c"), TypeError, "paths must be a list of folders, got the one path ab"),
+        (lambda p: merge([1], p / "c"), TypeError, "paths must be a path, got int"),
+        (lambda p: merge([p / "a"], 3), TypeError, "out must be a path, got int"),
+        (lambda _: Store(3), TypeError, "path must be a path, got int"),
+        (lambda _: extract(NET, X, 5, progress=False), TypeError, "path must be a path, got int"),
+        (lambda p: Store(p / "a").append(3), TypeError, "modes must be Modes, got int"),
+    ],
+)  # fmt: skip
+def test_bad_calls(tmp_path, call, error, message):
+    for name, x in (("a", X[:100]), ("b", X[100:200])):
+        extract(NET, x, tmp_path / name, progress=False)
+    with pytest.raises(error, match=f"^{message}$"):
+        call(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_no_room_for_a_new_table(tmp_path):
+    with (
+        no_room(100),
+        pytest.raises(ValueError, match="path must be a folder"),
+    ):
+        Store.create(tmp_path / "s", SplinterTable(NET))
+    assert not (tmp_path / "s" / "table.json").exists()
+    Store.create(tmp_path / "s", SplinterTable(NET))
+
+
+@contextmanager
+def no_room(size):
+    """Files cannot grow beyond `size` bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
 def test_no_room_on_the_disk(store):
@@ -236,15 +443,8 @@ def test_no_room_on_the_disk(store):
     before = {p.name: p.read_bytes() for p in store.path.iterdir()}
     table = SplinterTable(NET)
     table.update(random_inputs(20_000, 4, seed=3))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            store.append(table.modes())
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, ignored)
+    with no_room(100_000), pytest.raises(OSError, match="File too large"):
+        store.append(table.modes())
     assert {p.name: p.read_bytes() for p in store.path.iterdir()} == before
     same(store, splinter(NET, X))
     store.append(table.modes())
@@ -255,7 +455,7 @@ EXTRACT = """
 import sys
 from pathlib import Path
 from gradsplinter import ReluNetwork, batches, extract
-batches.BYTES = 8 * 4 * 1000  # pieces of 1,000 examples
+batches.MOST_BYTES = 8 * 4 * 1000  # pieces of 1,000 examples
 folder = Path(sys.argv[1])
 net = ReluNetwork.load(folder / "net.safetensors")
 print("begin", flush=True)
@@ -362,9 +562,7 @@ def test_many_parts_are_merged_with_one_list(tmp_path, monkeypatch):
     for name in ("a", "b"):
         extract(NET, X.split(10), tmp_path / name, part_examples=10, progress=False)
     written = []
-    monkeypatch.setattr(
-        store_module, "_write_index", lambda *args: (written.append(args), WRITE_INDEX(*args))
-    )
+    monkeypatch.setattr(Index, "write", lambda *args: (written.append(args), WRITE_INDEX(*args)))
     merged = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
     assert len(merged.parts) == 600
     assert len(written) == 2  # without parts, and with all
@@ -379,7 +577,7 @@ def test_errors_name_the_example_from_the_start(tmp_path):
         with pytest.raises(ValueError, match="x must be finite") as raised:
             extract(NET, x.split(100), tmp_path / "s", part_examples=800, progress=False)
         assert raised.value.__notes__ == ["(in a piece of x that begins at example 2,300)"]
-        assert Store(tmp_path / "s").n_examples == 1600
+        assert Store(tmp_path / "s").n_examples == 2300
 
 
 def test_two_handles_do_not_lose_examples(store):

@@ -1,0 +1,127 @@
+"""`table.json`: what a table on disk is of, and the list of its parts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from gradsplinter.io import read_json, write_file
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """One line of the list of parts."""
+
+    file: str
+    sha256: str
+    examples: int
+    modes: int
+    data: str | None
+    """SHA-256 of some of the examples (`gradsplinter.store.Witness`), if they were seen."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """What `table.json` says, but for its schema and its own checksum."""
+
+    fingerprint: str
+    """Of the network."""
+    widths: list[int]
+    dtype: str
+    source: int
+    target: int
+    directions: str | None
+    """SHA-256 of their file; None for the target's own nodes."""
+    parts: list[Part]
+
+    @property
+    def n_examples(self) -> int:
+        return sum(part.examples for part in self.parts)
+
+    @classmethod
+    def read(cls, folder: Path) -> Index:
+        """
+        Raises:
+            ValueError: there is none, of a newer schema, or a damaged one.
+        """
+        path = folder / "table.json"
+        if not path.is_file():
+            raise ValueError(
+                f"path must be the folder of a table, got {folder}, which has no table.json"
+            )
+        found = read_json(path)
+        if found.get("schema") != SCHEMA:
+            raise ValueError(
+                f"{folder} must be of schema {SCHEMA}, got {found.get('schema')!r}; "
+                "a newer gradsplinter may read it"
+            )
+        for name, kind in _KINDS.items():
+            if not isinstance(found.get(name), kind):
+                raise ValueError(  # noqa: TRY004 (what a file holds is a value, whatever its type)
+                    f"{folder} is damaged: table.json has no valid {name!r}"
+                )
+        if found["checksum"] != _checksum(found):
+            raise ValueError(f"{folder} is damaged: table.json does not have its own checksum")
+        parts = [_part(folder, number, part) for number, part in enumerate(found["parts"])]
+        names = (field.name for field in fields(cls))
+        return cls(**{name: found[name] for name in names} | {"parts": parts})
+
+    def write(self, folder: Path) -> None:
+        """
+        Raises:
+            OSError: it cannot be written; what was there stays.
+        """
+        value = {"schema": SCHEMA} | asdict(self)
+        value["checksum"] = _checksum(value)
+        write_file(folder / "table.json", (json.dumps(value, indent=2) + "\n").encode())
+
+
+def part_name(number: int) -> str:
+    return f"part-{number:05}.safetensors"
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "fingerprint": str,
+    "widths": list,
+    "dtype": str,
+    "source": int,
+    "target": int,
+    "directions": (str, NoneType),
+    "parts": list,
+    "checksum": str,
+}
+_PART_KINDS: dict[str, type | tuple[type, ...]] = {
+    "file": str,
+    "sha256": str,
+    "examples": int,
+    "modes": int,
+    "data": (str, NoneType),
+}
+
+
+def _part(folder: Path, number: int, found: object) -> Part:
+    valid = (
+        isinstance(found, dict)
+        and found.keys() == _PART_KINDS.keys()
+        and all(isinstance(found[name], kind) for name, kind in _PART_KINDS.items())
+        and min(found["examples"], found["modes"]) >= 1
+    )
+    if not isinstance(found, dict) or not valid:
+        raise ValueError(f"{folder} is damaged: table.json lists a part that is none: {found!r}")
+    if found["file"] != part_name(number):
+        raise ValueError(
+            f"{folder} is damaged: table.json lists {found['file']!r} for {part_name(number)}"
+        )
+    return Part(**found)
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    """Of all that `table.json` says, but for the checksum itself."""
+    rest = {name: entry for name, entry in value.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
