@@ -13,8 +13,9 @@ namespace gradsplinter {
 // A matrix [rows, columns] as a BackwardLayer whose panels are written to `to`: one of all columns
 // where a core's own cache holds them.
 template <class T>
-BackwardLayer<T> pack_panels(const T* matrix, int64_t rows, int64_t columns, int64_t word, T* to) {
-  const int64_t stride = round_up(columns, kernels_of<T>(kernels()).lanes);
+BackwardLayer<T> pack_panels(const T* matrix, int64_t rows, int64_t columns, int64_t word,
+                             int64_t lanes, T* to) {
+  const int64_t stride = round_up(columns, lanes);
   const bool fits = rows * stride * static_cast<int64_t>(sizeof(T)) <= int64_t{1} << 19;
   const int64_t panel = fits ? stride : std::min(stride, int64_t{128});
   const BackwardLayer<T> layer{to, panel, columns, stride, rows, word};
@@ -55,9 +56,9 @@ class BackwardPass {
       const Layer<T>& layer = layers[l];
       const bool rectified = !(output && l + 1 == depth);
       const int64_t word = rectified ? words_ : -1;
-      layers_.push_back(pack_panels(layer.weight, layer.outputs, layer.inputs, word, at));
+      const int64_t lanes = kernel_.lanes;
+      layers_.push_back(pack_panels(layer.weight, layer.outputs, layer.inputs, word, lanes, at));
       if (rectified) words_ += words_of(layer.outputs);
-      const int64_t lanes = kernels_of<T>(kernels()).lanes;
       stride_ = std::max(stride_,
                          lanes + std::max(layers_.back().stride, round_up(layer.outputs, lanes)));
       at += layers_.back().stride * layer.outputs;
@@ -82,10 +83,10 @@ class BackwardPass {
   }
 
  private:
-  static int64_t padded_size(const Layer<T>* layers, size_t depth) {
-    int64_t size = 2 * kernels_of<T>(kernels()).lanes;  // read with the last columns
+  int64_t padded_size(const Layer<T>* layers, size_t depth) const {
+    int64_t size = 2 * kernel_.lanes;  // read with the last columns
     for (size_t l = 0; l < depth; ++l) {
-      size += round_up(layers[l].inputs, kernels_of<T>(kernels()).lanes) * layers[l].outputs;
+      size += round_up(layers[l].inputs, kernel_.lanes) * layers[l].outputs;
     }
     return size;
   }
@@ -94,7 +95,7 @@ class BackwardPass {
 
   // The step through W^L has no ReLU, so it is the same in every mode and is made once.
   void share_first_step() {
-    const IeeeMode mode;
+    const IeeeMode ieee;
     shared_.emplace_back(count_ * layers_[0].inputs);
     step(1, start_, nullptr, 1, shared_[0].get(), scratch(1));
     start_ = shared_[0].get();
@@ -103,11 +104,12 @@ class BackwardPass {
 
   void step(int64_t depth, const T* start, const uint64_t* patterns, int64_t modes, T* out,
             const BackwardScratch<T>& s) const {
-    kernels_of<T>(kernels()).jacobian({layers_.data() + skipped_, depth, start, count_, patterns,
-                                       words_, modes, out, s.gradients.get(), s.coefficients.get(),
-                                       s.active.get(), s.active_counts.get(), stride_});
+    kernel_.jacobian({layers_.data() + skipped_, depth, start, count_, patterns, words_, modes, out,
+                      s.gradients.get(), s.coefficients.get(), s.active.get(),
+                      s.active_counts.get(), stride_});
   }
 
+  const KernelsOf<T>& kernel_ = kernels_of<T>(kernels());
   int64_t count_;
   int64_t words_;
   int64_t stride_ = 0;

@@ -1,7 +1,4 @@
-#include <algorithm>
-
-#include "buffer.h"
-#include "ops.h"
+#include "cross_pass.h"
 
 namespace gradsplinter {
 
@@ -9,18 +6,14 @@ template <class T>
 void cross(const T* jacobian, int64_t modes, int64_t directions, int64_t width, bool normalize,
            T* out, const Run& run) {
   if (modes == 0 || directions == 0) return;
-  const KernelsOf<T>& k = kernels_of<T>(kernels());
-  const int64_t padded = round_up(directions, k.cross_pad);
-  const int64_t columns_size = padded * k.cross_columns * k.cross_lanes;
-  const int64_t scratch_size = columns_size + padded * padded * k.cross_lanes;
-  const int64_t blocks = (modes + k.cross_lanes - 1) / k.cross_lanes;
-  const Buffer<double> scratch(threads_for(blocks, run) * scratch_size);
+  const CrossPass<T> pass(directions, width, normalize);
+  const int64_t modes_per_block = pass.modes_per_block();
+  const int64_t blocks = (modes + modes_per_block - 1) / modes_per_block;
+  const Buffer<double> scratch(threads_for(blocks, run) * pass.scratch());
   parallel_blocks(blocks, run, [&](int64_t block, int thread) {
-    const int64_t mode = block * k.cross_lanes;
-    double* columns = scratch.get() + thread * scratch_size;
-    k.cross({jacobian + mode * directions * width, std::min(k.cross_lanes, modes - mode),
-             directions, width, normalize, out + mode * directions * directions, columns,
-             columns + columns_size});
+    const int64_t mode = block * modes_per_block;
+    pass.run(jacobian + mode * directions * width, std::min(modes_per_block, modes - mode),
+             out + mode * directions * directions, scratch.get() + thread * pass.scratch());
   });
 }
 

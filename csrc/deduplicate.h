@@ -118,11 +118,13 @@ int64_t with_table_per_thread(const Deduplication<Rows>& job) {
                 fill(job, begin, end, table, insert, watch, stop);
               });
 
+  Watch watch(job.run);
   Table& joined = tables[0];
   std::vector<std::vector<int64_t>> ids(threads);  // of each table's rows in the joined one
   for (size_t t = 1; t < threads; ++t) {
     const Table& table = tables[t];
     for (int64_t id = 0; id < table.size(); ++id) {
+      if (id % 4096 == 0 && watch.interrupted()) throw Interrupted{};
       ids[t].push_back(
           joined.insert(table.row(id), table.hash(id), table.count(id), table.first(id)));
     }
@@ -143,35 +145,37 @@ int64_t with_table_per_thread(const Deduplication<Rows>& job) {
   return joined.size();
 }
 
+// Of each row the first one that is equal, or an equal one before it, whose own entry leads on:
+// ids[i] is 0 where row i is the first of its kind, else ~r for such a row r. So nothing has to be
+// looked up in a table afterwards.
 template <class Rows>
-int64_t with_shared_table(const Deduplication<Rows>& job) {
-  // ids[i] is 0 where row i is the first of its kind, else ~r for an equal row r before it: the
-  // first one, or one that turned out not to be. So after the insertions nothing has to be looked
-  // up in the table.
-  int64_t* ids = job.ids;
-  const auto threads = static_cast<size_t>(job.threads());
-  std::vector<std::vector<std::pair<int64_t, int64_t>>> replaced(threads);
-  {
-    SharedTable<Rows> table(job.rows, job.n);
-    over_ranges(job.n, job.threads(), job.run,
-                [&](int t, int64_t begin, int64_t end, Watch* watch, std::atomic<bool>& stop) {
-                  std::vector<std::pair<int64_t, int64_t>> mine;
-                  const auto insert = [&](const uint64_t*, uint64_t hash, int64_t i) -> int64_t {
-                    const int64_t found = table.insert(hash, i);
-                    if (found == i) return 0;
-                    if (found < i) return ~found;
-                    mine.emplace_back(found, i);
-                    return 0;
-                  };
-                  fill(job, begin, end, table, insert, watch, stop);
-                  replaced[static_cast<size_t>(t)] = std::move(mine);
-                });
-  }
+void find_equal_rows(const Deduplication<Rows>& job) {
+  std::vector<std::vector<std::pair<int64_t, int64_t>>> replaced(
+      static_cast<size_t>(job.threads()));
+  SharedTable<Rows> table(job.rows, job.n);
+  over_ranges(job.n, job.threads(), job.run,
+              [&](int t, int64_t begin, int64_t end, Watch* watch, std::atomic<bool>& stop) {
+                std::vector<std::pair<int64_t, int64_t>> mine;
+                const auto insert = [&](const uint64_t*, uint64_t hash, int64_t i) -> int64_t {
+                  const int64_t found = table.insert(hash, i);
+                  if (found == i) return 0;
+                  if (found < i) return ~found;
+                  mine.emplace_back(found, i);
+                  return 0;
+                };
+                fill(job, begin, end, table, insert, watch, stop);
+                replaced[static_cast<size_t>(t)] = std::move(mine);
+              });
   for (const auto& pairs : replaced) {
-    for (const auto& [row, by] : pairs) ids[row] = ~by;
+    for (const auto& [row, by] : pairs) job.ids[row] = ~by;
   }
+}
 
-  std::vector<int64_t> numbers(threads + 1, 0);  // of the first rows in each range
+// ids, first, and counts of 1 for the rows that are the first of their kind -> how many.
+template <class Rows>
+int64_t number_first_rows(const Deduplication<Rows>& job) {
+  int64_t* ids = job.ids;
+  std::vector<int64_t> numbers(static_cast<size_t>(job.threads()) + 1, 0);  // in each range
   over_ranges(job.n, job.threads(), job.run,
               [&](int t, int64_t begin, int64_t end, Watch*, std::atomic<bool>&) {
                 numbers[static_cast<size_t>(t) + 1] = std::count(ids + begin, ids + end, 0);
@@ -187,10 +191,14 @@ int64_t with_shared_table(const Deduplication<Rows>& job) {
                   ids[i] = id++;
                 }
               });
-  const int64_t unique = numbers.back();
-  if (unique == job.n) return unique;
+  return numbers.back();
+}
 
-  // Each thread counts for itself: counters that all share would go from core to core for each row.
+// ids of all other rows, which are counted. Each thread counts for itself: counters that all share
+// would go from core to core for each row.
+template <class Rows>
+void count_equal_rows(const Deduplication<Rows>& job, int64_t unique) {
+  int64_t* ids = job.ids;
   const auto counting = static_cast<int>(std::min(int64_t{job.threads()}, 1 + job.n / unique));
   std::vector<ZeroPages> more;
   for (int t = 1; t < counting; ++t) more.emplace_back(static_cast<uint64_t>(unique));
@@ -215,6 +223,13 @@ int64_t with_shared_table(const Deduplication<Rows>& job) {
                   for (int64_t id = begin; id < end; ++id) job.counts[id] += counts_of(t)[id];
                 }
               });
+}
+
+template <class Rows>
+int64_t with_shared_table(const Deduplication<Rows>& job) {
+  find_equal_rows(job);
+  const int64_t unique = number_first_rows(job);
+  if (unique < job.n) count_equal_rows(job, unique);
   return unique;
 }
 

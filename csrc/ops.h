@@ -1,5 +1,5 @@
 // The operations on raw pointers, above the kernels of one instruction set and below the tensors.
-// All checks have been made in Python; T is float or double.
+// Arguments have been checked (module.cpp); T is float or double.
 #pragma once
 
 #include <cstdint>

@@ -7,6 +7,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <exception>
+#include <type_traits>
 
 #include "float_mode.h"
 
@@ -38,12 +40,27 @@ class Watch {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-// work(block, thread) for every block in [0, blocks); thread is in [0, threads_for(blocks, run)).
+// Whether work shall stop, because the caller was interrupted or another thread has failed.
+class Stopping {
+ public:
+  Stopping(std::atomic<bool>& stop, Watch* watch) : stop_(stop), watch_(watch) {}
+  bool operator()() const {
+    if (watch_ != nullptr && watch_->interrupted()) stop_ = true;
+    return stop_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  std::atomic<bool>& stop_;
+  Watch* watch_;  // of the calling thread only
+};
+
 inline int threads_for(int64_t blocks, const Run& run) {
   const int64_t most = blocks < run.threads ? blocks : run.threads;
   return most < 1 ? 1 : static_cast<int>(most);
 }
 
+// work(block, thread) for every block in [0, blocks), or work(block, thread, stopping), which may
+// return early; thread is in [0, threads_for(blocks, run)). The first error is thrown at the end.
 template <class Work>
 void parallel_blocks(int64_t blocks, const Run& run, const Work& work) {
   // Blocks are handed out in runs: a block may take less than a microsecond, and cores that write
@@ -53,14 +70,27 @@ void parallel_blocks(int64_t blocks, const Run& run, const Work& work) {
   const int64_t length = most < 1 ? 1 : most > 16 ? 16 : most;
   alignas(64) std::atomic<int64_t> next{0};
   alignas(64) std::atomic<bool> stop{false};
+  std::exception_ptr error;
   const auto loop = [&] {
     const IeeeMode mode;
     const int thread = threads == 1 ? 0 : omp_get_thread_num();  // 0 is the calling thread
     Watch watch(run);
-    for (int64_t begin; !stop && (begin = next.fetch_add(length)) < blocks;) {
-      const int64_t end = begin + length < blocks ? begin + length : blocks;
-      for (int64_t block = begin; block < end; ++block) work(block, thread);
-      if (thread == 0 && watch.interrupted()) stop = true;
+    const Stopping stopping(stop, thread == 0 ? &watch : nullptr);
+    try {
+      for (int64_t begin; !stopping() && (begin = next.fetch_add(length)) < blocks;) {
+        const int64_t end = begin + length < blocks ? begin + length : blocks;
+        for (int64_t block = begin; block < end && (block == begin || !stopping()); ++block) {
+          if constexpr (std::is_invocable_v<const Work&, int64_t, int, const Stopping&>) {
+            work(block, thread, stopping);
+          } else {
+            work(block, thread);
+          }
+        }
+      }
+    } catch (...) {
+#pragma omp critical(gradsplinter_error)
+      if (!error) error = std::current_exception();
+      stop = true;
     }
   };
   if (threads == 1) {
@@ -69,6 +99,7 @@ void parallel_blocks(int64_t blocks, const Run& run, const Work& work) {
 #pragma omp parallel num_threads(threads)
     loop();
   }
+  if (error) std::rethrow_exception(error);
   if (stop) throw Interrupted{};
 }
 

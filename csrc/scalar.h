@@ -115,6 +115,14 @@ GRADSPLINTER_HOST_DEVICE inline double cosine(double dot, double square, double 
 // length of more than 2^-20 of that, this is less than 2^-21 of it.
 constexpr double gram_unsure = 0x1p-20;
 
+// Whether the length of a gradient is to be had from the gradient, since it is that of the rounding
+// of its terms (`most` is the sum of their lengths), or since float32 may underflow or overflow
+// there.
+GRADSPLINTER_HOST_DEVICE inline bool is_unsure(double square, double most) {
+  const bool sure = most > 0x1p-100 && most < 0x1p120 && square > gram_unsure * most * most;
+  return most != 0 && !sure;
+}
+
 // Words that a site of `width` units takes in a signature.
 GRADSPLINTER_HOST_DEVICE inline int64_t words_of(int64_t width) { return (width + 63) / 64; }
 

@@ -11,7 +11,7 @@ namespace {
 
 // W [outputs, inputs] -> panels of `tile` units, transposed and padded with zeros (cpu/kernels.h).
 template <class T>
-void pack(const Layer<T>& layer, int64_t tile, T* panels, T* bias) {
+void pack_layer(const Layer<T>& layer, int64_t tile, T* panels, T* bias) {
   const int64_t padded = round_up(layer.outputs, tile);
   std::fill(std::copy_n(layer.bias, layer.outputs, bias), bias + padded, T(0));
   for (int64_t begin = 0; begin < padded; begin += tile) {
@@ -42,7 +42,7 @@ class ForwardPass {
       const Layer<T>& layer = layers[static_cast<size_t>(l)];
       const int64_t padded = round_up(layer.outputs, kernel_.tile);
       T* bias = at + padded * layer.inputs;
-      pack(layer, kernel_.tile, at, bias);
+      pack_layer(layer, kernel_.tile, at, bias);
       forward_.push_back({at, bias, layer.inputs, layer.outputs, -1});
       stride_ = std::max(stride_, padded);
       at = bias + padded;
@@ -127,7 +127,7 @@ struct SignatureRows {
 
 // Whether the signatures of a sample of examples are mostly unique.
 template <class T>
-bool many_unique(const ForwardPass<T>& pass, const T* x, int64_t n, const Run& run) {
+bool signatures_mostly_unique(const ForwardPass<T>& pass, const T* x, int64_t n, const Run& run) {
   const int64_t sample = sample_size(n), inputs = pass.inputs();
   if (sample == 0) return false;
   const Buffer<T> some(sample * inputs);
@@ -156,7 +156,7 @@ int64_t unique_signatures(const std::vector<Layer<T>>& layers, const std::vector
                           int64_t* ids, const Run& run) {
   const ForwardPass<T> pass(layers, sites, false);
   const int64_t words = pass.words();
-  if (pass.empty() || many_unique(pass, x, n, run)) {
+  if (pass.empty() || signatures_mostly_unique(pass, x, n, run)) {
     // All of them, then the unique ones moved to the front: first[id] >= id, in ascending order.
     prefer_huge_pages(unique, n * words);
     signatures<T>(pass, x, n, unique, nullptr, run);

@@ -18,7 +18,7 @@ namespace gradsplinter {
 namespace {
 
 // Bools as bytes [n, width] -> words [n, words_of(width)], and whether all bytes are 0 or 1.
-bool pack(const uint8_t* bools, int64_t n, int64_t width, uint64_t* words) {
+bool pack_bools(const uint8_t* bools, int64_t n, int64_t width, uint64_t* words) {
   uint8_t all = 0;
   for (int64_t i = 0; i < n * width; ++i) all |= bools[i];
   for (int64_t i = 0; i < n; ++i, bools += width) {
@@ -88,7 +88,7 @@ struct Rows {
         if (nan) throw_nan(begin);
         return scratch_.get();
       } else if constexpr (bools) {
-        if (!pack(from, n, width, scratch_.get())) throw_not_bools();
+        if (!pack_bools(from, n, width, scratch_.get())) throw_not_bools();
         return scratch_.get();
       } else {
         return from;
@@ -146,7 +146,7 @@ struct Rows {
 // Whether a sample of the rows is mostly unique. A NaN is left to the pass over all
 // rows, which says where the first one is.
 template <class Rows>
-bool many_unique(const Rows& rows, int64_t n) {
+bool rows_mostly_unique(const Rows& rows, int64_t n) {
   const int64_t sample = sample_size(n), words = rows.words();
   if (sample == 0) return false;
   const Buffer<uint64_t> some(sample * words);
@@ -172,7 +172,7 @@ int64_t unique_rows(const Entry* data, int64_t n, int64_t width, int hash_bits, 
     using Source = Rows<Entry, fixed>;
     const Source rows{data, width};
     const Deduplication<Source> job{rows, n, hash_mask, first, counts, ids, nullptr, run};
-    return many_unique(rows, n) ? with_shared_table(job) : with_table_per_thread(job);
+    return rows_mostly_unique(rows, n) ? with_shared_table(job) : with_table_per_thread(job);
   };
   if constexpr (std::is_same_v<Entry, uint64_t>) {
     return with_fixed(width, solve);
@@ -189,8 +189,8 @@ void pack_bits(const uint8_t* bools, int64_t n, int64_t width, uint64_t* words, 
   std::atomic<bool> good{true};
   parallel_blocks((n + rows_per_block - 1) / rows_per_block, run, [&](int64_t block, int) {
     const int64_t begin = block * rows_per_block;
-    if (!pack(bools + begin * width, std::min(rows_per_block, n - begin), width,
-              words + begin * words_of(width))) {
+    if (!pack_bools(bools + begin * width, std::min(rows_per_block, n - begin), width,
+                    words + begin * words_of(width))) {
       good = false;
     }
   });

@@ -206,8 +206,9 @@ def gram(
 ) -> Tensor:
     """`[U, D, D]`, by `cross` of the Jacobian, or where the source is much wider than the next site,
     from A K Aᵀ by chains in float64 over the units that are on, for A the gradients at the
-    pre-activations of site source+1 and K = W Wᵀ. A mode in which the terms of a gradient cancel to
-    less than 2^-10 of the sum of their lengths is left to `cross`."""
+    pre-activations of site source+1 and K = W Wᵀ. A mode is left to `cross` in which the terms of a
+    gradient cancel to less than 2^-10 of the sum of their lengths, or in which this sum is not zero
+    but outside of 2^-100..2^120, where float32 gradients may underflow or overflow."""
     site, words = source + 1, words_of(net.widths[source + 1])
     if net.dtype == torch.float64 or net.widths[source] < 2 * net.widths[site]:
         return cross(jacobian(net, patterns, source, target, directions), normalize)
@@ -232,7 +233,11 @@ def gram(
         dots = [[chain(left, right, 0.0, torch.float64) for right in a] for left in a_k]
         lengths = [math.sqrt(k[i][i]) for i in on]
         most = [sum((abs(c) * n for c, n in zip(row, lengths, strict=True)), 0.0) for row in a]
-        if any(m != 0 and not dots[i][i] > 2**-20 * m * m for i, m in enumerate(most)):
+        sure = (
+            m == 0 or (2**-100 < m < 2**120 and dots[i][i] > 2**-20 * m * m)
+            for i, m in enumerate(most)
+        )
+        if not all(sure):
             direct = jacobian(net, patterns[mode : mode + 1], source, target, directions)
             result[mode] = cross(direct, normalize)[0]
             continue

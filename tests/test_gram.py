@@ -117,6 +117,32 @@ def test_gradients_that_are_zero():
     assert same_bits(cosines, reference.gram(net, patterns))
 
 
+@pytest.mark.parametrize("scale", [1e-38, 1e-33, 1e-30, 1e-25, 1e-20, 1e10, 1e17, 1e19, 1e25])
+def test_gradients_that_leave_the_range_of_float32(scale):
+    """Zeros, subnormal and infinite gradients count as they do for cross."""
+    net = random_network((40, 10, 7, 3))
+    net = ReluNetwork([w * scale for w in net.weights[:2]] + [net.weights[2]], net.biases)
+    patterns = patterns_of(random_network((40, 10, 7, 3)), 50)
+    jacobian = gradsplinter.jacobian(net, patterns)
+    expected = gradsplinter.cross(jacobian)
+    cosines = ops.gram(net, patterns)
+    assert same_bits(cosines, reference.gram(net, patterns))
+    assert torch.equal(cosines.diagonal(dim1=1, dim2=2) == 0, (jacobian == 0).all(dim=2))
+    assert (cosines - expected).abs().nan_to_num().max() < 1e-5
+    assert torch.equal(cosines.isnan(), expected.isnan())
+
+
+def test_weights_whose_products_vanish():
+    """Where the gradients are zero, so are the cosines, and the score."""
+    tiny = torch.full((1, 4), 1e-30)
+    net = ReluNetwork(
+        [tiny, tiny[:, :1], torch.ones(2, 1)], [torch.ones(1), torch.ones(1), torch.zeros(2)]
+    )
+    s = gradsplinter.splinter(net, torch.ones(1, 4))
+    assert s.zero_gradients.tolist() == [1, 1]
+    assert not ops.gram(net, s.signatures).any()
+
+
 @pytest.mark.parametrize(("widths", "dtype"), [((19, 10, 3), F32), ((40, 10, 3), F64)])
 def test_has_the_bits_of_cross_where_gradients_are_made(widths, dtype):
     net = random_network(widths, dtype=dtype)

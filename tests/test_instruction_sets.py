@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
+import torch
+from networks import random_inputs, random_network
 
 from gradsplinter import _C, ops
 
@@ -57,3 +60,28 @@ def test_context_restores_what_was_there():
     with pytest.raises(KeyError), ops.instruction_set(portable):
         raise KeyError
     assert _C.instruction_set() == before
+
+
+def test_a_change_while_others_compute():
+    """Each call uses one instruction set from its begin to its end."""
+    net = random_network((40, 33, 17, 5))
+    patterns = ops.unique_signatures(net, random_inputs(3000, 40)).signatures
+    expected = ops.jacobian(net, patterns), ops.gram(net, patterns)
+    stop = threading.Event()
+
+    def change():
+        while not stop.is_set():
+            for name in ops.instruction_sets():
+                _C.use_instruction_set(name)
+
+    before = _C.instruction_set()
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(50):
+            assert torch.equal(ops.jacobian(net, patterns), expected[0])
+            assert torch.equal(ops.gram(net, patterns), expected[1])
+    finally:
+        stop.set()
+        thread.join()
+        _C.use_instruction_set(before)

@@ -50,12 +50,24 @@ def long_cross():
     gradsplinter.cross(torch.ones(2_000, 100, 400))
 
 
+def long_gram():
+    """Of few blocks, each of which takes a second or more."""
+    net = network(600, 600, 600, 300)
+    ops.gram(
+        net,
+        torch.full((500, 20), -1) & torch.tensor([-1] * 9 + [2**24 - 1] + [-1] * 9 + [2**24 - 1]),
+    )
+
+
 def long_unique_rows():
     # One hash for all rows: every insertion walks through the whole table.
     torch.ops.gradsplinter.unique_rows(torch.arange(300_000).unsqueeze(1), hash_bits=0)
 
 
-@pytest.mark.parametrize("call", [long_signatures, long_jacobian, long_cross, long_unique_rows])
+CALLS = [long_signatures, long_jacobian, long_cross, long_gram, long_unique_rows]
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_a_signal_stops_the_call(call, stop_soon):
     with ops.instruction_set("portable"):
         stop_soon()

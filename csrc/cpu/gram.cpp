@@ -86,8 +86,7 @@ struct Gram {
         .run(directions);
     bool unsure = false;
     for (int64_t d = 0; d < directions; ++d) {
-      const double square = block.sums[d * padded + d];
-      unsure |= most[d] != 0 && !(square > gram_unsure * most[d] * most[d]);
+      unsure |= is_unsure(block.sums[d * padded + d], most[d]);
     }
     block.unsure[u] = unsure;
     float* out = block.out + u * directions * directions;

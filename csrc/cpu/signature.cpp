@@ -92,7 +92,7 @@ struct Tile {
 };
 
 template <class T>
-struct Step {
+struct ForwardStep {
   const SignatureBlock<T>& block;
   const ForwardLayer<T>& layer;
   const T* from;
@@ -147,7 +147,7 @@ void run(const SignatureBlock<T>& block) {
   for (int64_t l = 0; l < block.depth; ++l) {
     T* to = block.activations + (l % 2) * block.rows * block.stride;
     const bool last = l == block.depth - 1;
-    Step<T>{block, block.layers[l], from, from_stride, last ? nullptr : to}.run();
+    ForwardStep<T>{block, block.layers[l], from, from_stride, last ? nullptr : to}.run();
     from = to;
     from_stride = block.stride;
   }

@@ -40,7 +40,7 @@ __global__ void mirror(double* k, int64_t units, double* lengths) {
   if (i == j) lengths[i] = sqrt(k[at]);
 }
 
-struct Cancelling {
+struct Lengths {
   const float* gradients;  // A [modes, directions, units]
   int64_t gradients_stride;
   int64_t modes, directions, units;
@@ -51,8 +51,7 @@ struct Cancelling {
   uint8_t* unsure;        // [modes], zeros
 };
 
-// Whether the terms of a gradient cancel, so that its length is that of the rounding.
-__global__ void find_cancelling(Cancelling c) {
+__global__ void find_unsure(Lengths c) {
   const int64_t at = int64_t{blockIdx.x} * threads + threadIdx.x;
   if (at >= c.modes * c.directions) return;
   const int64_t mode = at / c.directions, d = at % c.directions;
@@ -65,7 +64,7 @@ __global__ void find_cancelling(Cancelling c) {
     most += fabs(static_cast<double>(row[i])) * c.lengths[i];
   }
   const double square = c.sums[(mode * c.directions + d) * c.directions + d];
-  if (most != 0 && !(square > gram_unsure * most * most)) c.unsure[mode] = 1;
+  if (is_unsure(square, most)) c.unsure[mode] = 1;
 }
 
 // What A, A K and the sums of some modes take.
@@ -104,11 +103,11 @@ void by_outer_product(const Chain<float>& chain, const uint64_t* patterns, int64
         device);
     const uint64_t* const bits = rectified ? some : nullptr;
     dots(Dots<double, float>{product, a, stride, n, count, units, bits, words, sums, {}}, device);
-    launch(find_cancelling, divide_up(n * count, threads), threads, 0, device.stream,
-           Cancelling{a, stride, n, count, units, bits, words, lengths, sums, unsure + mode});
+    launch(find_unsure, divide_up(n * count, threads), threads, 0, device.stream,
+           Lengths{a, stride, n, count, units, bits, words, lengths, sums, unsure + mode});
     finish(Finish<float>{sums, n, count, normalize, out + mode * count * count, {}}, device);
   }
-  // Once more, from the gradients, where they cancel.
+  // Once more, from the gradients, where unsure.
   by_gradients(chain, patterns, modes, normalize, out, Wanted{unsure}, device);
 }
 

@@ -98,6 +98,37 @@ TEST_CASE("parallel: an interrupt stops the work between blocks") {
   CHECK(!asked_by_another);
 }
 
+TEST_CASE("parallel: a block may ask within itself") {
+  for (const int threads : {1, 2}) {
+    CAPTURE(threads);
+    const Run run{threads, [] { return true; }};
+    std::atomic<int> asked{0};
+    const auto work = [&](int64_t, int, const Stopping& stopping) {
+      while (!stopping()) {
+        ++asked;
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+    };
+    CHECK_THROWS_AS(parallel_blocks(threads, run, work), Interrupted);
+    CHECK(asked > 0);
+  }
+}
+
+TEST_CASE("parallel: an error in a block is thrown, and stops the others") {
+  for (const int threads : {1, 2, 3}) {
+    CAPTURE(threads);
+    std::atomic<int> done{0};
+    const auto work = [&](int64_t block, int) {
+      if (block == 7) throw std::bad_alloc();
+      std::this_thread::sleep_for(std::chrono::microseconds(10));
+      ++done;
+    };
+    CHECK_THROWS_AS(parallel_blocks(100000, Run{threads}, work), std::bad_alloc);
+    CHECK(done >= 7);
+    CHECK(done < 100000);
+  }
+}
+
 TEST_CASE("parallel: work goes on where nothing interrupts") {
   const Run run{2, [] { return false; }};
   std::atomic<int> done{0};
