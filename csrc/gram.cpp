@@ -120,8 +120,8 @@ class OuterProductPass {
   };
 
   explicit OuterProductPass(const Chain<float>& chain) : chain_(chain) {
+    const IeeeMode ieee;  // turning subnormal weights into float64 keeps them
     outer_product(chain.layers[0], kernels_.f64, stride_, k_.get(), chain.run);
-    const IeeeMode ieee;
     for (int64_t i = 0; i < units_; ++i) lengths_[i] = std::sqrt(k_[i * stride_ + i]);
     if (chain.layers.size() > 1) {
       above_.emplace(chain.layers.data() + 1, chain.layers.size() - 1, chain.output,

@@ -70,7 +70,8 @@ void parallel_blocks(int64_t blocks, const Run& run, const Work& work) {
   const int64_t length = most < 1 ? 1 : most > 16 ? 16 : most;
   alignas(64) std::atomic<int64_t> next{0};
   alignas(64) std::atomic<bool> stop{false};
-  std::exception_ptr error;
+  std::atomic_flag failed;
+  std::exception_ptr error;  // of the first to fail
   const auto loop = [&] {
     const IeeeMode mode;
     const int thread = threads == 1 ? 0 : omp_get_thread_num();  // 0 is the calling thread
@@ -88,8 +89,7 @@ void parallel_blocks(int64_t blocks, const Run& run, const Work& work) {
         }
       }
     } catch (...) {
-#pragma omp critical(gradsplinter_error)
-      if (!error) error = std::current_exception();
+      if (!failed.test_and_set()) error = std::current_exception();
       stop = true;
     }
   };

@@ -63,12 +63,11 @@ struct Step {
   int64_t out_stride;
   int64_t out_width;  // entries that may be written in a row
 
-  // R directions x V vectors of entries. A function of its own, since its accumulators need all the
-  // registers.
-  template <int R, int V>
-  [[gnu::noinline]] void tile(int64_t direction, int64_t column) const {
-    constexpr int lanes = Vec<T>::lanes;
-    Vec<T> acc[R][V];
+  // R directions x V vectors of entries, of which load(v, row) gives vector v in the row of the
+  // matrix that begins at `row`.
+  template <int R, int V, class Load>
+  [[gnu::always_inline]] void chains(int64_t direction, const Load& load,
+                                     Vec<T> (&acc)[R][V]) const {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
@@ -82,10 +81,10 @@ struct Step {
     for (int64_t i = 0; i < n; ++i) {
 #pragma GCC unroll 4
       for (int j = 0; j < P; ++j) asm("" : "+r"(p[j]));
-      const T* row = matrix + active[i] * stride + column;
+      const int64_t row = active[i] * stride;
       Vec<T> w[V];
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) w[v] = Vec<T>::load(row + v * lanes);
+      for (int v = 0; v < V; ++v) w[v] = load(v, row);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const Vec<T> s = Vec<T>::fill(p[r / 3][r % 3 * coefficient_stride]);
@@ -95,6 +94,16 @@ struct Step {
 #pragma GCC unroll 4
       for (int j = 0; j < P; ++j) ++p[j];
     }
+  }
+
+  // A function of its own, since its accumulators need all the registers.
+  template <int R, int V>
+  [[gnu::noinline]] void tile(int64_t direction, int64_t column) const {
+    constexpr int lanes = Vec<T>::lanes;
+    Vec<T> acc[R][V];
+    const T* from = matrix + column;
+    chains<R, V>(
+        direction, [=](int v, int64_t row) { return Vec<T>::load(from + row + v * lanes); }, acc);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
@@ -156,33 +165,9 @@ struct SomeColumns {
   [[gnu::noinline]] void tile(int64_t direction, const T* const* from,
                               const typename Vec<T>::Indices* indices, const int64_t* to) const {
     Vec<T> acc[R][V];
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) acc[r][v] = Vec<T>::fill(0);
-    }
-    constexpr int P = (R + 2) / 3;
-    const T* p[P];
-#pragma GCC unroll 4
-    for (int j = 0; j < P; ++j) {
-      p[j] = step.coefficients + (direction + 3 * j) * step.coefficient_stride;
-    }
-    for (int64_t i = 0; i < step.n; ++i) {
-#pragma GCC unroll 4
-      for (int j = 0; j < P; ++j) asm("" : "+r"(p[j]));
-      const int64_t row = step.active[i] * step.stride;
-      Vec<T> w[V];
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) w[v] = Vec<T>::load_some(indices[v], from[v] + row);
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        const Vec<T> s = Vec<T>::fill(p[r / 3][r % 3 * step.coefficient_stride]);
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) acc[r][v] = Vec<T>::fma(s, w[v], acc[r][v]);
-      }
-#pragma GCC unroll 4
-      for (int j = 0; j < P; ++j) ++p[j];
-    }
+    step.template chains<R, V>(
+        direction, [=](int v, int64_t row) { return Vec<T>::load_some(indices[v], from[v] + row); },
+        acc);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
