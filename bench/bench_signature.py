@@ -65,9 +65,8 @@ def bench_signatures(race, widths, n):
         "torch forward alone": lambda: module(x),
         "torch forward alone, into memory at hand": lambda: forward_into(net, x, buffers),
         "forward, packbits, hash, factorize": lambda: by_hand(module, x),
-    }
-    if n < 10**5:  # minutes otherwise
-        contenders["forward, torch.unique(dim=0)"] = lambda: torch.unique(
+        "forward, torch.unique(dim=0)": lambda: torch.unique(
             bits(module, x), dim=0, return_inverse=True, return_counts=True
-        )
+        ),
+    }
     race(f"unique_signatures ({modes:,} modes), {name(net, n)}", contenders, needs=needs)

@@ -22,14 +22,32 @@ def naive(gradients):
     return float(1 - mean)
 
 
-def by_hand(module, net, x):
+def unique_patterns(rows):
+    """Bools [N, units] -> a row of each kind and how many there are, by sorts of integers only."""
+    pieces = torch.nn.functional.pad(rows.float(), (0, -rows.shape[1] % 48)).view(len(rows), -1, 48)
+    powers = 2.0 ** torch.arange(16)  # sums of which are exact in float32
+    keys = sum((pieces[:, :, i : i + 16] @ powers).long() << i for i in (0, 16, 32))
+    _, ids, counts = torch.unique(keys[:, 0], return_inverse=True, return_counts=True)
+    for key in keys[:, 1:].unbind(1):
+        _, more = torch.unique(key, return_inverse=True)
+        both = ids * (more.max() + 1) + more  # less than N^2
+        _, ids, counts = torch.unique(both, return_inverse=True, return_counts=True)
+    some = torch.empty(len(counts), dtype=torch.int64).scatter_(0, ids, torch.arange(len(ids)))
+    return rows[some], counts
+
+
+def by_hand(module, net, x, unique):
     """Unique patterns first, then one masked product for each."""
-    patterns, counts = torch.unique(bits(module, x), dim=0, return_counts=True)
+    patterns, counts = unique(bits(module, x))
     masks = patterns.float().split(net.widths[1:-1], dim=1)
     gradient = net.weights[-1].expand(len(patterns), -1, -1)
     for weight, mask in zip(reversed(net.weights[:-1]), reversed(masks), strict=True):
         gradient = (gradient * mask.unsqueeze(1)) @ weight
     return float(1 - (cosines(gradient) * counts).sum() / len(x))
+
+
+def torch_unique(rows):
+    return torch.unique(rows, dim=0, return_counts=True)
 
 
 @pytest.mark.parametrize(("widths", "n"), [((4, 32, 32, 2), 10**6), ((784, 128, 128, 10), 60_000)])
@@ -39,27 +57,36 @@ def bench_orthogonality(race, widths, n):
     x = torch.rand(n, widths[0])
     ours = gradsplinter.splinter(net, x).orthogonality()
     part = x if widths[0] < 100 else x[:20_000]  # the naive ways, in memory and time one has
-    names = (
-        "autograd per output, torch.unique on gradients",
-        "vmap(jacrev), torch.unique on gradients",
-    )
-    ways = dict(zip(names, (autograd_per_output, vmap_jacrev), strict=True))
+    scaled = f" (of {len(part):,}, times {n / len(part):g})" if len(part) < n else ""
+    naive_ways = {
+        f"{way}, torch.unique on gradients{scaled}": gradients
+        for way, gradients in (
+            ("autograd per output", autograd_per_output),
+            ("vmap(jacrev)", vmap_jacrev),
+        )
+    }
     expected = gradsplinter.splinter(net, part).orthogonality()
-    for gradients in ways.values():
+    for gradients in naive_ways.values():
         assert abs(expected - naive(gradients(module, part))) < 1e-5
-    assert abs(ours - by_hand(module, net, x)) < 1e-5
+    for unique in (unique_patterns, torch_unique):
+        assert abs(ours - by_hand(module, net, x, unique)) < 1e-5
     race(
         f"data to orthogonality, {name(net, n)}",
         {
             "ours": lambda: gradsplinter.splinter(net, x).orthogonality(),
-            "unique patterns, masked matmul in torch": lambda: by_hand(module, net, x),
+            "patterns as integer keys, masked matmul in torch": lambda: by_hand(
+                module, net, x, unique_patterns
+            ),
+            "patterns by torch.unique(dim=0), masked matmul": lambda: by_hand(
+                module, net, x, torch_unique
+            ),
             **{
                 way: lambda gradients=gradients: naive(gradients(module, part))
-                for way, gradients in ways.items()
+                for way, gradients in naive_ways.items()
             },
         },
         rounds=3,
-        pieces=dict.fromkeys(names, len(part) / len(x)),
+        pieces=dict.fromkeys(naive_ways, len(part) / len(x)),
     )
 
 

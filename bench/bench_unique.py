@@ -34,6 +34,12 @@ def numpy_void(rows):
     return np.unique(void.ravel(), return_index=True, return_inverse=True, return_counts=True)
 
 
+def numpy_axis(rows):
+    return np.unique(
+        rows.numpy(), axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+
+
 def factorize(rows):
     words = rows.numpy().view(np.uint64)
     odd = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) | 1
@@ -67,6 +73,7 @@ def bench_words(race, words, unique):
         "ours": lambda: gradsplinter.unique_rows(rows),
         "torch.unique(dim=0), int64 words": lambda: torch_unique(rows),
         "numpy.unique, void view": lambda: numpy_void(rows),
+        "numpy.unique(axis=0)": lambda: numpy_axis(rows),
         "64-bit hash, pandas factorize (not exact)": lambda: factorize(rows),
         "polars group_by": lambda: polars_group(rows),
     }
@@ -110,10 +117,10 @@ def bench_float_rows(race, n, columns, unique):
         "ours": lambda: gradsplinter.unique_rows(rows),
         "torch.unique(dim=0)": lambda: torch_unique(rows),
         "numpy.unique, void view": lambda: numpy_void(rows),
+        "numpy.unique(axis=0)": lambda: numpy_axis(rows),
         "64-bit hash, pandas factorize (not exact)": lambda: factorize(rows),
+        "polars group_by": lambda: polars_group(rows),
     }
-    if columns < 100:
-        contenders["polars group_by"] = lambda: polars_group(rows)
     race(
         f"unique_rows, {n:,} × {columns} float32, {unique:,} unique",
         contenders,
