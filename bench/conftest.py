@@ -75,7 +75,7 @@ class Race:
         spent = dict.fromkeys(contenders, 0.0)
         for round_ in range(rounds):
             for name, call in contenders.items():
-                if round_ > 0 and spent[name] > 6:
+                if round_ > 0 and spent[name] > 3:
                     continue
                 for _ in range(IN_A_ROW if best[name] < FAST else 1):
                     begin = time.perf_counter()

@@ -22,7 +22,7 @@ from gradsplinter.ops import (
 )
 from gradsplinter.patterns import pack_bits, select_sites, unpack_bits
 from gradsplinter.splinters import Gradients, Splinters
-from gradsplinter.store import Store
+from gradsplinter.store import Store, merge
 from gradsplinter.table import SplinterTable, splinter
 
 __version__ = version("gradsplinter")
@@ -38,6 +38,7 @@ __all__ = [
     "gram",
     "hash_rows",
     "jacobian",
+    "merge",
     "pack_bits",
     "pattern_sites",
     "select_sites",

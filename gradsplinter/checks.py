@@ -63,6 +63,12 @@ def check_integer(value: object, name: str, least: int | None = None) -> int:
     return number
 
 
+def check_bool(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__}")
+    return value
+
+
 def check_span(depth: int, source: int, target: int) -> tuple[int, int]:
     """Sites with 0 <= source < target <= depth; a negative target counts from the end, -1 is L."""
     source, target = (

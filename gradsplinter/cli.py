@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import platform
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -17,8 +18,6 @@ import gradsplinter
 from gradsplinter import _C, io, ops
 from gradsplinter.extraction import extract
 from gradsplinter.network import ReluNetwork
-from gradsplinter.plot import mixing as plot_mixing
-from gradsplinter.plot.style import save
 from gradsplinter.store import Store, merge
 from gradsplinter.studies.mixing import MixingConfig, MixingResult, run_mixing
 from gradsplinter.train import Trained
@@ -40,15 +39,32 @@ INTERRUPTED = 130
 _console = Console(soft_wrap=True)
 
 
+class Command:
+    """What `main` runs."""
+
+    typed: ClassVar[dict[str, str]] = {}
+    """Arguments of Python by what they are called on the command line, for messages."""
+
+    def run(self) -> None:
+        raise NotImplementedError
+
+    def after_interrupt(self) -> str:
+        """What Ctrl-C has left."""
+        return "the results are as they were before"
+
+
 @dataclass(frozen=True)
-class Extract:
+class Extract(Command):
     """Collect the splinters of a network over data of any size into a folder.
 
-    Killed at any moment and started again, it goes on where it was.
+    Stopped by Ctrl-C and started again, it goes on where it was; killed, from at most a minute before.
     """
 
+    typed: ClassVar = {"x": "DATA", "path": "--out", "divisor": "--divisor", "source": "--source",
+             "target": "--target"}  # fmt: skip
+
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
-    """A network, as `ReluNetwork.save` writes it (.safetensors)."""
+    """A network, as `ReluNetwork.save` writes it (.safetensors; a state_dict does not say enough)."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """A .npy or .safetensors file of inputs [N, h_0], or a folder of them in the order of names."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
@@ -57,20 +73,40 @@ class Extract:
     """Site to differentiate by: 0 is the input."""
     target: int = -1
     """Site to differentiate: -1 is the output."""
-    divisor: float | None = None
+    divisor: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     """Divide integer data by this (255 for images of bytes)."""
+    progress: bool = True
+    """Show a bar, if this is a terminal."""
 
     def run(self) -> None:
-        net = ReluNetwork.load(self.model)
-        extract(net, self.data, self.out, self.source, self.target, divisor=self.divisor)
+        try:
+            net = ReluNetwork.load(self.model)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"MODEL must be a network that ReluNetwork.save wrote: {error}"
+            ) from error
+        progress = self.progress and sys.stderr.isatty()
+        extract(
+            net, self.data, self.out, self.source, self.target,
+            divisor=self.divisor, progress=progress,
+        )  # fmt: skip
         _describe(Store(self.out))
+
+    def after_interrupt(self) -> str:
+        done = Store(self.out).n_examples if Store.exists(self.out) else 0
+        return f"{done:,} examples are in {self.out}; the same command goes on from there"
 
 
 @dataclass(frozen=True)
-class Merge:
+class Merge(Command):
     """Make one folder of the splinters of several, whose examples follow each other."""
 
-    folders: tyro.conf.Positional[tuple[Path, ...]]
+    typed: ClassVar = {"paths": "FOLDER", "path": "FOLDER", "out": "--out"}
+
+    folders: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="FOLDER [FOLDER ...]", help_behavior_hint="(required)"),
+    ]
     """Folders that `gradsplinter extract` wrote for one network."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """New folder to write."""
@@ -80,10 +116,12 @@ class Merge:
 
 
 @dataclass(frozen=True)
-class Info:
+class Info(Command):
     """What a folder of splinters holds; without one, what was built in and this machine can use."""
 
-    folder: tyro.conf.Positional[Path | None] = None
+    typed: ClassVar = {"path": "FOLDER"}
+
+    folder: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[FOLDER]")] = None
     """A folder that `gradsplinter extract` wrote."""
 
     def run(self) -> None:
@@ -98,13 +136,15 @@ class Info:
 
 
 @dataclass(frozen=True)
-class Mixing:
+class Mixing(Command):
     """How does task orthogonality inside a network fall as two tasks are mixed?
 
     Trains networks on two products whose targets are mixed by λ, compares the gradients of the two
     outputs at every site, and writes tables, networks and figures. A second run with the same
     configuration uses the networks of the first.
     """
+
+    typed: ClassVar = {"out": "--out", "path": "--out"}
 
     config: Annotated[MixingConfig, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=MixingConfig
@@ -115,16 +155,21 @@ class Mixing:
     """Replace the results of another configuration; other files beside them stay."""
 
     def run(self) -> None:
+        # Only here, since matplotlib takes its time.
+        from gradsplinter.plot import mixing as plot_mixing  # noqa: PLC0415
+        from gradsplinter.plot.style import save  # noqa: PLC0415
+
         begin = time.perf_counter()
         out = self.out.resolve()  # which stays the same where "." becomes another folder
-        trained = _earlier(out, self.config, self.overwrite)
-        with io.new_folder(out) as folder:
-            if trained is not None:
-                _console.print(f"using the {len(trained)} trained networks in {self.out}")
-            result = run_mixing(self.config, trained=trained)
-            _write(result, folder)
-            for name, figure in plot_mixing.figures(result).items():
-                save(figure, folder, name)
+        with io.only_writer(out):
+            trained = _earlier(out, self.config, self.overwrite)
+            with io.new_folder(out) as folder:
+                if trained is not None:
+                    _console.print(f"using the {len(trained)} trained networks in {self.out}")
+                result = run_mixing(self.config, trained=trained)
+                _write(result, folder)
+                for name, figure in plot_mixing.figures(result).items():
+                    save(figure, folder, name)
         _report(result)
         seconds = time.perf_counter() - begin
         _console.print(f"Written to {self.out}/ in {seconds:.0f} s:")
@@ -137,19 +182,24 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"gradsplinter {gradsplinter.__version__}")  # noqa: T201
         return
+    error_console = Console(stderr=True, soft_wrap=True)
+    command = Command()
     try:
         command = tyro.extras.subcommand_cli_from_dict(
             {"mixing": Mixing, "extract": Extract, "merge": Merge, "info": Info},
             prog="gradsplinter",
-            description="How a ReLU network does its work, by the gradients that it has.",
+            description="How a ReLU network does its work, by the gradients that it has. "
+            "`gradsplinter --version` prints the version.",
         )
         command.run()
     except (ValueError, TypeError, NotImplementedError, OSError) as error:
-        message = " ".join([f"error: {error}", *getattr(error, "__notes__", [])])
-        Console(stderr=True, soft_wrap=True).print(message, style="red", markup=False)
+        word, *rest = str(error).split(" ", 1)
+        notes = getattr(error, "__notes__", [])
+        message = " ".join(["error:", command.typed.get(word, word), *rest, *notes])
+        error_console.print(message, style="red", markup=False)
         raise SystemExit(USAGE_ERROR) from None
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; the results are as they were before")
+        error_console.print(f"interrupted; {command.after_interrupt()}", markup=False)
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -161,8 +211,8 @@ def _describe(store: Store) -> None:
     if table.n_examples == 0:
         _console.print("  no examples yet", highlight=False)
         return
-    for name, value in table.splinters().overview().items():
-        _console.print(f"  {name:<12}{value}", highlight=False)
+    for name, value in table.splinters().summary().items():
+        _console.print(f"  {name:<18}{value}", highlight=False)
 
 
 def _earlier(folder: Path, config: MixingConfig, overwrite: bool) -> Trained | None:
@@ -189,7 +239,8 @@ def _earlier(folder: Path, config: MixingConfig, overwrite: bool) -> Trained | N
 
 
 def _trained_in(folder: Path, config: MixingConfig) -> Trained:
-    found = io.read_json(folder / "config.json").get("config")
+    found_file = io.read_json(folder / "config.json")
+    found = found_file.get("config")
     if not isinstance(found, dict):
         raise ValueError(f"{folder} holds a damaged run: its config.json has no configuration")  # noqa: TRY004
     wanted = config.to_dict()
@@ -198,11 +249,19 @@ def _trained_in(folder: Path, config: MixingConfig) -> Trained:
         changes = "; ".join(f"{key} {found.get(key)} there, {wanted[key]} now" for key in different)
         raise ValueError(f"{folder} holds a run of another configuration ({changes})")
     paths = _network_paths(folder, config)
+    checksums = found_file.get("sha256")
     try:
+        for path in [*paths, folder / "losses.npy"]:
+            if not isinstance(checksums, dict) or checksums.get(path.name) != _sha256(path):
+                raise ValueError(f"{path} is not as it was written")
         losses = torch.from_numpy(np.load(folder / "losses.npy", allow_pickle=False))
         return Trained([ReluNetwork.load(path) for path in paths], losses)
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} holds a damaged run: {error}") from error
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _network_paths(folder: Path, config: MixingConfig) -> list[Path]:
@@ -226,7 +285,9 @@ def _write(result: MixingResult, folder: Path) -> None:
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
-    io.write_json(folder / "config.json", {"config": result.config.to_dict(), "versions": versions})
+    checksums = {path.name: _sha256(path) for path in [*paths, folder / "losses.npy"]}
+    about = {"config": result.config.to_dict(), "versions": versions, "sha256": checksums}
+    io.write_json(folder / "config.json", about)
 
 
 def _report(result: MixingResult) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import glob
 import json
 import mmap
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -34,26 +36,30 @@ def new_folder(path: Path) -> Iterator[Path]:
     path = path.resolve()
     if path.exists() and not path.is_dir():
         raise ValueError(f"out must be a folder, got the file {path}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(ValueError), only_writer(left):  # by a process that was killed
+            shutil.rmtree(left)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
         raise ValueError(
             f"out must be a folder that can be written, got {path}: {error}"
         ) from error
-    try:
-        yield temporary
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _replace(path, temporary)  # if this fails, the results are not lost
+    with only_writer(temporary):
+        try:
+            yield temporary
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _replace(path, temporary)  # if this fails, the results are not lost
 
 
 def _replace(path: Path, by: Path) -> None:
     if not path.exists():
         by.rename(path)
         return
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
     try:
         path.rename(old)
     except OSError:  # a mount point cannot be renamed
@@ -187,7 +193,9 @@ def _open_npy(path: Path) -> NDArray[Any]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # EOFError, OverflowError and others where the file is damaged
-        raise ValueError(f"x must be a .npy file of numbers, got {path}: {error}") from error
+        # NumPy's advice to allow pickled objects is none that one should follow.
+        reason = "" if "pickle" in str(error) else f": {error}"
+        raise ValueError(f"x must be a .npy file of numbers, got {path}{reason}") from error
     if not isinstance(array, np.ndarray):  # np.load takes archives under any name
         raise ValueError(  # noqa: TRY004 (what a file holds is a value, whatever its type)
             f"x must be a .npy file of numbers, got {path}, which holds a {type(array).__name__}"

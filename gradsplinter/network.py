@@ -79,7 +79,7 @@ class ReluNetwork:
     def device(self) -> torch.device:
         return self.weights[0].device
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of widths, dtype, weights and biases; equal for equal networks anywhere."""
         digest = hashlib.sha256(f"{self.widths}{self.dtype}".encode())
@@ -151,12 +151,12 @@ class ReluNetwork:
             OSError: the file cannot be read.
             ValueError: the file is not a safetensors file or holds something else.
         """
+        with Path(path).open("rb"):  # whose errors say more than those of safetensors
+            pass
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except FileNotFoundError:  # which says all there is to say
-            raise
         except OSError as error:
             raise OSError(f"path must be a file that can be read, got {path}: {error}") from error
         except SafetensorError as error:

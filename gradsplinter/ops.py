@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gradsplinter import _C
-from gradsplinter.checks import DTYPES, check_integer, check_span, check_tensor
+from gradsplinter.checks import DTYPES, check_bool, check_integer, check_span, check_tensor
 from gradsplinter.checks import check_finite as _check_finite
 from gradsplinter.network import ReluNetwork
 from gradsplinter.patterns import words_of
@@ -254,6 +254,7 @@ def cross(jacobian: Tensor, normalize: bool = True) -> Tensor:
                  [0.8000, 1.0000]]])
     """
     check_tensor(jacobian, "jacobian", 3, DTYPES)
+    check_bool(normalize, "normalize")
     return torch.ops.gradsplinter.cross(jacobian.detach(), normalize)  # type: ignore[no-any-return]
 
 
@@ -297,6 +298,7 @@ def gram(
                 [[25.,  0.],
                  [ 0.,  0.]]])
     """
+    check_bool(normalize, "normalize")
     return torch.ops.gradsplinter.gram(  # type: ignore[no-any-return]
         *_check_chain(net, patterns, source, target, directions), normalize
     )

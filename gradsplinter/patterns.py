@@ -12,7 +12,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from gradsplinter.checks import check_tensor
+from gradsplinter.checks import check_integer, check_tensor
 
 
 def words_of(width: int) -> int:
@@ -89,6 +89,10 @@ def check_unused_bits(patterns: Tensor, widths: list[int], name: str) -> None:
 
 def _check_words(words: Tensor, widths: Sequence[int]) -> None:
     check_tensor(words, "words", 2, (torch.int64,))
+    if not isinstance(widths, Sequence):
+        raise TypeError(f"widths must be a sequence of integers, got {type(widths).__name__}")
+    for width in widths:
+        check_integer(width, "widths", 1)
     total = sum(words_of(width) for width in widths)
     if words.shape[1] != total:
         raise ValueError(

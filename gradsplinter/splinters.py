@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradsplinter import ops, scores
+from gradsplinter.checks import check_integer
 from gradsplinter.network import ReluNetwork
 
 NO_COMPRESSION = 0.5
@@ -94,8 +95,10 @@ class Splinters:
         """The unique gradients of one direction: different modes can share one.
 
         Raises:
+            TypeError: not an integer.
             IndexError: no such direction.
         """
+        direction = check_integer(direction, "direction")
         if not -self.n_directions <= direction < self.n_directions:
             raise IndexError(f"direction must be in 0..{self.n_directions - 1}, got {direction}")
         direction %= self.n_directions

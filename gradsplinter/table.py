@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gradsplinter import ops
 from gradsplinter._C import ModeTable
 from gradsplinter.batches import Data, batches, rows_at_once
-from gradsplinter.checks import check_integer, check_span
+from gradsplinter.checks import check_bool, check_integer, check_span
 from gradsplinter.ids import Ids
 from gradsplinter.io import NpyColumn
 from gradsplinter.modes import Modes, insert, modes_in, no_modes, table_of
@@ -137,9 +137,7 @@ class SplinterTable:
             raise TypeError(f"ids must be True, False or a path, got {type(ids).__name__}")
         if ids is not False and heaviest is not None:
             raise ValueError("ids must be False where only the heaviest modes are kept")
-        if not isinstance(check_finite, bool):
-            raise TypeError(f"check_finite must be a bool, got {type(check_finite).__name__}")
-        self.check_finite = check_finite
+        self.check_finite = check_bool(check_finite, "check_finite")
         self._sites = list(pattern_sites(net, self.source, self.target))
         self._ids: Ids | None = None
         if ids is not False:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,10 @@ import torch
 from networks import random_inputs, random_network
 
 import gradsplinter
-from gradsplinter import ReluNetwork, SplinterTable, Store, cli, splinter
+from gradsplinter import ReluNetwork, SplinterTable, Store, cli, extraction, io, splinter
+
+UMASK = os.umask(0)
+os.umask(UMASK)
 
 TINY = "--lambdas 0 0.5 --seeds 0 1 --steps 5 --training-examples 60 --validation-examples 40"
 
@@ -106,6 +110,12 @@ def test_a_folder_that_is_no_result_is_refused(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "thesis.tex").read_text() == "ten years of work"
 
 
+def flip_a_sign(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 0x80
+    path.write_bytes(data)
+
+
 @pytest.fixture
 def no_figures(monkeypatch):
     """Drawing takes longer than all else."""
@@ -128,6 +138,10 @@ def test_files_of_the_user_stay(out, overwrite, monkeypatch):
         lambda out: (out / "losses.npy").write_bytes(b"damaged"),
         lambda out: (out / "networks" / "lambda-0-seed-1.safetensors").unlink(),
         lambda out: (out / "networks" / "lambda-0-seed-1.safetensors").write_bytes(b"damaged"),
+        lambda out: flip_a_sign(out / "networks" / "lambda-0-seed-1.safetensors"),
+        lambda out: (out / "networks" / "lambda-0-seed-0.safetensors").replace(
+            out / "networks" / "lambda-0-seed-1.safetensors"
+        ),
         lambda out: (out / "config.json").write_text('{"config": null}'),
         lambda out: (out / "config.json").write_text("{"),
     ],
@@ -187,13 +201,58 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, monkeypatch, capsys
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("gradsplinter.cli.run_mixing", lambda *_, **__: pytest.fail("began"))
     for place, message in (
-        ("file", "out must be a folder, got the file"),
-        ("file/below", "out must be a folder that can be written"),
+        ("file", "--out must be a new or empty folder, got"),
+        ("file/below", "--out must be a folder that can be written"),
     ):
         with pytest.raises(SystemExit) as stopped:
             run(monkeypatch, "mixing", *TINY.split(), "--out", str(tmp_path / place))
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_two_runs_into_one_folder_at_once(tmp_path, monkeypatch, capsys):
+    with io.only_writer(tmp_path / "x"), pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, "mixing", *TINY.split(), "--out", str(tmp_path / "x"))
+    assert stopped.value.code == 2
+    assert "--out must be a folder that nobody else writes to" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_what_a_killed_run_has_left_is_removed(tmp_path, monkeypatch):
+    for left in (".x.0a1b.tmp", ".y.0a1b.tmp", ".x.alive.tmp"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "losses.npy").write_text("half of it")
+    with io.only_writer(tmp_path / ".x.alive.tmp"):
+        run(monkeypatch, "mixing", *TINY.split(), "--out", str(tmp_path / "x"))
+    assert {p.name for p in tmp_path.iterdir()} == {"x", ".y.0a1b.tmp", ".x.alive.tmp"}
+
+
+def test_extract_after_ctrl_c(data, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        extraction.extract(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "extract", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, "extract", str(data / "net.safetensors"), str(data / "a.npy"),
+            "-o", str(data / "o"))  # fmt: skip
+    assert stopped.value.code == 130
+    expected = f"interrupted; 600 examples are in {data / 'o'}; the same command goes on from there"
+    assert capsys.readouterr().err.strip() == expected
+
+
+def test_modes_and_kinds_of_files(data):
+    with pytest.raises(OSError, match="Is a directory"):
+        ReluNetwork.load(data)
+    assert (data / "net.safetensors").stat().st_mode & 0o777 == 0o666 & ~UMASK
+
+
+def test_commands_that_draw_nothing_do_not_load_matplotlib():
+    script = "import sys, gradsplinter.cli; print('matplotlib' in sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split()[-1] == "False"
 
 
 def test_info_and_version_as_commands():
@@ -233,12 +292,13 @@ def test_extract_merge_and_info(data, monkeypatch, capsys):
     assert "c: 2 parts" in printed
     assert "1,000" in printed
     assert f"{expected.n_modes:,}" in printed
+    assert f"orthogonality     {expected.orthogonality():.4f}" in printed
     assert torch.equal(Store(data / "c").table().modes().counts, expected.counts)
     before = (data / "c" / "table.json").read_bytes()
     with pytest.raises(SystemExit) as stopped:
         run(monkeypatch, "merge", str(data / "a"), "-o", str(data / "c"))
     assert stopped.value.code == 2
-    assert "out must be a new folder" in capsys.readouterr().err
+    assert "--out must be a new folder" in capsys.readouterr().err
     assert (data / "c" / "table.json").read_bytes() == before
 
 
@@ -261,11 +321,17 @@ def test_extract_images_and_inner_sites(data, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["extract", "net.safetensors", "missing.npy", "-o", "x"], "x must be a .npy file"),
-        (["extract", "missing.safetensors", "a.npy", "-o", "x"], "missing.safetensors"),
+        (
+            ["extract", "net.safetensors", "missing.npy", "-o", "x"],
+            "error: DATA must be a .npy file",
+        ),
+        (
+            ["extract", "missing.safetensors", "a.npy", "-o", "x"],
+            "error: MODEL must be a network that ReluNetwork.save wrote: [Errno 2] No such file or directory: 'missing.safetensors'",
+        ),
         (["extract", "a.npy", "a.npy", "-o", "x"], "path must be a safetensors file"),
-        (["info", "missing"], "path must be the folder of a table"),
-        (["merge", "missing", "-o", "x"], "path must be the folder of a table"),
+        (["info", "missing"], "error: FOLDER must be the folder of a table"),
+        (["merge", "missing", "-o", "x"], "error: FOLDER must be the folder of a table"),
     ],
 )
 def test_bad_files_are_one_line(arguments, message, data, monkeypatch, capsys):

@@ -39,7 +39,7 @@ FILE_MODULES = {"shutil", "tempfile", "safetensors"}
 MAY_TOUCH_FILES = {
     "cli": FILES | FILE_CALLS | FILE_MODULES,
     "io": FILES | FILE_CALLS | FILE_MODULES,
-    "network": {"safe_open", "safetensors"},  # the file of one network
+    "network": {"open", "safe_open", "safetensors"},  # the file of one network
     "plot": {"savefig"},
     "store": {"safetensors", "iterdir", "mkdir", "read_bytes"},
 }

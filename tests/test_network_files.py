@@ -86,7 +86,7 @@ def test_files_that_are_not_there_or_cannot_be_written(tmp_path):
     net, missing = random_network((3, 2)), tmp_path / "missing" / "net.safetensors"
     with pytest.raises(FileNotFoundError, match="missing"):
         ReluNetwork.load(missing)
-    with pytest.raises(OSError, match=f"path must be a file that can be read, got {tmp_path}: "):
+    with pytest.raises(OSError, match="Is a directory"):
         ReluNetwork.load(tmp_path)
     for path in (missing, tmp_path):
         with pytest.raises(

@@ -23,9 +23,16 @@ from hypothesis import strategies as st
 from networks import random_inputs, random_network
 from torch.utils.data import DataLoader
 
-from gradsplinter import SplinterTable, Store, extract, extraction, splinter, store_index
+from gradsplinter import (
+    SplinterTable,
+    Store,
+    extract,
+    extraction,
+    merge,
+    splinter,
+    store_index,
+)
 from gradsplinter import store as store_module
-from gradsplinter.store import merge
 from gradsplinter.store_index import Index, _checksum
 
 WRITE_INDEX = Index.write

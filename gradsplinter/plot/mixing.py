@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -79,11 +81,11 @@ def similarity(result: MixingResult) -> Figure:
     """abs(cos) between unique gradients of both outputs: λ down, seeds across, a block per site."""
     config = result.config
     rows, columns = len(config.lambdas), len(config.seeds)
+    # In inches; at least as much as the title above each site and the bar beside all take.
+    width = max(0.62 * columns, 1.8) * len(config.sites) + 1.6
+    height = max(0.62 * rows, 2.0)
     with style():
-        figure = Figure(
-            figsize=(0.62 * columns * len(config.sites) + 1.6, 0.62 * rows + 1.1),
-            layout="constrained",
-        )
+        figure = Figure(figsize=(width, height + 1.1), layout="constrained")
         axes = np.atleast_1d(figure.subplots(1, len(config.sites), sharey=True))
         for site, ax in zip(config.sites, axes, strict=True):
             image = ax.imshow(
@@ -101,10 +103,15 @@ def similarity(result: MixingResult) -> Figure:
             for spine in ax.spines.values():
                 spine.set_visible(False)
         axes[0].set_ylabel("mixing λ")
-        figure.colorbar(image, ax=list(axes), shrink=0.35, label="|cos| of two unique gradients")
-        figure.suptitle(
+        figure.colorbar(
+            image, ax=list(axes), shrink=min(1, 2 / height), label="|cos| of two gradients"
+        )
+        text = (
             "In each square: gradients of output 1, then of output 2. "
-            "Dark off-diagonal blocks: separate tasks.",
+            "Dark off-diagonal blocks: separate tasks."
+        )
+        figure.suptitle(
+            textwrap.fill(text, int(14 * width)),  # characters of 9 points
             x=0.01,
             ha="left",
             fontsize=9,
