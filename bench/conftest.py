@@ -44,6 +44,23 @@ class Needs:
         return max(arithmetic, self.bytes / limits["copy"]) / 1e9
 
 
+def wall_clock(call: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def cuda_clock(call: Callable[[], object]) -> float:
+    """Seconds between two events on the stream, with nothing before them in the queue."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    begin.record()
+    call()
+    end.record()
+    torch.cuda.synchronize()
+    return begin.elapsed_time(end) / 1e3
+
+
 @dataclass
 class Race:
     """Times contenders in one process; the first one is ours."""
@@ -51,6 +68,8 @@ class Race:
     answers_only: bool
     quick: bool
     limits: dict[str, float] | None
+    machine: str
+    clock: Callable[[Callable[[], object]], float] = wall_clock
     rows: list[tuple[str, str, float, float, str]] = field(default_factory=list)
 
     def size(self, full: int, quick: int) -> int:
@@ -78,9 +97,7 @@ class Race:
                 if round_ > 0 and spent[name] > 3:
                     continue
                 for _ in range(IN_A_ROW if best[name] < FAST else 1):
-                    begin = time.perf_counter()
-                    call()
-                    seconds = time.perf_counter() - begin
+                    seconds = self.clock(call)
                     best[name] = min(best[name], seconds)
                     spent[name] += seconds
         (_, ours), *peers = ((n, t / (pieces or {}).get(n, 1)) for n, t in best.items())
@@ -119,7 +136,7 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:,.0f} ms" if seconds >= 0.1 else f"{seconds * 1e3:.3g} ms"
 
 
-_RACE = pytest.StashKey[Race]()
+_RACES = pytest.StashKey[dict[str, Race]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -131,30 +148,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     _fresh_memory()
-    answers_only = config.getoption("benchmark_disable")
-    limits = None if answers_only else _limits()
-    config.stash[_RACE] = Race(answers_only, config.getoption("--quick"), limits)
+    answers_only, quick = config.getoption("benchmark_disable"), config.getoption("--quick")
+    config.stash[_RACES] = races = {
+        "cpu": Race(answers_only, quick, None if answers_only else _limits(), _cpu())
+    }
+    if torch.cuda.is_available():
+        limits = None if answers_only else _cuda_limits()
+        name = torch.cuda.get_device_name()
+        races["cuda"] = Race(answers_only, quick, limits, name, cuda_clock)
 
 
 @pytest.fixture
 def race(request: pytest.FixtureRequest) -> Race:
-    return request.config.stash[_RACE]
+    return request.config.stash[_RACES]["cpu"]
+
+
+@pytest.fixture
+def cuda_race(request: pytest.FixtureRequest) -> Race:
+    return request.config.stash[_RACES]["cuda"]
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    race = config.stash[_RACE]
-    if not race.rows:
-        return
-    text = f"{_machine(race)}\n\n{race.table()}\n"
-    terminalreporter.section("ours against peers")
-    terminalreporter.write(text)
-    if config.getoption("--write-results"):
-        slug = re.sub(r"[^a-z0-9]+", "-", _cpu().lower()).strip("-")
-        path = ROOT / "results" / f"{dt.date.today():%Y-%m-%d}-{slug}.md"
-        path.write_text(f"# Ours against peers\n\n{text}", encoding="utf-8")
-        terminalreporter.write(f"\nwritten to {path}\n")
+    for kind, race in config.stash[_RACES].items():
+        if not race.rows:
+            continue
+        text = f"{_about(race, kind)}\n\n{race.table()}\n"
+        terminalreporter.section("ours against peers")
+        terminalreporter.write(text)
+        if config.getoption("--write-results"):
+            slug = re.sub(r"[^a-z0-9]+", "-", race.machine.lower()).strip("-")
+            path = ROOT / "results" / f"{dt.date.today():%Y-%m-%d}-{slug}.md"
+            path.write_text(f"# Ours against peers\n\n{text}", encoding="utf-8")
+            terminalreporter.write(f"\nwritten to {path}\n")
 
 
 def _cpu() -> str:
@@ -172,15 +199,36 @@ def _limits() -> dict[str, float] | None:
     return limits
 
 
-def _machine(race: Race) -> str:
+def _cuda_limits() -> dict[str, float]:
+    """Of the GPU: GFLOP/s at its highest clock (compute capability 8.0 and 9.0), and measured GB/s."""
+    device = torch.cuda.get_device_properties(0)
+    clock = subprocess.check_output(
+        ["nvidia-smi", "-i", "0", "--query-gpu=clocks.max.sm", "--format=csv,noheader,nounits"]
+    )
+    rate = device.multi_processor_count * 2 * float(clock) / 1e3  # for an fma a clock, in GFLOP/s
+    float32 = rate * (64 if (device.major, device.minor) == (8, 0) else 128)
+    source = torch.empty(2**30, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    seconds = min(cuda_clock(lambda: target.copy_(source)) for _ in range(10))
+    return {"float32": float32, "float64": rate * 64, "copy": 2 * source.numel() / seconds / 1e9}
+
+
+def _about(race: Race, kind: str) -> str:
     from gradsplinter import ops  # noqa: PLC0415 (after pytest has set up the imports)
 
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     ).stdout.strip()  # fmt: skip
+    with_what = f"{torch.get_num_threads()} threads, {ops.instruction_sets()[0]}"
+    if kind == "cuda":
+        driver = subprocess.check_output(
+            ["nvidia-smi", "-i", "0", "--query-gpu=driver_version", "--format=csv,noheader"],
+            text=True,
+        ).strip()
+        with_what = f"driver {driver}, CUDA {torch.version.cuda}, TF32 off"
     return (
-        f"{_cpu()}, {torch.get_num_threads()} threads, {ops.instruction_sets()[0]}; "
+        f"{race.machine}, {with_what}; "
         f"torch {torch.__version__}; commit {commit or 'unknown'}; "
         f"{dt.date.today():%Y-%m-%d}. Times are minima; ratio = peer / ours.{_limit_text(race)}"
     )
@@ -190,7 +238,6 @@ def _limit_text(race: Race) -> str:
     if race.limits is None:
         return ""
     return (
-        " Measured limits: {float32:.0f} GFLOP/s in float32, {float64:.0f} in float64, "
-        "{copy:.0f} GB/s; the share is of what the operations or the bytes, whichever is more, take "
-        "at least."
+        " Limits: {float32:,.0f} GFLOP/s in float32, {float64:,.0f} in float64, {copy:,.0f} GB/s of "
+        "copying; the share is of what the operations or the bytes, whichever is more, take at least."
     ).format(**race.limits)

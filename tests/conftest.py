@@ -14,9 +14,19 @@ settings.register_profile("soak", max_examples=5000, deadline=None, print_blob=T
 
 def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run the long forms of some tests")
+    parser.addoption("--device", default="cuda", help="what test_cuda.py compares with the CPU")
+    parser.addoption("--large", action="store_true", help="run tests that take tens of GB on a GPU")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--large"):
+        for item in items:
+            if item.get_closest_marker("large"):
+                item.add_marker(pytest.mark.skip("takes tens of GB on a GPU: --large"))
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "large: takes tens of GB on a GPU; run with --large")
     settings.load_profile("soak" if config.getoption("--soak") else "repeatable")
 
 
