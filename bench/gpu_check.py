@@ -51,9 +51,13 @@ def main() -> int:
         return 1
 
     site = ROOT / "build" / "gpu_check" / "site"
-    environment = os.environ | {"PYTHONPATH": str(site), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": str(site),
+        "PYTHONSAFEPATH": "1",  # what was built, not the source tree
+        "PYTHONUNBUFFERED": "1",
+    }
     python = [sys.executable]
-    pytest = [*python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=append"]
+    pytest = [*python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     tests = [*pytest, "tests/test_cuda.py", *(["--large"] if options.large else [])]
     capability = about["capability"].replace(".", "")
     commands = {
