@@ -78,7 +78,7 @@ wheel: $(VENV)/.tools
 
 # The C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 asan: $(VENV)/.tools
-	$(CMAKE) -B build/asan -DCMAKE_BUILD_TYPE=Debug -DGRADSPLINTER_SANITIZE=address,undefined
+	$(CMAKE) -B build/asan -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g" -DGRADSPLINTER_SANITIZE=address,undefined
 	$(BIN)/cmake --build build/asan
 	build/asan/unit_tests
 

@@ -10,6 +10,7 @@
 from importlib.metadata import version
 
 from gradsplinter.extraction import extract
+from gradsplinter.graph import ComputationGraph, computation_graph
 from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.ops import (
     cross,
@@ -28,11 +29,13 @@ from gradsplinter.table import SplinterTable, splinter
 __version__ = version("gradsplinter")
 
 __all__ = [
+    "ComputationGraph",
     "Gradients",
     "ReluNetwork",
     "SplinterTable",
     "Splinters",
     "Store",
+    "computation_graph",
     "cross",
     "extract",
     "gram",

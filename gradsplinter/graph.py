@@ -1,0 +1,369 @@
+"""Splinters of every site → the computation graph: components, their modes, and who uses them.
+
+A *component* is the gradient of a direction at the start site with respect to another site, normalised; it
+is a direction for the next step back, and its length over that of the component above is the weight of
+the edge between the two. So weights multiply along a path to the length of the full gradient. Components
+are not numbered along a tree: a component is (site, mode, direction), where a mode is a joint pattern of
+the sites above, and each mode of a site belongs to one mode of the site above it. The modes form a trie,
+which has as many leaves as there are patterns in the data, whatever the depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from gradsplinter import ops
+from gradsplinter.batches import Data
+from gradsplinter.checks import check_integer
+from gradsplinter.network import ReluNetwork, pattern_sites
+from gradsplinter.patterns import select_sites, words_of
+from gradsplinter.splinters import AT_ONCE, Splinters
+from gradsplinter.table import splinter
+
+Node = tuple[int, int]
+"""(mode, direction): a component of a site."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a site of the graph is, and how large a tree without modes would be there."""
+
+    site: int
+    modes: int
+    components: int
+    """Modes × directions, without those whose gradient is zero."""
+    unique_components: int
+    """Different gradients among them, of each direction."""
+    naive_nodes: int
+    """Directions × the patterns of each site above, each combined with each: the nodes of a tree."""
+
+    @property
+    def ratio(self) -> float:
+        """Naive nodes for each component; infinite where there are only zero gradients."""
+        return self.naive_nodes / self.components if self.components else float("inf")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ComputationGraph:
+    """The components of a network from a start site back to another, over a data set.
+
+    Examples:
+        >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
+        >>> graph = computation_graph(net, torch.tensor([[1.0, 1.0], [-1.0, 1.0], [2.0, 3.0]]))
+        >>> [(size.site, size.modes) for size in graph.sizes()]
+        [(1, 1), (0, 2)]
+        >>> graph.component(0, mode=1, direction=0)
+        tensor([0., 1.])
+    """
+
+    splinters: dict[int, Splinters]
+    """By site, from the one before the start site back to the last one."""
+    parents: dict[int, Tensor]
+    """By site, int64 [U]: the mode of the site above that each mode belongs to."""
+    ids: Tensor
+    """int64 [N]: the mode of each example at the last site."""
+
+    @property
+    def net(self) -> ReluNetwork:
+        return self.splinters[self.end].net
+
+    @property
+    def start(self) -> int:
+        return self.splinters[self.end].target
+
+    @property
+    def end(self) -> int:
+        return min(self.splinters)
+
+    @property
+    def sites(self) -> tuple[int, ...]:
+        """From the one before the start site back."""
+        return tuple(self.splinters)
+
+    @property
+    def directions(self) -> Tensor:
+        """[D, h_start]: where the graph starts."""
+        return self.splinters[self.end].directions
+
+    @property
+    def n_examples(self) -> int:
+        return len(self.ids)
+
+    def modes(self, site: int) -> Tensor:
+        """int64 `[N]`: the mode of each example at a site."""
+        self._check_site(site)
+        return self._along_the_trie(self.ids)[site]
+
+    def lengths(self, site: int) -> Tensor:
+        """`[U, D]`: of the full gradient of each direction with respect to the site, in each mode."""
+        self._check_site(site)
+        return self._lengths[site]
+
+    def weights(self, site: int) -> Tensor:
+        """`[U, D]`: the edge to each component of a site from the component above it.
+
+        It is the length of the gradient of the component above, which has length 1; 0 where the
+        gradient is zero. The components above those of the first site are the directions.
+        """
+        self._check_site(site)
+        above = self._lengths_above(site)[self.parents[site]]
+        return torch.where(above == 0, 0, self._lengths[site] / above)
+
+    def components(self, site: int) -> Tensor:
+        """`[U, D, h_site]`: all components of a site, of length 1; zero where the gradient is."""
+        self._check_site(site)
+        return _units(self.splinters[site].jacobian())
+
+    def component(self, site: int, mode: int, direction: int) -> Tensor:
+        """One component, `[h_site]`.
+
+        Raises:
+            ValueError: no such site.
+            IndexError: no such mode or direction.
+        """
+        self._check_site(site)
+        mode, direction = self._check_node(site, (mode, direction))
+        s = self.splinters[site]
+        one = ops.jacobian(
+            s.net, s.signatures[mode : mode + 1], site, s.target,
+            s.directions[direction : direction + 1],
+        )  # fmt: skip
+        return _units(one)[0, 0]
+
+    def cosines(self, site: int) -> Tensor:
+        """`[U, D, D]`: between the components of every two directions of a site in the same mode."""
+        self._check_site(site)
+        return self.splinters[site].cross()
+
+    def children(self, site: int, mode: int) -> Tensor:
+        """int64: the modes of the site before that belong to this mode."""
+        self._check_site(site - 1)
+        self._check_node(site, (mode, 0))
+        return (self.parents[site - 1] == mode).nonzero().squeeze(1)
+
+    def sizes(self) -> list[Size]:
+        """Of each site, from the one before the start site back. Nothing is expanded for it."""
+        found, naive = [], len(self.directions)
+        for site in self.sites:
+            s = self.splinters[site]
+            if site + 1 in pattern_sites(self.net, self.end, self.start):
+                naive *= self._patterns_of(site + 1)
+            zeros = int((self._lengths[site] == 0).sum())
+            unique = sum(len(s.gradients(d).values) for d in range(s.n_directions))
+            found.append(Size(site, s.n_modes, s.n_modes * s.n_directions - zeros, unique, naive))
+        return found
+
+    def example(self, i: int) -> dict[int, int]:
+        """By site, the mode of one example: its subgraph has the components of these modes.
+
+        Raises:
+            IndexError: no such example.
+        """
+        i = check_integer(i, "i")
+        if not -self.n_examples <= i < self.n_examples:
+            raise IndexError(f"i must be an example in 0..{self.n_examples - 1}, got {i}")
+        along = self._along_the_trie(self.ids[i].reshape(1))
+        return {site: int(modes) for site, modes in along.items()}
+
+    def activated(self, x: Data, *, divisor: float | None = None) -> dict[int, Tensor]:
+        """The mode of examples that need not be those of the graph.
+
+        Returns:
+            By site, int64 `[n]`; -1 for a mode that the graph has not seen.
+
+        Raises:
+            TypeError, ValueError: as `splinter`.
+        """
+        new = splinter(self.net, x, self.end, self.start, self.directions, divisor=divisor)
+        assert new.ids is not None
+        modes, begin = {}, 0
+        for site in reversed(self.sites):  # a mode that is new at one site can be known above it
+            known = self.splinters[site].signatures
+            words = torch.cat([known, new.signatures[:, begin:]])
+            ids = ops.unique_rows(words).ids[len(known) :]
+            modes[site] = torch.where(ids < len(known), ids, -1)[new.ids]
+            begin += words_of(self.net.widths[site + 1])
+        return {site: modes[site] for site in self.sites}
+
+    def usage(self, site: int) -> Tensor:
+        """int64 `[U, D]`: how many examples use each component of a site."""
+        self._check_site(site)
+        return self.splinters[site].counts.unsqueeze(1) * (self._lengths[site] != 0)
+
+    def share_used(self) -> dict[int, float]:
+        """By site, the share of its components that an example uses, on average."""
+        shares = {}
+        for site in self.sites:
+            total = int((self._lengths[site] != 0).sum())
+            used = int(self.usage(site).sum()) / self.n_examples
+            shares[site] = used / total if total else 0.0
+        return shares
+
+    def rarity(self) -> Tensor:
+        """float64 `[S, N]`: -log of the share of examples in each example's mode, site by site."""
+        along = self._along_the_trie(self.ids)
+        frequencies = [self.splinters[s].counts.double()[along[s]] for s in self.sites]
+        return -(torch.stack(frequencies) / self.n_examples).log()
+
+    def rarest(self, count: int = 10) -> Tensor:
+        """int64: the examples whose rarity, summed over sites, is highest; the first of equal ones first."""
+        count = min(check_integer(count, "count", 1), self.n_examples)
+        return self.rarity().sum(0).sort(descending=True, stable=True).indices[:count]
+
+    def orthogonality(self, site: int, a: int | Iterable[Node], b: int | Iterable[Node]) -> float:
+        """1 - Σ count · abs(cos) / Σ count of the components before two nodes or groups of nodes.
+
+        What two nodes of a site do with the site before is in the components below them. Only those
+        in the same mode occur together and are compared, so nodes of different modes have nothing in
+        common.
+
+        Args:
+            site: of the nodes; the start site too, whose only mode is 0.
+            a, b: a direction, in all modes, or nodes (mode, direction).
+
+        Raises:
+            ValueError: the last site; no node of `a` occurs together with one of `b`.
+            IndexError: no such node.
+        """
+        if not self.end < check_integer(site, "site") <= self.start:
+            raise ValueError(f"site must be in {self.end + 1}..{self.start}, got {site}")
+        left, right = self._group(site, a), self._group(site, b)
+        some = ((left + right).sum(0) > 0).nonzero().squeeze(1)
+        left, right = left[:, some], right[:, some]
+        s, parents = self.splinters[site - 1], self.parents[site - 1]
+        total = same = 0.0
+        step = max(1, AT_ONCE // len(some) ** 2)
+        for begin in range(0, s.n_modes, step):
+            part = slice(begin, begin + step)
+            above = parents[part]
+            pairs = (
+                left[above].unsqueeze(2) * right[above].unsqueeze(1) * s.counts[part, None, None]
+            )
+            cosines = ops.gram(s.net, s.signatures[part], s.source, s.target, s.directions[some])
+            total += float(pairs.sum())
+            same += float((pairs * cosines.abs()).sum())
+        if total == 0:
+            raise ValueError("a and b must have nodes in a common mode, got none")
+        return 1 - same / total
+
+    def orthogonality_matrix(self, site: int) -> Tensor:
+        """Of every two directions with respect to a site, float64 `[D, D]`, as of `Splinters`."""
+        self._check_site(site)
+        return self.splinters[site].orthogonality_matrix()
+
+    def __repr__(self) -> str:
+        rows = [f"ComputationGraph of {self.net!r}, from site {self.start} back to {self.end}"]
+        rows.append(f"  {self.n_examples:,} examples, {len(self.directions):,} directions")
+        for size in self.sizes():
+            rows.append(
+                f"  site {size.site}: {size.modes:,} modes, {size.components:,} components "
+                f"({size.unique_components:,} different); a tree would have {size.naive_nodes:,} nodes"
+            )
+        return "\n".join(rows)
+
+    @cached_property
+    def _lengths(self) -> dict[int, Tensor]:
+        return {site: s.jacobian().double().norm(dim=2) for site, s in self.splinters.items()}
+
+    def _lengths_above(self, site: int) -> Tensor:
+        if site + 1 in self.splinters:
+            return self._lengths[site + 1]
+        lengths: Tensor = self.directions.double().norm(dim=1)
+        return lengths.unsqueeze(0)
+
+    def _along_the_trie(self, modes: Tensor) -> dict[int, Tensor]:
+        found = {self.end: modes}
+        for site in self.sites[-2::-1]:
+            found[site] = self.parents[site - 1][found[site - 1]]
+        return {site: found[site] for site in self.sites}
+
+    def _patterns_of(self, site: int) -> int:
+        """How many different patterns a site has by itself."""
+        s = self.splinters[self.end]
+        sites = pattern_sites(self.net, self.end, self.start)
+        widths = [self.net.widths[hidden] for hidden in sites]
+        at = site - sites.start
+        return len(ops.unique_rows(select_sites(s.signatures, widths, at, at).contiguous()).first)
+
+    def _group(self, site: int, nodes: int | Iterable[Node]) -> Tensor:
+        """float64 [U, D]: 1 for the nodes of a group."""
+        modes = 1 if site == self.start else self.splinters[site].n_modes
+        chosen = torch.zeros(modes, len(self.directions), dtype=torch.float64)
+        if isinstance(nodes, Iterable):
+            for node in nodes:
+                chosen[self._check_node(site, node)] = 1
+        else:
+            chosen[:, self._check_node(site, (0, nodes))[1]] = 1
+        return chosen
+
+    def _check_site(self, site: int) -> None:
+        check_integer(site, "site")
+        if site not in self.splinters:
+            raise ValueError(f"site must be in {self.end}..{self.start - 1}, got {site}")
+
+    def _check_node(self, site: int, node: object) -> Node:
+        modes = 1 if site == self.start else self.splinters[site].n_modes
+        if not isinstance(node, Sequence) or len(node) != 2:
+            raise TypeError(f"a node must be (mode, direction), got {node!r}")
+        mode, direction = (check_integer(n, "a node's number") for n in node)
+        if not 0 <= mode < modes:
+            raise IndexError(f"mode must be in 0..{modes - 1}, got {mode}")
+        if not 0 <= direction < len(self.directions):
+            raise IndexError(f"direction must be in 0..{len(self.directions) - 1}, got {direction}")
+        return mode, direction
+
+
+def computation_graph(
+    net: ReluNetwork | nn.Module,
+    x: Data,
+    directions: Tensor | None = None,
+    start: int = -1,
+    end: int = 0,
+    *,
+    divisor: float | None = None,
+) -> ComputationGraph:
+    """The components of a network over a data set, from a start site back to another.
+
+    Args:
+        net, x, divisor: as in `splinter`.
+        directions: vectors `[D, h_start]` to start from; the start site's own nodes by default, that is
+            the outputs, or the neurons of an inner site.
+        start: the site to start from, end+1..L; -1 is the output. An inner site's own bits count, since
+            its activations come after the ReLU.
+        end: the site to go back to. With end = start - 1 only two adjacent sites are looked at, and
+            what a later ReLU masks is seen too.
+
+    Raises:
+        TypeError, ValueError, NotImplementedError: as `splinter`.
+    """
+    finest = splinter(net, x, end, start, directions, divisor=divisor)
+    assert finest.ids is not None
+    splinters, parents = {end: finest}, {}
+    for site in range(end + 1, finest.target):
+        before = splinters[site - 1]
+        words = before.signatures[:, words_of(finest.net.widths[site]) :].contiguous()
+        first, _, parents[site - 1] = ops.unique_rows(words)
+        counts = torch.zeros_like(first).index_add_(0, parents[site - 1], before.counts)
+        splinters[site] = Splinters(
+            finest.net, site, finest.target, finest.directions, words[first], counts,
+            before.first[first], None, finest.n_examples,
+        )  # fmt: skip
+    parents[finest.target - 1] = torch.zeros_like(splinters[finest.target - 1].counts)
+    order = range(finest.target - 1, end - 1, -1)
+    return ComputationGraph(
+        {site: splinters[site] for site in order},
+        {site: parents[site] for site in order},
+        finest.ids,
+    )
+
+
+def _units(gradients: Tensor) -> Tensor:
+    """Vectors `[..., h]` of length 1; zero ones stay zero."""
+    lengths = gradients.double().norm(dim=-1, keepdim=True)
+    units: Tensor = gradients / torch.where(lengths == 0, 1, lengths)
+    return units.to(gradients.dtype)

@@ -1,0 +1,247 @@
+"""The computation graph: the invariants that make it one, against the long way round."""
+
+import math
+
+import pytest
+import torch
+from networks import random_inputs, random_network
+
+from gradsplinter import ReluNetwork, computation_graph, splinter, unpack_bits
+from gradsplinter.network import pattern_sites
+
+WIDTHS = (4, 9, 7, 6, 3)
+NET = random_network(WIDTHS)
+X = random_inputs(500, 4)
+GRAPH = computation_graph(NET, X)
+SPANS = [(0, -1), (0, 3), (1, -1), (1, 3), (2, 3), (3, -1), (0, 1)]
+
+
+@pytest.fixture(params=SPANS, ids=str, scope="module")
+def graph(request):
+    end, start = request.param
+    return computation_graph(NET, X, start=start, end=end)
+
+
+def test_the_modes_of_each_site_are_those_of_splinter(graph):
+    for site in graph.sites:
+        found, expected = graph.splinters[site], splinter(NET, X, site, graph.start)
+        for name in ("signatures", "counts", "first"):
+            assert torch.equal(getattr(found, name), getattr(expected, name)), (site, name)
+        assert torch.equal(graph.modes(site), expected.ids)
+        assert int(found.counts.sum()) == graph.n_examples == 500
+
+
+def test_modes_of_a_site_are_unions_of_those_before_it(graph):
+    for site in graph.sites[1:]:
+        counts = torch.zeros(graph.splinters[site + 1].n_modes, dtype=torch.int64)
+        counts.index_add_(0, graph.parents[site], graph.splinters[site].counts)
+        assert torch.equal(counts, graph.splinters[site + 1].counts)
+        for mode in range(len(counts)):
+            children = graph.children(site + 1, mode)
+            assert bool((graph.parents[site][children] == mode).all())
+            assert sum(len(graph.children(site + 1, m)) for m in range(len(counts))) == len(
+                graph.parents[site]
+            )
+
+
+def test_weights_multiply_along_a_path_to_the_full_gradient(graph):
+    for i in (0, 17, 499):
+        along = graph.example(i)
+        assert list(along) == list(graph.sites)
+        product = graph.directions.double().norm(dim=1)
+        for site, mode in along.items():
+            product = product * graph.weights(site)[mode]
+            full = graph.splinters[site].jacobian()[mode].double().norm(dim=1)
+            torch.testing.assert_close(product, full)
+            torch.testing.assert_close(graph.lengths(site)[mode], full)
+
+
+def test_a_component_is_the_gradient_of_the_one_above(graph):
+    """(c ∘ s) W of the normalised component, by torch: its length is the weight."""
+    for i in (3, 250):
+        pattern = unpacked(i)
+        for direction in range(len(graph.directions)):
+            above = graph.directions[direction].double()
+            above = above / above.norm()
+            for site in graph.sites:
+                bits = pattern[site].double() if site + 1 < NET.depth else 1
+                gradient = (above * bits) @ NET.weights[site].double()
+                mode = graph.example(i)[site]
+                weight = graph.weights(site)[mode, direction]
+                torch.testing.assert_close(weight, gradient.norm(), rtol=1e-5, atol=1e-6)
+                component = graph.component(site, mode, direction).double()
+                assert torch.equal(component.float(), graph.components(site)[mode, direction])
+                torch.testing.assert_close(component * weight, gradient, rtol=1e-4, atol=1e-5)
+                above = component
+
+
+def signature(i):
+    s = splinter(NET, X)
+    return s.signatures[s.ids[i] : s.ids[i] + 1], list(WIDTHS[1:-1])
+
+
+def unpacked(i):
+    return [site[0] for site in unpack_bits(*signature(i))]
+
+
+def test_sizes():
+    """A tree has a node for each pattern of each site above, combined with each other."""
+    bits = unpack_bits(splinter(NET, X).signatures, WIDTHS[1:-1])
+    patterns = [len(site.unique(dim=0)) for site in bits]
+    naive = [3, 3 * patterns[2], 3 * patterns[2] * patterns[1], 3 * math.prod(patterns)]
+    sizes = GRAPH.sizes()
+    assert [size.naive_nodes for size in sizes] == naive
+    assert [size.site for size in sizes] == [3, 2, 1, 0]
+    for size in sizes:
+        gradients = splinter(NET, X, size.site).jacobian()
+        lengths = gradients.double().norm(dim=2)
+        assert size.modes == len(gradients)
+        assert size.components == int((lengths > 0).sum()) <= size.naive_nodes
+        unique = [len(gradients[:, d].unique(dim=0)) for d in range(3)]
+        assert size.unique_components == sum(unique)
+        assert size.ratio == size.naive_nodes / size.components
+
+
+def test_usage_and_rarity():
+    for site in GRAPH.sites:
+        used = torch.zeros(GRAPH.splinters[site].n_modes, 3, dtype=torch.int64)
+        for i in range(500):
+            used[GRAPH.modes(site)[i]] += 1
+        used[GRAPH.lengths(site) == 0] = 0
+        assert torch.equal(GRAPH.usage(site), used)
+        share = float((used.sum() / 500) / (GRAPH.lengths(site) != 0).sum())
+        assert GRAPH.share_used()[site] == pytest.approx(share)
+    rarity = GRAPH.rarity()
+    assert rarity.shape == (4, 500)
+    assert not rarity[0].any()  # site 3 has one mode
+    counts = splinter(NET, X).counts[splinter(NET, X).ids].double()
+    torch.testing.assert_close(rarity[3], -(counts / 500).log())
+    rarest = GRAPH.rarest(5)
+    total = rarity.sum(0)
+    assert bool((total[rarest[:-1]] >= total[rarest[1:]]).all())
+    assert float(total[rarest[0]]) == float(total.max())
+    assert len(GRAPH.rarest(10_000)) == 500
+
+
+def test_other_examples():
+    new = random_inputs(300, 4, seed=9)
+    found = GRAPH.activated(torch.cat([X[:50], new]))
+    for site in GRAPH.sites:
+        assert torch.equal(found[site][:50], GRAPH.modes(site)[:50])
+        known = {
+            tuple(row): mode for mode, row in enumerate(GRAPH.splinters[site].signatures.tolist())
+        }
+        s = splinter(NET, new, site)
+        rows = s.signatures[s.ids].tolist()
+        assert found[site][50:].tolist() == [known.get(tuple(row), -1) for row in rows]
+    assert bool((found[0] == -1).any())
+    assert bool(((found[0] == -1) & (found[2] >= 0)).any())
+
+
+def brute_force(site, a, b):
+    """Over the examples, one by one: nodes are compared by the components below them."""
+    total = same = 0.0
+    below = splinter(NET, X, site - 1)
+    cosines = below.cross().double()
+    for i in range(500):
+        mode_above = int(GRAPH.modes(site)[i]) if site < 4 else 0
+        for mode_a, i_a in a:
+            for mode_b, i_b in b:
+                if mode_a == mode_b == mode_above:
+                    total += 1
+                    same += abs(float(cosines[below.ids[i], i_a, i_b]))
+    return 1 - same / total
+
+
+@pytest.mark.parametrize(
+    ("site", "a", "b"),
+    [
+        (4, [(0, 0)], [(0, 1)]),
+        (4, [(0, 0), (0, 2)], [(0, 1)]),
+        (2, [(0, 0)], [(0, 1)]),
+        (2, [(0, 0), (1, 1), (2, 2)], [(0, 1), (1, 2), (3, 0)]),
+        (1, [(5, 0)], [(5, 0)]),
+    ],
+)
+def test_orthogonality_of_groups(site, a, b):
+    assert GRAPH.orthogonality(site, a, b) == pytest.approx(brute_force(site, a, b), abs=1e-6)
+
+
+def test_orthogonality_of_directions():
+    """From the start site, it is that of the splinters before it."""
+    matrix = splinter(NET, X, 3).orthogonality_matrix()
+    assert GRAPH.orthogonality(4, 0, 2) == pytest.approx(float(matrix[0, 2]))
+    modes = range(GRAPH.splinters[1].n_modes)
+    one = GRAPH.orthogonality(1, 0, 1)
+    assert one == pytest.approx(
+        GRAPH.orthogonality(1, [(m, 0) for m in modes], [(m, 1) for m in modes])
+    )
+    assert one == pytest.approx(float(splinter(NET, X).orthogonality_matrix()[0, 1]))
+    assert torch.equal(GRAPH.orthogonality_matrix(0), splinter(NET, X).orthogonality_matrix())
+
+
+def test_given_directions():
+    directions = torch.tensor([[1.0, -1.0, 0.0], [0.0, 2.0, 2.0]])
+    graph = computation_graph(NET, X, directions)
+    assert torch.equal(
+        graph.splinters[0].jacobian(), splinter(NET, X, directions=directions).jacobian()
+    )
+    torch.testing.assert_close(
+        graph.weights(3)[0].float(),
+        (directions @ NET.weights[3]).norm(dim=1) / directions.norm(dim=1),
+    )
+
+
+def test_what_a_later_relu_masks_is_seen_from_an_inner_site():
+    """Site 1 has a neuron that no output depends on."""
+    net = ReluNetwork(
+        [torch.eye(2), torch.tensor([[1.0, 0.0]])], [torch.ones(2) * 9, torch.zeros(1)]
+    )
+    x = random_inputs(20, 2)
+    assert computation_graph(net, x).components(0).tolist() == [[[1.0, 0.0]]]
+    inner = computation_graph(net, x, start=1, end=0)
+    assert inner.components(0).tolist() == [[[1.0, 0.0], [0.0, 1.0]]]
+
+
+def test_a_dead_network():
+    net = ReluNetwork([-torch.ones(3, 2), torch.ones(2, 3)], [torch.zeros(3), torch.zeros(2)])
+    graph = computation_graph(net, torch.ones(10, 2))
+    assert [size.components for size in graph.sizes()] == [2, 0]
+    assert graph.sizes()[1].ratio == math.inf
+    assert graph.share_used() == {1: 1.0, 0: 0.0}
+    assert not graph.weights(0).any()
+    assert not graph.components(0).any()
+    assert "0 components" in repr(graph)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: GRAPH.modes(4), ValueError, r"site must be in 0\.\.3, got 4"),
+        (lambda: GRAPH.weights(-1), ValueError, r"site must be in 0\.\.3, got -1"),
+        (lambda: GRAPH.components(1.0), TypeError, "site must be an integer, got float"),
+        (lambda: GRAPH.component(0, 10**6, 0), IndexError, r"mode must be in 0\.\."),
+        (lambda: GRAPH.component(0, 0, 3), IndexError, r"direction must be in 0\.\.2, got 3"),
+        (lambda: GRAPH.example(500), IndexError, r"i must be an example in 0\.\.499, got 500"),
+        (lambda: GRAPH.example("a"), TypeError, "i must be an integer, got str"),
+        (lambda: GRAPH.rarest(0), ValueError, "count must be at least 1, got 0"),
+        (lambda: GRAPH.orthogonality(0, 0, 1), ValueError, r"site must be in 1\.\.4, got 0"),
+        (lambda: GRAPH.orthogonality(2, [(0, 0)], [(1, 1)]), ValueError, "a and b must have nodes in a common mode"),
+        (lambda: GRAPH.orthogonality(2, [3], 1), TypeError, r"a node must be \(mode, direction\), got 3"),
+        (lambda: GRAPH.orthogonality(2, [], 1), ValueError, "a and b must have nodes in a common mode"),
+        (lambda: computation_graph(NET, X, start=1, end=1), ValueError, "target must be a site after the source"),
+        (lambda: computation_graph(NET, X, torch.empty(0, 3)), ValueError, "directions must hold at least one"),
+        (lambda: computation_graph(NET, X[:0]), ValueError, "x must hold at least one example"),
+    ],
+)  # fmt: skip
+def test_bad_arguments(call, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        call()
+
+
+def test_sites_and_patterns():
+    assert GRAPH.sites == (3, 2, 1, 0)
+    assert GRAPH.start == 4
+    assert GRAPH.end == 0
+    assert list(pattern_sites(NET, 0, -1)) == [1, 2, 3]
+    assert repr(GRAPH).splitlines()[0].startswith("ComputationGraph of ReluNetwork(4-9-7-6-3")
