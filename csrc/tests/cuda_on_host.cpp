@@ -24,6 +24,7 @@ enum class State { ready, at_block_barrier, at_warp_barrier, done };
 
 struct Fiber {
   ucontext_t context{};
+  size_t index = 0;
   unsigned char* stack = nullptr;
   State state = State::ready;
   Place at{};
@@ -81,7 +82,8 @@ class Scheduler {
                      {static_cast<unsigned>(threads_)},
                      {static_cast<unsigned>(blocks_)},
                      begin};
-        fiber->stack = stack_of(fibers_.size());
+        fiber->index = fibers_.size();
+        fiber->stack = stack_of(fiber->index);
         getcontext(&fiber->context);
         fiber->context.uc_stack.ss_sp = fiber->stack;
         fiber->context.uc_stack.ss_size = stack_size;
@@ -90,57 +92,60 @@ class Scheduler {
         fibers_.push_back(std::move(fiber));
       }
     }
-    for (;;) {
-      std::vector<Fiber*> ready;
-      bool left = false;
-      for (const auto& fiber : fibers_) {
-        left |= fiber->state != State::done;
-        if (fiber->state == State::ready) ready.push_back(fiber.get());
+    ready_.clear();
+    for (const auto& fiber : fibers_) ready_.push_back(fiber.get());
+    at_warp_barrier_.assign(fibers_.size() / warp_size + 1, 0);
+    at_block_barrier_.assign(static_cast<size_t>(count), 0);
+    size_t done = 0;
+    while (!ready_.empty()) {
+      Fiber* const fiber = pick();
+      running = fiber;
+      switch_to(&main_, &fiber->context, &main_fake_stack_, fiber->stack, stack_size);
+      running = nullptr;
+      if (error_) std::rethrow_exception(error_);
+      const size_t index = fiber->index;
+      if (fiber->state == State::ready) ready_.push_back(fiber);
+      if (fiber->state == State::done) ++done;
+      if (fiber->state == State::at_warp_barrier) {
+        arrive(at_warp_barrier_[index / warp_size], index / warp_size * warp_size, warp_size);
       }
-      if (!left) return;
-      if (ready.empty()) {
-        release();
-        continue;
-      }
-      for (size_t i = ready.size(); i > 1; --i) std::swap(ready[i - 1], ready[random() % i]);
-      for (Fiber* fiber : ready) {
-        running = fiber;
-        switch_to(&main_, &fiber->context, &main_fake_stack_, fiber->stack, stack_size);
-        running = nullptr;
-        if (error_) std::rethrow_exception(error_);
+      if (fiber->state == State::at_block_barrier) {
+        const auto block = static_cast<size_t>(threads_);
+        arrive(at_block_barrier_[index / block], index / block * block, block);
       }
     }
+    if (done < fibers_.size()) throw std::logic_error("a barrier that not all threads reach");
   }
 
-  // Nobody can go on: whole warps and whole blocks may pass their barriers.
-  void release() {
-    bool some = false;
-    for (size_t first = 0; first < fibers_.size(); first += warp_size) {
-      some |= pass(first, warp_size, State::at_warp_barrier);
-    }
-    const auto block = static_cast<size_t>(threads_);
-    for (size_t first = 0; first < fibers_.size(); first += block) {
-      some |= pass(first, block, State::at_block_barrier);
-    }
-    if (!some) throw std::logic_error("a barrier that not all threads reach");
+  // Any one, or as often the one that became ready last: so a warp can run far ahead of others.
+  Fiber* pick() {
+    if (random() % 2 == 0) std::swap(ready_[random() % ready_.size()], ready_.back());
+    Fiber* const fiber = ready_.back();
+    ready_.pop_back();
+    return fiber;
   }
 
-  bool pass(size_t first, size_t count, State at) {
+  // One more fiber of a warp or a block is at its barrier; all of them may pass when they are
+  // there.
+  void arrive(size_t& count, size_t first, size_t size) {
+    if (++count < size) return;
+    count = 0;
     uint64_t sum = 0;
-    for (size_t i = first; i < first + count; ++i) {
-      if (fibers_[i]->state != at) return false;
-      sum += fibers_[i]->value;
-    }
-    for (size_t i = first; i < first + count; ++i) {
+    for (size_t i = first; i < first + size; ++i) sum += fibers_[i]->value;
+    for (size_t i = first; i < first + size; ++i) {
       Fiber& fiber = *fibers_[i];
-      fiber.state = State::ready;
-      fiber.block_sum = static_cast<int64_t>(sum);
-      if (at != State::at_warp_barrier) continue;
-      for (size_t lane = 0; lane < warp_size; ++lane) {
-        fiber.warp_values[lane] = fibers_[first + lane]->value;
+      if (fiber.state == State::at_warp_barrier) {
+        for (size_t lane = 0; lane < warp_size; ++lane) {
+          fiber.warp_values[lane] = fibers_[first + lane]->value;
+        }
       }
+      fiber.block_sum = static_cast<int64_t>(sum);
+      fiber.state = State::ready;
+      ready_.push_back(&fiber);
     }
-    return true;
+    for (size_t i = size; i > 1; --i) {  // in any order
+      std::swap(ready_[ready_.size() - i], ready_[ready_.size() - 1 - random() % i]);
+    }
   }
 
   static void enter() {
@@ -178,6 +183,8 @@ class Scheduler {
   const std::function<void()>& thread_;
   std::vector<std::vector<unsigned char>> memory_;  // shared by a block's threads
   std::vector<std::unique_ptr<Fiber>> fibers_;
+  std::vector<Fiber*> ready_;
+  std::vector<size_t> at_warp_barrier_, at_block_barrier_;  // how many of each
   ucontext_t main_{};
   void* main_fake_stack_ = nullptr;
   const void* main_stack_ = nullptr;
