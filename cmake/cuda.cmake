@@ -49,12 +49,14 @@ set(CMAKE_CUDA_STANDARD 17)
 set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
 message(STATUS "gradsplinter: CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
 
-add_library(gradsplinter_cuda STATIC 
+add_library(gradsplinter_cuda STATIC
   csrc/cuda/hash.cu csrc/cuda/signature.cu csrc/cuda/unique.cu csrc/cuda/table.cu csrc/cuda/jacobian.cu
   csrc/cuda/cross.cu csrc/cuda/gram.cu)
 target_include_directories(gradsplinter_cuda PRIVATE csrc)
 # -fmad=false: which products are fused is written in the code, as on the CPU.
 target_compile_options(gradsplinter_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>)
 set_target_properties(gradsplinter_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static)
-target_compile_definitions(gradsplinter_core PUBLIC GRADSPLINTER_CUDA)
+# The definition says for what: "80-real 90-real 120".
+list(JOIN CMAKE_CUDA_ARCHITECTURES " " architectures)
+target_compile_definitions(gradsplinter_core PUBLIC "GRADSPLINTER_CUDA=\"${architectures}\"")
 target_link_libraries(gradsplinter_core PUBLIC gradsplinter_cuda)

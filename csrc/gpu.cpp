@@ -66,7 +66,7 @@ int64_t missing(cuda::ModeTable& table, const Tensor& signatures) {
   return found;
 }
 
-void copy(const cuda::ModeTable& table, const Tensor& signatures, const Tensor& counts,
+void copy(cuda::ModeTable& table, const Tensor& signatures, const Tensor& counts,
           const Tensor& first) {
   on_gpu(signatures, [&](const cuda::Device& device) {
     table.copy_to(signatures.data<uint64_t>(), counts.data<int64_t>(), first.data<int64_t>(),
@@ -77,7 +77,7 @@ void copy(const cuda::ModeTable& table, const Tensor& signatures, const Tensor& 
 }  // namespace
 
 void bind_gpu(py::module_& m) {
-  m.attr("cuda") = true;
+  m.attr("cuda") = GRADSPLINTER_CUDA;
   m.attr("first_slots") = cuda::first_slots;
   m.def("unique_rows_on_gpu", unique_rows_op);
   py::class_<cuda::ModeTable>(m, "GpuModeTable")
@@ -92,7 +92,7 @@ void bind_gpu(py::module_& m) {
 
 #else
 
-void bind_gpu(py::module_& m) { m.attr("cuda") = false; }
+void bind_gpu(py::module_& m) { m.attr("cuda") = ""; }
 
 #endif
 

@@ -1,6 +1,6 @@
 from torch import Tensor
 
-cuda: bool  # whether the kernels for GPUs were built in
+cuda: str  # what the kernels for GPUs were built for, e.g. "80-real 90"; empty without them
 
 def check_forward(
     x: Tensor, weights: list[Tensor], biases: list[Tensor], sites: list[int]

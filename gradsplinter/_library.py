@@ -229,6 +229,23 @@ def _threads() -> int:
     return torch.get_num_threads()
 
 
+def runs_on(capability: tuple[int, int], architectures: str) -> bool:
+    """Whether kernels for these architectures, as CMake writes them, run on a GPU.
+
+    Machine code does within the same major version, PTX on all that came later.
+
+    Examples:
+        >>> [runs_on((8, 6), built) for built in ("80-real", "90", "80-real 120", "90-real", "")]
+        [True, False, True, False, False]
+    """
+    for name in architectures.split():
+        number, _, kind = name.partition("-")
+        major, minor = divmod(int(number), 10)
+        if (major, minor) <= capability and (major == capability[0] or kind != "real"):
+            return True
+    return False
+
+
 def _not_on_cuda(*_: object) -> NoReturn:
     raise NotImplementedError(
         "this build of gradsplinter has no kernels for CUDA tensors; move them to the CPU, or build "

@@ -16,6 +16,7 @@ import torch
 
 import gradsplinter
 from gradsplinter import _C, io, ops
+from gradsplinter._library import runs_on
 from gradsplinter.extraction import extract
 from gradsplinter.network import ReluNetwork
 from gradsplinter.store import Store, merge
@@ -130,9 +131,14 @@ class Info(Command):
             return
         _console.print(f"gradsplinter {gradsplinter.__version__}, torch {torch.__version__}")
         _console.print(f"instruction sets: {', '.join(ops.instruction_sets())} (best first)")
-        _console.print(f"CUDA kernels: {'built in' if _C.cuda else 'not built in'}")
-        devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        _console.print(f"CUDA devices that torch sees: {', '.join(devices) or 'none'}")
+        _console.print(f"CUDA kernels: {f'built in, for {_C.cuda}' if _C.cuda else 'not built in'}")
+        for i in range(torch.cuda.device_count()):
+            capability = torch.cuda.get_device_capability(i)
+            usable = "usable" if runs_on(capability, _C.cuda) else "not usable with these kernels"
+            number = ".".join(map(str, capability))
+            _console.print(f"cuda:{i}: {torch.cuda.get_device_name(i)} ({number}), {usable}")
+        if torch.cuda.device_count() == 0:
+            _console.print("CUDA devices that torch sees: none")
 
 
 @dataclass(frozen=True)

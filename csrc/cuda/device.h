@@ -6,12 +6,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/limits.h"
+
 #ifdef __CUDACC__
 
 #include <cuda_runtime.h>
-
-#include <stdexcept>
-#include <string>
 
 namespace gradsplinter::cuda {
 
@@ -67,10 +66,14 @@ void read(T* to, const T* from, size_t count, void* stream) {
   check(cudaStreamSynchronize(on), "cudaStreamSynchronize");
 }
 
+// For the work on all of a device's streams.
+inline void wait_for_device() { check(cudaDeviceSynchronize(), "cudaDeviceSynchronize"); }
+
 // kernel(arguments...) by `blocks` blocks of `threads` threads with `shared` bytes each.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, size_t shared, void* stream,
             Arguments... arguments) {
+  check_launch(blocks, threads, shared);
   if (shared > 48 * 1024) {
     check(
         cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),

@@ -105,6 +105,23 @@ void enter(const Slots& table, int64_t begin, int64_t end, const Device& device)
 
 }  // namespace
 
+// What is freed can be used again by work on the stream that it was made on, so the table has to be
+// made of memory of the stream that works on it.
+void ModeTable::move_to_stream(const Device& device) {
+  if (device.stream == stream_) return;
+  if (slot_count_ > 0) {
+    wait_for_device();
+    const auto count = static_cast<int64_t>(slot_count_);
+    const std::shared_ptr<void> rows = with_room(rows_, size_ * words_, room_ * words_, device);
+    const std::shared_ptr<void> counts = with_room(counts_, size_, room_, device);
+    const std::shared_ptr<void> first = with_room(first_, size_, room_, device);
+    const std::shared_ptr<void> slots = with_room(slots_, count, count, device);
+    wait_for_device();
+    rows_ = rows, counts_ = counts, first_ = first, slots_ = slots;
+  }
+  stream_ = device.stream;
+}
+
 // All or nothing: what runs out of memory does so before the first change.
 void ModeTable::reserve(int64_t rows, const Device& device) {
   if (rows > most_shared_rows) throw std::length_error("more than 2^32 - 2 modes");
@@ -137,6 +154,7 @@ void ModeTable::insert(const uint64_t* signatures, const int64_t* counts, const 
                        int64_t n, int64_t examples, int64_t undercount, int64_t* ids,
                        const Device& device) {
   const OnDevice on(device.index);
+  move_to_stream(device);
   if (n > 0) {
     find(signatures, n, ids, device);
     const Numbering numbering(ids, n, -1, device);
@@ -156,14 +174,16 @@ void ModeTable::insert(const uint64_t* signatures, const int64_t* counts, const 
 int64_t ModeTable::missing(const uint64_t* signatures, int64_t n, const Device& device) {
   if (n == 0) return 0;
   const OnDevice on(device.index);
+  move_to_stream(device);
   auto* const ids = device.memory.array<int64_t>(n);
   find(signatures, n, ids, device);
   return Numbering(ids, n, -1, device).count();
 }
 
 void ModeTable::copy_to(uint64_t* signatures, int64_t* counts, int64_t* first,
-                        const Device& device) const {
+                        const Device& device) {
   const OnDevice on(device.index);
+  move_to_stream(device);
   const auto bytes = static_cast<size_t>(size_) * 8;
   copy(signatures, rows_.get(), bytes * static_cast<size_t>(words_), device.stream);
   copy(counts, counts_.get(), bytes, device.stream);

@@ -1,5 +1,6 @@
 // The modes of the examples seen so far, on a GPU: what ModeTable of module.cpp is on the CPU, with
-// the same ids. All calls are for the device of the first one.
+// the same ids. All calls are for the device of the first one, on any of its streams: a call on
+// another stream than the one before waits for the device and moves the table's memory there.
 #pragma once
 
 #include <cstdint>
@@ -27,9 +28,10 @@ class ModeTable {
   int64_t missing(const uint64_t* signatures, int64_t n, const Device& device);
 
   // Copies of the signatures [size, words], the counts [size] and the first examples [size].
-  void copy_to(uint64_t* signatures, int64_t* counts, int64_t* first, const Device& device) const;
+  void copy_to(uint64_t* signatures, int64_t* counts, int64_t* first, const Device& device);
 
  private:
+  void move_to_stream(const Device& device);
   void reserve(int64_t rows, const Device& device);
   void find(const uint64_t* signatures, int64_t n, int64_t* ids, const Device& device);
 
@@ -37,6 +39,7 @@ class ModeTable {
   int64_t size_ = 0, room_ = 0;
   int64_t examples_ = 0, undercount_ = 0;
   uint64_t slot_count_ = 0;
+  void* stream_ = nullptr;  // of the latest call, to which the memory belongs
   std::shared_ptr<void> slots_, rows_, counts_, first_;
 };
 
