@@ -48,6 +48,18 @@ class Size:
         return self.naive_nodes / self.components if self.components else float("inf")
 
 
+@dataclass(frozen=True, eq=False)
+class Merged:
+    """The different components of a site, whatever their modes and directions."""
+
+    values: Tensor
+    """[C, h_site]: in order of first appearance, mode by mode."""
+    index: Tensor
+    """int64 [U, D]: which of them each component is; -1 where the gradient is zero."""
+    counts: Tensor
+    """int64 [C]: examples that use each, once for each direction that has it."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class ComputationGraph:
     """The components of a network from a start site back to another, over a data set.
@@ -134,6 +146,23 @@ class ComputationGraph:
             s.directions[direction : direction + 1],
         )  # fmt: skip
         return _units(one)[0, 0]
+
+    def merged(self, site: int) -> Merged:
+        """Components that are the same vector made one: the tree of components becomes a DAG.
+
+        The same means equal in every bit after each was divided by its length, so gradients that are
+        equal are, and most that differ in length only. A vector and its opposite are two.
+        """
+        self._check_site(site)
+        components = self.components(site)
+        used = self.usage(site)
+        chosen = (used > 0).flatten()
+        rows = components.flatten(0, 1)[chosen]
+        first, _, ids = ops.unique_rows(rows)
+        index = torch.full_like(used, -1)
+        index.view(-1)[chosen] = ids
+        counts = torch.zeros_like(first).index_add_(0, ids, used.flatten()[chosen])
+        return Merged(rows[first], index, counts)
 
     def cosines(self, site: int) -> Tensor:
         """`[U, D, D]`: between the components of every two directions of a site in the same mode."""

@@ -102,6 +102,26 @@ def test_sizes():
         assert size.ratio == size.naive_nodes / size.components
 
 
+def test_the_same_components_are_merged(graph):
+    for site in graph.sites:
+        merged = graph.merged(site)
+        components = graph.components(site)
+        zero = graph.lengths(site) == 0
+        assert bool((merged.index[zero] == -1).all())
+        assert torch.equal(merged.values[merged.index[~zero]], components[~zero])
+        assert len(merged.values) == len(merged.values.unique(dim=0)) == int(merged.index.max()) + 1
+        assert int(merged.counts.sum()) == int(graph.usage(site).sum())
+        for c in range(len(merged.counts)):
+            assert int(graph.usage(site)[merged.index == c].sum()) == int(merged.counts[c])
+
+
+def test_outputs_that_are_the_same_are_merged():
+    net = ReluNetwork([*NET.weights[:-1], NET.weights[-1][[0, 0, 1]]], NET.biases)
+    merged = computation_graph(net, X).merged(0)
+    assert torch.equal(merged.index[:, 0], merged.index[:, 1])
+    assert not torch.equal(merged.index[:, 0], merged.index[:, 2])
+
+
 def test_usage_and_rarity():
     for site in GRAPH.sites:
         used = torch.zeros(GRAPH.splinters[site].n_modes, 3, dtype=torch.int64)
