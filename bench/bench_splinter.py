@@ -1,11 +1,14 @@
 """From data to the orthogonality score, against the naive way and what one would write by hand."""
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
-from bench_jacobian import autograd_per_output, vmap_jacrev
+from bench_jacobian import autograd_per_output, masked_matmul, vmap_jacrev
 from workloads import bits, name, network
 
 import gradsplinter
+from gradsplinter import unpack_bits
 
 
 def cosines(gradients):
@@ -16,38 +19,98 @@ def cosines(gradients):
 
 
 def naive(gradients):
-    """Sort the gradients of all examples to find the unique ones."""
+    """Sort the gradients, one for each example, to find the unique ones."""
     unique, counts = torch.unique(gradients.flatten(1), dim=0, return_counts=True)
     mean = (cosines(unique.view(-1, *gradients.shape[1:])) * counts).sum() / len(gradients)
     return float(1 - mean)
 
 
-def unique_patterns(rows):
-    """Bools [N, units] -> a row of each kind and how many there are, by sorts of integers only."""
-    pieces = torch.nn.functional.pad(rows.float(), (0, -rows.shape[1] % 48)).view(len(rows), -1, 48)
-    powers = 2.0 ** torch.arange(16)  # sums of which are exact in float32
-    keys = sum((pieces[:, :, i : i + 16] @ powers).long() << i for i in (0, 16, 32))
-    _, ids, counts = torch.unique(keys[:, 0], return_inverse=True, return_counts=True)
-    for key in keys[:, 1:].unbind(1):
-        _, more = torch.unique(key, return_inverse=True)
-        both = ids * (more.max() + 1) + more  # less than N^2
-        _, ids, counts = torch.unique(both, return_inverse=True, return_counts=True)
-    some = torch.empty(len(counts), dtype=torch.int64).scatter_(0, ids, torch.arange(len(ids)))
-    return rows[some], counts
+def keys(rows):
+    """Bools [N, units] -> int64 [N, words], 64 bits a word."""
+    packed = np.packbits(rows.numpy(), axis=1)
+    padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))) if packed.shape[1] % 8 else packed
+    return torch.from_numpy(padded.view(np.int64))
 
 
-def by_hand(module, net, x, unique):
-    """Unique patterns first, then one masked product for each."""
-    patterns, counts = unique(bits(module, x))
-    masks = patterns.float().split(net.widths[1:-1], dim=1)
-    gradient = net.weights[-1].expand(len(patterns), -1, -1)
-    for weight, mask in zip(reversed(net.weights[:-1]), reversed(masks), strict=True):
-        gradient = (gradient * mask.unsqueeze(1)) @ weight
-    return float(1 - (cosines(gradient) * counts).sum() / len(x))
+def by_sorting(key):
+    """-> ids and the number of kinds."""
+    unique, ids = torch.unique(key, return_inverse=True)
+    return ids, len(unique)
+
+
+def by_hashing(key):
+    """The same by pandas, exact since whole keys are compared."""
+    ids, unique = pd.factorize(key.numpy())
+    return torch.from_numpy(ids), len(unique)
+
+
+def unique_patterns(rows, factorize):
+    """Bools [N, units] -> a row of each kind and how many there are, one word after the other."""
+    first, *others = keys(rows).unbind(1)
+    ids, kinds = factorize(first)
+    for key in others:
+        if kinds == len(rows):  # all differ already
+            break
+        more, most = factorize(key)
+        ids, kinds = factorize(ids * most + more)  # less than N^2
+    some = torch.empty(kinds, dtype=torch.int64).scatter_(0, ids, torch.arange(len(ids)))
+    return rows[some], torch.bincount(ids)
+
+
+def sorted_keys(rows):
+    return unique_patterns(rows, by_sorting)
+
+
+def hashed_keys(rows):
+    return unique_patterns(rows, by_hashing)
 
 
 def torch_unique(rows):
     return torch.unique(rows, dim=0, return_counts=True)
+
+
+def check_unique(unique, words, widths):
+    """The same patterns with the same counts as ours, exactly, from the same bits."""
+    found = gradsplinter.unique_rows(words)
+    patterns, counts = unique(torch.cat(unpack_bits(words, widths), dim=1))
+    expected = torch.cat(unpack_bits(words[found.first], widths), dim=1)
+    both = torch.cat([expected, patterns])
+    _, kinds = torch.unique(both, dim=0, return_inverse=True)
+    ours, theirs = kinds.split([len(expected), len(patterns)])
+    assert len(ours) == len(theirs) == len(kinds.unique())
+    assert torch.equal(found.counts[ours.argsort()], counts[theirs.argsort()])
+
+
+def by_jacobian(weights, masks):
+    gradients = masked_matmul(weights, masks)
+    return gradients @ gradients.mT
+
+
+def by_first_weights(weights, masks):
+    """A K Aᵀ, without the Jacobian."""
+    gradients = masked_matmul(weights[1:], masks[1:]) * masks[0].unsqueeze(1)
+    return gradients @ (weights[0] @ weights[0].T) @ gradients.mT
+
+
+def by_hand(module, net, x, unique, gram):
+    """Unique patterns first, then a Gram matrix for each, for 10,000 of them at a time."""
+    patterns, counts = unique(bits(module, x))
+    i, j = torch.triu_indices(net.widths[-1], net.widths[-1], offset=1)
+    total = 0.0
+    for some, times in zip(patterns.split(10_000), counts.split(10_000), strict=True):
+        dots = gram(net.weights, some.float().split(net.widths[1:-1], dim=1))
+        units = dots.diagonal(dim1=1, dim2=2).clamp_min(1e-30).rsqrt()
+        pairs = (dots[:, i, j] * units[:, i] * units[:, j]).abs().mean(dim=1)
+        total += float(pairs.double() @ times.double())
+    return 1 - total / len(x)
+
+
+HANDS = {
+    "patterns as integer keys, pandas factorize, A K Aᵀ": (hashed_keys, by_first_weights),
+    "patterns as integer keys, torch.unique, A K Aᵀ": (sorted_keys, by_first_weights),
+    "patterns as integer keys, torch.unique, masked matmul, bmm": (sorted_keys, by_jacobian),
+    "patterns by torch.unique(dim=0), A K Aᵀ": (torch_unique, by_first_weights),
+}
 
 
 @pytest.mark.parametrize(("widths", "n"), [((4, 32, 32, 2), 10**6), ((784, 128, 128, 10), 60_000)])
@@ -57,7 +120,7 @@ def bench_orthogonality(race, widths, n):
     x = torch.rand(n, widths[0])
     ours = gradsplinter.splinter(net, x).orthogonality()
     part = x if widths[0] < 100 else x[:20_000]  # the naive ways, in memory and time one has
-    scaled = f" (of {len(part):,}, times {n / len(part):g})" if len(part) < n else ""
+    scaled = f" (extrapolated from {len(part):,})" if len(part) < n else ""
     naive_ways = {
         f"{way}, torch.unique on gradients{scaled}": gradients
         for way, gradients in (
@@ -68,18 +131,19 @@ def bench_orthogonality(race, widths, n):
     expected = gradsplinter.splinter(net, part).orthogonality()
     for gradients in naive_ways.values():
         assert abs(expected - naive(gradients(module, part))) < 1e-5
-    for unique in (unique_patterns, torch_unique):
-        assert abs(ours - by_hand(module, net, x, unique)) < 1e-5
+    words = gradsplinter.signatures(net, x)
+    for unique in (hashed_keys, sorted_keys, torch_unique):
+        check_unique(unique, words, widths[1:-1])
+    for unique, gram in HANDS.values():
+        assert abs(ours - by_hand(module, net, x, unique, gram)) < 1e-5
     race(
         f"data to orthogonality, {name(net, n)}",
         {
             "ours": lambda: gradsplinter.splinter(net, x).orthogonality(),
-            "patterns as integer keys, masked matmul in torch": lambda: by_hand(
-                module, net, x, unique_patterns
-            ),
-            "patterns by torch.unique(dim=0), masked matmul": lambda: by_hand(
-                module, net, x, torch_unique
-            ),
+            **{
+                way: lambda hands=hands: by_hand(module, net, x, *hands)
+                for way, hands in HANDS.items()
+            },
             **{
                 way: lambda gradients=gradients: naive(gradients(module, part))
                 for way, gradients in naive_ways.items()
