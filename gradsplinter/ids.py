@@ -41,6 +41,12 @@ class Ids:
             self._place.write(*self._latest)
         self._latest = None
 
+    def tensors(self) -> list[Tensor]:
+        """All that are held in memory."""
+        pieces = self._place.pieces if isinstance(self._place, _InMemory) else []
+        latest = (self._latest or ())[1:]
+        return [*pieces, *(tensor for tensor in latest if tensor is not None)]
+
     def read(self, count: int, *, copy: bool) -> Tensor:
         """int64 `[count]`; without `copy` it may be the memory that is kept here."""
         self.settle(count)
@@ -49,19 +55,19 @@ class Ids:
 
 class _InMemory:
     def __init__(self) -> None:
-        self._pieces: list[Tensor] = []
+        self.pieces: list[Tensor] = []
 
     def reserve(self, begin: int, count: int) -> None:
         pass
 
     def write(self, begin: int, ids: Tensor, numbers: Tensor | None) -> None:
-        pieces = self._pieces
+        pieces = self.pieces
         if begin == sum(map(len, pieces)):  # not yet written before an interruption
             pieces.append(ids if numbers is None else numbers[ids])
         while len(pieces) > 1 and len(pieces[-2]) <= len(pieces[-1]) < SMALL:
             pieces[-2:] = [torch.cat(pieces[-2:])]
 
     def read(self, count: int, copy: bool) -> Tensor:  # noqa: ARG002 (all of them)
-        if len(self._pieces) == 1:
-            return self._pieces[0].clone() if copy else self._pieces[0]
-        return torch.cat(self._pieces) if self._pieces else torch.empty(0, dtype=torch.int64)
+        if len(self.pieces) == 1:
+            return self.pieces[0].clone() if copy else self.pieces[0]
+        return torch.cat(self.pieces) if self.pieces else torch.empty(0, dtype=torch.int64)

@@ -145,6 +145,7 @@ class SplinterTable:
         self._lock = Lock()
         # A first piece is kept as it is: the hash table is built only where a second one comes.
         self._held: Modes | ModeTable = no_modes(self._words(), net.device)
+        self._stream: torch.cuda.Stream | None = None
 
     def __repr__(self) -> str:
         return (
@@ -239,6 +240,7 @@ class SplinterTable:
                 f"other must have the same heaviest, got {other.heaviest} for {self.heaviest}"
             )
         with other._lock:
+            other._follow_stream()
             modes, ids = other._modes(), other._all_ids(copy=False)
         device = self.net.device
         if other.net.device != device:
@@ -265,6 +267,7 @@ class SplinterTable:
     def modes(self) -> Modes:
         """The modes so far, in the CPU's memory; later updates do not change them."""
         with self._lock:
+            self._follow_stream()
             return self._modes().copy(torch.device("cpu"))
 
     def _modes(self) -> Modes:
@@ -279,6 +282,7 @@ class SplinterTable:
             ValueError: no examples yet, or no mode heavy enough for `heaviest`.
         """
         with self._lock:
+            self._follow_stream()
             modes = self._modes().copy(self.net.device)
             return self._splinters(modes, self._all_ids(copy=True))
 
@@ -295,6 +299,20 @@ class SplinterTable:
             modes.first, ids, modes.examples, modes.undercount,
         )  # fmt: skip
 
+    def _follow_stream(self) -> None:
+        """On a GPU, let the current stream wait for the one that worked on this table before."""
+        if self.net.device.type != "cuda":
+            return
+        current = torch.cuda.current_stream(self.net.device)
+        if self._stream is not None and self._stream != current:
+            current.wait_stream(self._stream)
+            held = [] if self._ids is None else self._ids.tensors()
+            if isinstance(self._held, Modes):
+                held += [self._held.signatures, self._held.counts, self._held.first]
+            for tensor in held:
+                tensor.record_stream(current)
+        self._stream = current
+
     def _words(self) -> int:
         return sum(words_of(self.net.widths[site]) for site in self._sites)
 
@@ -303,6 +321,7 @@ class SplinterTable:
         if modes.examples == 0:
             return
         with self._lock:
+            self._follow_stream()
             if isinstance(self._held, Modes) and self.n_examples == 0:
                 self._check_cap(len(modes))
                 self._keep_ids(None, ids)

@@ -27,6 +27,9 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "large: takes tens of GB on a GPU; run with --large")
+    config.addinivalue_line(
+        "markers", "sanitized: bench/gpu_check.py runs it under compute-sanitizer"
+    )
     settings.load_profile("soak" if config.getoption("--soak") else "repeatable")
 
 

@@ -38,6 +38,7 @@ WIDTHS = [
     (20, *[9] * 12, 4),
 ]
 MODES = ("signatures", "counts", "first")
+# Marked `sanitized`: small enough for a tool that makes a kernel up to a hundred times slower.
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,7 @@ def test_every_width(device):
         assert same(there(x.to(device)), net(x)), width
 
 
+@pytest.mark.sanitized
 def test_special_numbers(device):
     """Subnormal, huge and infinite sums, zeros of both signs."""
     values = torch.tensor([0.0, -0.0, 1e-45, -1e-45, 1e-38, 3e38, -3e38, 1.0])
@@ -137,6 +139,7 @@ def test_unique_rows(device, kind, width):
             assert all(map(same, found, ops.unique_rows(rows))), (n, unique)
 
 
+@pytest.mark.sanitized
 @pytest.mark.parametrize("hash_bits", [0, 1, 3, 8, 20, 64])
 def test_forced_collisions(device, hash_bits):
     """Rows of one hash are told apart, and first indices are the smallest."""
@@ -147,6 +150,7 @@ def test_forced_collisions(device, hash_bits):
         assert all(map(same, found, expected))
 
 
+@pytest.mark.sanitized
 def test_a_table_that_grows(gpu):
     """From 1,024 slots to as many as it takes."""
     rows = torch.randint(2**40, (300_000, 2), generator=torch.Generator().manual_seed(0))
@@ -157,6 +161,7 @@ def test_a_table_that_grows(gpu):
     assert all(map(same, (first, counts, ids), expected))
 
 
+@pytest.mark.sanitized
 def test_what_is_no_row(device):
     rows = torch.ones(100, 3)
     rows[77, 2] = torch.nan
@@ -219,6 +224,7 @@ def test_gradients(device, widths, dtype):
                 assert same(ops.gram(there, *span_there, normalize=normalize), expected_gram)
 
 
+@pytest.mark.sanitized
 @pytest.mark.parametrize("scale", [1e-38, 1e-30, 1.0, 1e17, 1e25])
 def test_gram_beyond_the_range_of_float32(device, scale):
     net = random_network((40, 10, 7, 3))
@@ -229,12 +235,19 @@ def test_gram_beyond_the_range_of_float32(device, scale):
     assert same(found, reference.gram(net, patterns))
 
 
+@pytest.mark.sanitized
 def test_cross_of_zeros_and_numbers_that_are_not_finite(device):
     jacobian = torch.tensor([[[0.0, 0.0], [1.0, 2.0]], [[torch.inf, 1.0], [torch.nan, 0.0]]])
     assert same(ops.cross(jacobian.to(device)), ops.cross(jacobian))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(seed, marks=pytest.mark.sanitized) if seed in {1, 2, 5} else seed
+        for seed in range(40)
+    ],
+)
 def test_networks_by_chance(device, seed):
     generator = torch.Generator().manual_seed(seed)
 
@@ -329,6 +342,7 @@ def test_a_cap_on_modes(device):
     assert torch.equal(table.modes().counts, before.counts)
 
 
+@pytest.mark.sanitized
 def test_tables_on_disk(device, tmp_path):
     extract(moved(NET, device), X[:1000], tmp_path / "s", progress=False)
     extract(NET, X[:2000], tmp_path / "s", progress=False)
@@ -381,6 +395,27 @@ def test_on_another_stream(gpu):
         )
         assert same(jacobian, expected.jacobian())
         assert same(gram, ops.gram(NET, expected.signatures))
+
+
+def test_a_table_updated_on_several_streams(gpu):
+    """Each piece and each look waits for what the stream before still has to do."""
+    net, streams = moved(NET, gpu), [torch.cuda.Stream() for _ in range(3)]
+    pieces = [x.to(gpu) for x in X.split([5, 1000, 1995])]
+    torch.cuda.synchronize()
+    for pieces_before in (1, 2, 3):  # a first piece is held as it came, later ones in a hash table
+        table = SplinterTable(net, ids=True)
+        for stream, x in zip(streams, pieces[:pieces_before], strict=False):
+            with torch.cuda.stream(stream):
+                torch.cuda._sleep(50_000_000)
+                table.update(x)
+        with torch.cuda.stream(streams[-1]):
+            found = table.splinters()
+            modes = table.modes()
+        torch.cuda.synchronize()
+        expected = splinter(NET, torch.cat([x.cpu() for x in pieces[:pieces_before]]))
+        assert torch.equal(modes.counts, expected.counts)
+        for name in (*MODES, "ids"):
+            assert same(getattr(found, name), getattr(expected, name)), name
 
 
 def test_replayed_from_a_graph(gpu):

@@ -26,6 +26,19 @@ class Memory {
     return static_cast<T*>(get(size * static_cast<int64_t>(sizeof(T))));
   }
 
+  // What is taken while it lives is freed at its end: for work that goes piece by piece.
+  class Piecewise {
+   public:
+    explicit Piecewise(Memory& memory) : memory_(memory), before_(memory.pieces_.size()) {}
+    ~Piecewise() { memory_.pieces_.resize(before_); }
+    Piecewise(const Piecewise&) = delete;
+    Piecewise& operator=(const Piecewise&) = delete;
+
+   private:
+    Memory& memory_;
+    const size_t before_;
+  };
+
  private:
   std::vector<std::shared_ptr<void>> pieces_;
 };

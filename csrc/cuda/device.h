@@ -69,17 +69,31 @@ void read(T* to, const T* from, size_t count, void* stream) {
 // For the work on all of a device's streams.
 inline void wait_for_device() { check(cudaDeviceSynchronize(), "cudaDeviceSynchronize"); }
 
+// Lets blocks of a kernel ask for so many bytes.
+template <class... Parameters>
+void allow_shared(void (*kernel)(Parameters...), size_t bytes) {
+  if (bytes <= 48 * 1024) return;
+  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        "cudaFuncSetAttribute");
+}
+
+// Blocks of a kernel that a multiprocessor runs at a time.
+template <class... Parameters>
+int resident_blocks(void (*kernel)(Parameters...), int threads, size_t shared) {
+  allow_shared(kernel, shared);
+  int blocks = 0;
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared),
+        "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+  return blocks;
+}
+
 // kernel(arguments...) by `blocks` blocks of `threads` threads with `shared` bytes each.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, size_t shared, void* stream,
             Arguments... arguments) {
   check_launch(blocks, threads, shared);
-  if (shared > 48 * 1024) {
-    check(
-        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-        "cudaFuncSetAttribute");
-  }
+  allow_shared(kernel, shared);
   kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), shared,
            static_cast<cudaStream_t>(stream)>>>(arguments...);
   check(cudaGetLastError(), "launch");

@@ -23,6 +23,7 @@ void by_gradients(const Chain<T>& chain, const uint64_t* patterns, int64_t modes
       std::clamp(gradient_bytes / (size * static_cast<int64_t>(sizeof(T))), int64_t{1}, modes);
   T* const gradients = device.memory.template array<T>(at_once * size);
   for (int64_t mode = 0; mode < modes; mode += at_once) {
+    const Memory::Piecewise scratch(device.memory);
     const int64_t n = std::min(at_once, modes - mode);
     const Wanted some{wanted.flags == nullptr ? nullptr : wanted.flags + mode};
     jacobian(chain, patterns + mode * chain.words(), n, gradients, some, device);
@@ -92,6 +93,7 @@ void by_outer_product(const Chain<float>& chain, const uint64_t* patterns, int64
   Chain<float> upper = chain;
   upper.first_layer = 1;
   for (int64_t mode = 0; mode < modes; mode += at_once) {
+    const Memory::Piecewise scratch(device.memory);
     const int64_t n = std::min(at_once, modes - mode);
     const uint64_t* const some = patterns + mode * words;
     if (!own) jacobian(upper, some, n, gradients, {}, device);

@@ -372,12 +372,14 @@ void run_small(const Forward<T>& forward) {
                      offset};
     offset += pad(outputs) * (inputs + 1);
   }
-  constexpr int64_t blocks_per_multiprocessor = 4;
-  const int64_t blocks =
-      std::min(divide_up(forward.n, small_threads * count),
-               blocks_per_multiprocessor * multiprocessors(forward.device.index));
-  launch(small_network<T, width, count>, blocks, small_threads, small_bytes(forward),
-         forward.device.stream, net, forward.x, forward.n, forward.signature, forward.y);
+  // As many blocks as run at a time: each loads the weights once.
+  const auto kernel = small_network<T, width, count>;
+  const size_t shared = small_bytes(forward);
+  const int64_t resident = int64_t{resident_blocks(kernel, small_threads, shared)} *
+                           multiprocessors(forward.device.index);
+  const int64_t blocks = std::min(divide_up(forward.n, small_threads * count), resident);
+  launch(kernel, blocks, small_threads, shared, forward.device.stream, net, forward.x, forward.n,
+         forward.signature, forward.y);
 }
 
 // Examples go through the layers some at a time, so that what lies between the layers stays small.
