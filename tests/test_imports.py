@@ -19,7 +19,7 @@ FLOORS = [  # from the top down
     {"cli"},
     {"studies", "plot"},
     {"extraction"},
-    {"store"},
+    {"store", "graph_view"},
     {"graph", "store_index", "table"},
     {"splinters", "regions", "clusters", "train", "batches", "ids", "modes"},
     {"ops", "network", "tasks", "data", "reference", "scores", "_stack"},

@@ -1,0 +1,146 @@
+"""What of a graph is drawn: the strongest nodes, their edges, and what is left out."""
+
+import pytest
+import torch
+from networks import random_inputs, random_network
+
+from gradsplinter import ReluNetwork, computation_graph
+from gradsplinter.graph_view import view
+
+NET = random_network((4, 9, 7, 6, 3))
+X = random_inputs(500, 4)
+GRAPH = computation_graph(NET, X)
+ALL = view(GRAPH, most_nodes=10**6, most_edges=10**6)
+SOME = view(GRAPH, most_nodes=40, most_edges=60)
+
+
+def test_all_nodes_are_the_merged_components():
+    for site in GRAPH.sites:
+        merged = GRAPH.merged(site)
+        nodes = [ALL.nodes[i] for i in ALL.of_site(site)]
+        assert len(nodes) == len(merged.values)
+        assert sorted(n.count for n in nodes) == sorted(merged.counts.tolist())
+        assert sum(n.flow for n in nodes) == pytest.approx(
+            float((GRAPH.splinters[site].counts.unsqueeze(1) * GRAPH.lengths(site)).sum())
+        )
+        flows = [n.flow for n in nodes]
+        assert flows == sorted(flows, reverse=True)
+    assert all(left.nodes == 0 and left.flow == 0 for left in ALL.left_out)
+    assert ALL.left_out_edges == 0
+
+
+def test_a_node_is_found_where_it_is_said_to_be():
+    for found in (ALL, SOME):
+        for i, node in enumerate(found.nodes):
+            index = found.index[node.site]
+            places = (index == i).nonzero()
+            assert {d for _, d in places.tolist()} == set(node.directions)
+            modes = {u for u, _ in places.tolist()}
+            assert set(node.modes) <= modes
+            assert len(modes) == node.n_modes
+            for u, d in places.tolist():
+                if node.site == GRAPH.start:
+                    component = GRAPH.directions[d] / GRAPH.directions[d].norm()
+                else:
+                    component = GRAPH.component(node.site, u, d)
+                assert torch.equal(node.vector, component)
+
+
+def test_edges_between_sites_say_how_often_and_how_strongly():
+    expected = {}
+    for site in GRAPH.sites:
+        above = ALL.index[site + 1][GRAPH.parents[site]]
+        for u in range(GRAPH.splinters[site].n_modes):
+            for d in range(3):
+                pair = int(above[u, d]), int(ALL.index[site][u, d])
+                if min(pair) >= 0:
+                    count = int(GRAPH.splinters[site].counts[u])
+                    times, total = expected.get(pair, (0, 0.0))
+                    weight = float(GRAPH.weights(site)[u, d])
+                    expected[pair] = times + count, total + count * weight
+    found = {(e.a, e.b): e for e in ALL.edges if e.kind == "between"}
+    assert set(found) == set(expected)
+    for pair, (times, total) in expected.items():
+        assert found[pair].count == times
+        assert found[pair].weight == pytest.approx(total / times)
+
+
+def test_edges_within_a_site_are_of_what_occurs_together():
+    expected = {}
+    for site in GRAPH.sites:
+        cosines = GRAPH.cosines(site)
+        for u in range(GRAPH.splinters[site].n_modes):
+            for i, j in ((0, 1), (0, 2), (1, 2)):
+                a, b = sorted((int(ALL.index[site][u, i]), int(ALL.index[site][u, j])))
+                if a >= 0 and a != b:
+                    count = expected.get((a, b), (0, 0.0))[0] + int(GRAPH.splinters[site].counts[u])
+                    expected[a, b] = count, float(cosines[u, i, j])
+    found = {(e.a, e.b): e for e in ALL.edges if e.kind == "within"}
+    assert set(found) == set(expected)
+    for pair, (count, cosine) in expected.items():
+        assert found[pair].count == count
+        assert found[pair].weight == pytest.approx(cosine, abs=1e-6)
+
+
+def test_what_is_kept_is_the_strongest_and_hangs_together():
+    assert len(SOME.nodes) <= 40
+    assert len(SOME.edges) <= 120
+    assert len(SOME.edges) + SOME.left_out_edges <= len(ALL.edges)
+    below = {e.b for e in SOME.edges if e.kind == "between"}
+    everything = view(GRAPH, most_nodes=40, most_edges=10**6)
+    below = {e.b for e in everything.edges if e.kind == "between"}
+    for i, node in enumerate(SOME.nodes):
+        assert node.site == GRAPH.start or i in below
+    for left in SOME.left_out:
+        kept = [SOME.nodes[i] for i in SOME.of_site(left.site)]
+        all_nodes = [ALL.nodes[i] for i in ALL.of_site(left.site)]
+        assert left.nodes == len(all_nodes) - len(kept)
+        total = sum(n.flow for n in all_nodes)
+        assert left.flow == pytest.approx(1 - sum(n.flow for n in kept) / total, abs=1e-12)
+    first = GRAPH.sites[0]  # every direction is kept, so the strongest of all are
+    kept = [SOME.nodes[i].flow for i in SOME.of_site(first)]
+    assert kept == [ALL.nodes[i].flow for i in ALL.of_site(first)][: len(kept)]
+
+
+@pytest.mark.parametrize("i", [0, 123, 499, -1])
+def test_the_path_of_an_example(i):
+    path = [ALL.nodes[k] for k in ALL.path(i)]
+    for site in GRAPH.sites:
+        mode = GRAPH.example(i)[site]
+        components = GRAPH.components(site)[mode]
+        expected = {tuple(c.tolist()) for c in components if bool(c.any())}
+        assert {tuple(n.vector.tolist()) for n in path if n.site == site} == expected
+    assert set(SOME.path(i)) <= set(range(len(SOME.nodes)))
+
+
+def test_communities_and_names():
+    groups = {
+        site: torch.arange(3).expand(GRAPH.splinters[site].n_modes, 3) for site in GRAPH.sites
+    }
+    found = view(GRAPH, communities=groups, directions=["a", "b", "<i>c"])
+    for node in found.nodes:
+        assert node.community in node.directions
+    assert [node.name for node in found.nodes[:3]] == ["a", "b", "<i>c"]
+    assert [node.community for node in found.nodes[:3]] == [0, 1, 2]
+    inner = computation_graph(NET, X, start=2)
+    assert view(inner).nodes[1].name == "d1"
+
+
+def test_a_dead_network_has_directions_and_no_edges():
+    net = ReluNetwork([torch.eye(2), torch.eye(2)], [torch.full((2,), -9.0), torch.zeros(2)])
+    found = view(computation_graph(net, torch.ones(5, 2)))
+    assert [(n.site, n.count) for n in found.nodes[:2]] == [(2, 5), (2, 5)]
+    assert found.path(0) == [0, 1, 2, 3]
+    assert found.of_site(0) == []
+    assert found.left_out[-1].flow == 0
+    assert [(e.kind, e.weight) for e in found.edges if e.b > 1] == [
+        *[("between", 1.0)] * 2,
+        ("within", 0.0),
+    ]  # orthogonal
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"^most_nodes must be at least 1, got 0$"):
+        view(GRAPH, most_nodes=0)
+    with pytest.raises(ValueError, match=r"^directions must hold 3 names, got 1$"):
+        view(GRAPH, directions=["a"])
