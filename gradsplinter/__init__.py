@@ -9,8 +9,10 @@
 
 from importlib.metadata import version
 
+from gradsplinter.communities import Communities, communities, neuron_communities
 from gradsplinter.extraction import extract
 from gradsplinter.graph import ComputationGraph, computation_graph
+from gradsplinter.graph_view import GraphView, view
 from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.ops import (
     cross,
@@ -29,12 +31,15 @@ from gradsplinter.table import SplinterTable, splinter
 __version__ = version("gradsplinter")
 
 __all__ = [
+    "Communities",
     "ComputationGraph",
     "Gradients",
+    "GraphView",
     "ReluNetwork",
     "SplinterTable",
     "Splinters",
     "Store",
+    "communities",
     "computation_graph",
     "cross",
     "extract",
@@ -42,6 +47,7 @@ __all__ = [
     "hash_rows",
     "jacobian",
     "merge",
+    "neuron_communities",
     "pack_bits",
     "pattern_sites",
     "select_sites",
@@ -50,4 +56,5 @@ __all__ = [
     "unique_rows",
     "unique_signatures",
     "unpack_bits",
+    "view",
 ]

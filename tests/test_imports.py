@@ -19,10 +19,10 @@ FLOORS = [  # from the top down
     {"cli"},
     {"studies", "plot"},
     {"extraction"},
-    {"store", "graph_view"},
+    {"store", "graph_view", "communities"},
     {"graph", "store_index", "table"},
     {"splinters", "regions", "clusters", "train", "batches", "ids", "modes"},
-    {"ops", "network", "tasks", "data", "reference", "scores", "_stack"},
+    {"ops", "network", "tasks", "data", "reference", "scores", "modularity", "_stack"},
     {"_library", "modules", "patterns", "checks", "io", "_C"},
 ]
 FLOOR_OF = {part: -depth for depth, floor in enumerate(FLOORS) for part in floor}

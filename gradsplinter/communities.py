@@ -1,0 +1,207 @@
+"""Which units of a network work together: independent tasks, found in the gradients alone.
+
+Two units of a site belong together where the same gradients have entries at both. The affinity of two
+units is Σ over gradients of weight · q_i · q_j, q being the squared entries of the gradient, which add up
+to 1. Louvain's method (Blondel et al. 2008) splits the graph of affinities, whose number of communities need
+not be known. A split counts only if it is sharper than what chance makes of the same entries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gradsplinter import ops
+from gradsplinter.batches import Data
+from gradsplinter.graph import ComputationGraph
+from gradsplinter.modularity import LEAST, PERMUTATIONS, Split, split_columns
+from gradsplinter.network import ReluNetwork
+from gradsplinter.patterns import select_sites
+from gradsplinter.scores import AT_ONCE
+from gradsplinter.splinters import Splinters
+from gradsplinter.table import SplinterTable, splinter
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Communities:
+    """Groups of units, as `communities` or `neuron_communities` found them."""
+
+    units: dict[int, Tensor]
+    """By site, int64 [h_site]: the community of each unit; -1 for one without a gradient."""
+    affinity: Tensor
+    """float64 [n, n]: of every two of the units that were split, the diagonal being 0."""
+    modularity: float
+    """Of the split (Newman and Girvan 2004); 0 for one community."""
+    separation: float
+    """1 - affinity between communities / what chance gives; 0 for one community."""
+    chance: float
+    """The highest modularity by chance; NaN where the split failed before it was needed."""
+
+    @property
+    def n(self) -> int:
+        """How many communities there are."""
+        return 1 + max(int(of.max()) for of in self.units.values())
+
+    def of(self, graph: ComputationGraph) -> dict[int, Tensor]:
+        """The community of each component of a graph: the one that has most of its squared entries.
+
+        Returns:
+            By site, int64 `[U, D]`, for `view`; -1 for a component that is zero or has no entry in any
+            community. Sites without communities are left out.
+        """
+        found = {}
+        for site in graph.sites:
+            if site not in self.units:
+                continue
+            squares = graph.components(site).double().square()
+            shares = _sums(squares.flatten(0, 1), self.units[site], self.n)
+            best = shares.max(dim=1)
+            found[site] = torch.where(best.values > 0, best.indices, -1).view(squares.shape[:2])
+        return found
+
+    def __repr__(self) -> str:
+        sizes = "; ".join(
+            f"site {site}: " + ", ".join(str(int((of == c).sum())) for c in range(self.n))
+            for site, of in self.units.items()
+        )
+        return f"Communities: {self.n}, separation {self.separation:.2f}, units of each: {sizes}"
+
+
+def communities(
+    graph: ComputationGraph,
+    *,
+    least: float = LEAST,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> Communities:
+    """Group the units of all sites of a graph by the components that go through them.
+
+    A mode and a direction have a component at each site; all units in which these have entries are
+    tied to each other, within sites and between. Each counts as often as there are examples.
+
+    Args:
+        graph: its directions, e.g. the outputs, say what is looked at.
+        least: least separation of a split.
+        permutations: a split must have a higher modularity than so many graphs in which each gradient
+            has its entries at random units of the same site.
+        seed: of chance, and of Louvain's method.
+
+    Raises:
+        ImportError: networkx is missing.
+        ValueError: a number out of range.
+
+    Examples:
+        Two inputs that are never used together:
+
+        >>> from gradsplinter import ReluNetwork, computation_graph
+        >>> net = ReluNetwork([torch.eye(4), torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]])],
+        ...                   [torch.zeros(4), torch.zeros(2)])
+        >>> x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+        >>> communities(computation_graph(net, x)).units[0]
+        tensor([0, 0, 1, 1])
+    """
+    finest = graph.splinters[graph.end]
+    rows, sites = [], list(reversed(graph.sites))
+    modes = torch.arange(finest.n_modes)
+    for site in sites:
+        rows.append(_squares(graph.splinters[site].jacobian())[modes].flatten(0, 1))
+        modes = graph.parents[site][modes]
+    weights = finest.counts.double().repeat_interleave(finest.n_directions)
+    widths = [graph.net.widths[site] for site in sites]
+    split = split_columns(torch.cat(rows, dim=1), weights, widths, least, permutations, seed)
+    return _communities(split, dict(zip(sites, split.groups.split(widths), strict=True)))
+
+
+def neuron_communities(
+    net: ReluNetwork | nn.Module,
+    x: Data,
+    *,
+    source: int = 0,
+    divisor: float | None = None,
+    least: float = LEAST,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> Communities:
+    """Group the inputs and the neurons of a network without its outputs.
+
+    First the inputs: each hidden neuron counts with the mean of its squared normalised gradients and
+    the weight p (1 - p), p being the share of examples in which it is on, for a neuron that is always
+    on only hands on a sum. Then each neuron goes to the group of inputs with most of its gradient.
+
+    Tasks that share inputs are one group, by construction.
+
+    Args:
+        net, x, divisor: as in `splinter`.
+        source: the site whose units stand for the inputs.
+        least, permutations, seed: as in `communities`.
+
+    Raises:
+        ImportError: networkx is missing.
+        TypeError, ValueError, NotImplementedError: as `splinter`; no hidden site after `source`.
+    """
+    checked = SplinterTable(net, source)
+    net, source = checked.net, checked.source
+    if source + 1 >= net.depth:
+        raise ValueError(
+            f"source must be before the last hidden site {net.depth - 1}, got {source}"
+        )
+    finest = splinter(net, x, source, net.depth - 1, divisor=divisor)
+    rows, shares_on = {}, {}
+    for site in range(source + 1, net.depth):
+        rows[site], shares_on[site] = _mean_squares(_up_to(finest, site))
+    on = torch.cat(list(shares_on.values()))
+    split = split_columns(
+        torch.cat(list(rows.values())), on * (1 - on), [net.widths[source]], least, permutations,
+        seed,
+    )  # fmt: skip
+    units = {source: split.groups}
+    for site, of_neurons in rows.items():
+        best = _sums(of_neurons, split.groups, max(1, split.n)).max(dim=1)
+        units[site] = torch.where(best.values > 0, best.indices, -1)
+    return _communities(split, units)
+
+
+def _up_to(s: Splinters, site: int) -> Splinters:
+    """Of the neurons of a site before the target, without reading the data again."""
+    widths = [s.net.widths[hidden] for hidden in range(s.source + 1, s.target + 1)]
+    words = select_sites(s.signatures, widths, 0, site - s.source - 1).contiguous()
+    first, _, ids = ops.unique_rows(words)
+    counts = torch.zeros_like(first).index_add_(0, ids, s.counts)
+    directions = torch.eye(s.net.widths[site], dtype=s.net.dtype)
+    return Splinters(
+        s.net, s.source, site, directions, words[first], counts, s.first[first], None, s.n_examples
+    )
+
+
+def _squares(gradients: Tensor) -> Tensor:
+    """Squared entries `[..., h]`, float64, of gradients whose squares then add up to 1, or are 0."""
+    squares = gradients.double().square()
+    sums = squares.sum(dim=-1, keepdim=True)
+    return squares / torch.where(sums == 0, 1, sums)
+
+
+def _mean_squares(s: Splinters) -> tuple[Tensor, Tensor]:
+    """The mean over examples with a gradient, `[D, h]`, and the share of examples with one, `[D]`."""
+    width = s.net.widths[s.source]
+    sums = torch.zeros(s.n_directions, width, dtype=torch.float64)
+    examples = torch.zeros(s.n_directions, dtype=torch.float64)
+    step = max(1, AT_ONCE // (s.n_directions * width))
+    jacobian = s.jacobian()
+    for begin in range(0, s.n_modes, step):
+        part = slice(begin, begin + step)
+        squares, counts = _squares(jacobian[part]), s.counts[part].double()
+        sums += torch.einsum("u,udh->dh", counts, squares)
+        examples += torch.einsum("u,ud->d", counts, (squares.sum(dim=2) > 0).double())
+    return sums / examples.clamp(min=1).unsqueeze(1), examples / s.n_examples
+
+
+def _sums(rows: Tensor, groups: Tensor, n: int) -> Tensor:
+    """`[..., n]`: the sum over the units of each group."""
+    member = torch.nn.functional.one_hot(groups + 1, n + 1)[:, 1:].double()
+    return rows @ member
+
+
+def _communities(split: Split, units: dict[int, Tensor]) -> Communities:
+    return Communities(units, split.affinity, split.modularity, split.separation, split.chance)
