@@ -55,7 +55,7 @@ def split_columns(
     if int(used.sum()) < 2:
         return Split(groups, affinity)
     among = affinity[used][:, used]
-    coarse = _louvain(among, seed)
+    coarse = louvain(among, seed)
     modularity, separation = _quality(among, coarse)
     if int(coarse.max()) == 0 or separation < least:
         return Split(groups, affinity)
@@ -67,7 +67,7 @@ def split_columns(
         generator = torch.Generator().manual_seed(seed)
         for _ in range(permutations):
             random = _affinity(_shuffled(rows[:, used], of_site, generator), weights)
-            found = _quality(random, _louvain(random, seed))[0]
+            found = _quality(random, louvain(random, seed))[0]
             chance = found if isnan(chance) else max(chance, found)
             if chance >= modularity:
                 return Split(groups, affinity, chance=chance)
@@ -97,7 +97,7 @@ def _refined(affinity: Tensor, coarse: Tensor, least: float, seed: int) -> Tenso
     for c in range(int(coarse.max()) + 1):
         units = (coarse == c).nonzero().squeeze(1)
         among = affinity[units][:, units]
-        parts = _louvain(among, seed)
+        parts = louvain(among, seed)
         if int(parts.max()) == 0 or _quality(among, parts)[1] < least:
             parts = torch.zeros_like(parts)
         else:
@@ -107,7 +107,7 @@ def _refined(affinity: Tensor, coarse: Tensor, least: float, seed: int) -> Tenso
     return fine
 
 
-def _louvain(affinity: Tensor, seed: int) -> Tensor:
+def louvain(affinity: Tensor, seed: int) -> Tensor:
     """int64 [n]: communities, numbered by their first units."""
     try:
         import networkx as nx  # noqa: PLC0415 (takes its time, and is an extra)

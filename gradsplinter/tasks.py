@@ -121,6 +121,133 @@ class ParallelProducts(Task):
 
 
 @dataclass(frozen=True)
+class Product(Task):
+    """One product of n factors, x1·x2·…·xn, each uniform on (0, 1.5): a task that cannot be divided.
+
+    Args:
+        n: the number of factors, at least 2.
+
+    Examples:
+        >>> Product(3).target(torch.tensor([[2.0, 3.0, 4.0]]))
+        tensor([[24.]])
+    """
+
+    n: int = 4
+    n_outputs = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n", check_integer(self.n, "n", 2))
+
+    @property
+    def name(self) -> str:
+        return f"product of {self.n}"
+
+    @property
+    def n_inputs(self) -> int:
+        return self.n
+
+    def _sample(self, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        return 1.5 * torch.rand(n, self.n, generator=generator, dtype=torch.float64).to(dtype)
+
+    def _target(self, x: Tensor) -> Tensor:
+        return x.prod(dim=1, keepdim=True)
+
+    def _gradient(self, x: Tensor) -> Tensor:
+        others = [x[:, [j for j in range(self.n) if j != i]] for i in range(self.n)]
+        return torch.stack([of.prod(dim=1) for of in others], dim=1).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class ChainedProducts(Task):
+    """n products that share inputs: x1·x2, x2·x3, ..., each input uniform on (0, 1.5).
+
+    Args:
+        n: the number of products, at least 2.
+
+    Examples:
+        >>> ChainedProducts(2).target(torch.tensor([[2.0, 3.0, 4.0]]))
+        tensor([[ 6., 12.]])
+    """
+
+    n: int = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n", check_integer(self.n, "n", 2))
+
+    @property
+    def name(self) -> str:
+        return f"{self.n} chained products"
+
+    @property
+    def n_inputs(self) -> int:
+        return self.n + 1
+
+    @property
+    def n_outputs(self) -> int:
+        return self.n
+
+    def _sample(self, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        return 1.5 * torch.rand(n, self.n + 1, generator=generator, dtype=torch.float64).to(dtype)
+
+    def _target(self, x: Tensor) -> Tensor:
+        return x[:, :-1] * x[:, 1:]
+
+    def _gradient(self, x: Tensor) -> Tensor:
+        result = x.new_zeros(len(x), self.n, self.n + 1)
+        for i in range(self.n):
+            result[:, i, i], result[:, i, i + 1] = x[:, i + 1], x[:, i]
+        return result
+
+
+@dataclass(frozen=True)
+class CorrelatedInputs(Task):
+    """Products side by side whose inputs depend on each other: in a share of the examples all pairs
+    of inputs are the same.
+
+    Args:
+        task: the products.
+        share: of examples, in [0, 1]; also the correlation between inputs of different pairs.
+
+    Examples:
+        >>> task = CorrelatedInputs(ParallelProducts(2), 1.0)
+        >>> x = task.sample(5, generator=torch.Generator())
+        >>> torch.equal(x[:, :2], x[:, 2:])
+        True
+    """
+
+    task: ParallelProducts
+    share: float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.task, ParallelProducts):
+            raise TypeError(f"task must be ParallelProducts, got {type(self.task).__name__}")
+        _check_unit(self.share, "share", closed=True)
+
+    @property
+    def name(self) -> str:
+        return f"{self.task.name}, correlation {self.share:g}"
+
+    @property
+    def n_inputs(self) -> int:
+        return self.task.n_inputs
+
+    @property
+    def n_outputs(self) -> int:
+        return self.task.n_outputs
+
+    def _sample(self, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        x = self.task._sample(n, generator, dtype)
+        same = torch.rand(n, 1, generator=generator) < self.share
+        return torch.where(same, x[:, :2].repeat(1, self.task.n), x)
+
+    def _target(self, x: Tensor) -> Tensor:
+        return self.task._target(x)
+
+    def _gradient(self, x: Tensor) -> Tensor:
+        return self.task._gradient(x)
+
+
+@dataclass(frozen=True)
 class GatedProduct(Task):
     """x1·x2 where the gate g is 1, and 0 where it is 0; inputs x1, x2, g.
 

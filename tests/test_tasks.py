@@ -7,8 +7,11 @@ import torch
 from torch.func import jacrev
 
 from gradsplinter.tasks import (
+    ChainedProducts,
+    CorrelatedInputs,
     GatedProduct,
     ParallelProducts,
+    Product,
     QuotientOfDifference,
     SoftMixing,
     exact_orthogonality,
@@ -18,6 +21,10 @@ TASKS = [
     ParallelProducts(1),
     ParallelProducts(2),
     ParallelProducts(5, epsilon=0.1),
+    Product(2),
+    Product(5),
+    ChainedProducts(3),
+    CorrelatedInputs(ParallelProducts(3), 0.5),
     GatedProduct(),
     QuotientOfDifference(),
     SoftMixing(ParallelProducts(2), 0.3),
@@ -257,3 +264,23 @@ def test_bad_orthogonality():
         exact_orthogonality(ParallelProducts(1), torch.ones(1, 2))
     with pytest.raises(TypeError, match="task must be a Task, got NoneType"):
         exact_orthogonality(None, torch.ones(1, 2))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_inputs_of_different_pairs_have_the_correlation_that_was_asked_for(share):
+    x = CorrelatedInputs(ParallelProducts(3), share).sample(50_000, generator=seeded()).T
+    found = x.corrcoef()
+    for i, j in ((0, 2), (1, 5), (3, 5)):
+        assert abs(float(found[i, j]) - share) < 0.02
+    assert torch.equal(found[0:2, 0:2] < 0, torch.tensor([[False, True], [True, False]]))
+
+
+def test_bad_products():
+    with pytest.raises(ValueError, match=r"^n must be at least 2, got 1$"):
+        Product(1)
+    with pytest.raises(ValueError, match=r"^n must be at least 2, got 1$"):
+        ChainedProducts(1)
+    with pytest.raises(TypeError, match=r"^task must be ParallelProducts, got Product$"):
+        CorrelatedInputs(Product(2), 0.5)
+    with pytest.raises(ValueError, match=r"^share must be in \[0, 1\], got 2$"):
+        CorrelatedInputs(ParallelProducts(2), 2)
