@@ -200,7 +200,7 @@ def run_communities(config: CommunitiesConfig, *, progress: bool = True) -> list
     Examples:
         >>> config = CommunitiesConfig((2,), (0.0,), (0,), correlations=(), steps=5, examples=256)
         >>> [(row.kind, row.found) for row in run_communities(config, progress=False)][-1]
-        ('untrained', 1)
+        ('one task', 1)
     """
     plans = list(_plans(config))
     rows = []

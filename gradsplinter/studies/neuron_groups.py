@@ -23,9 +23,10 @@ def ari(found: Sequence[int], truth: Sequence[int]) -> float:
     """
     pairs = sum(comb(count, 2) for count in Counter(zip(found, truth, strict=True)).values())
     left, right = (sum(comb(n, 2) for n in Counter(of).values()) for of in (found, truth))
-    expected = left * right / max(1, comb(len(truth), 2))
-    most = (left + right) / 2
-    return 1.0 if most == expected else (pairs - expected) / (most - expected)
+    total = comb(len(truth), 2)
+    most = (left + right) * total / 2
+    by_chance = left * right
+    return 1.0 if most == by_chance else (pairs * total - by_chance) / (most - by_chance)
 
 
 def weight_rows(net: ReluNetwork, x: Tensor, n: int) -> dict[int, Tensor]:  # noqa: ARG001
