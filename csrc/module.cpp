@@ -205,6 +205,28 @@ void gram_op(const std::vector<Tensor>& weights, bool output, const Tensor& patt
   });
 }
 
+void lengths_op(const Tensor& rows, const Tensor& out, int threads) {
+  with_float(rows, [&](auto zero) {
+    using T = decltype(zero);
+    unlocked(threads, [&](const Run& run) {
+      lengths(rows.data<const T>(), rows.size(0), rows.size(1), out.data<double>(), run);
+    });
+  });
+}
+
+void join_neighbours_op(const Tensor& rows, const Tensor& lengths, double angle, double cosine,
+                        const Tensor& bucket_of, int64_t buckets, const Tensor& parents,
+                        int threads) {
+  with_float(rows, [&](auto zero) {
+    using T = decltype(zero);
+    unlocked(threads, [&](const Run& run) {
+      join_neighbours(NeighbourRows<T>{rows.data<const T>(), lengths.data<const double>(),
+                                       rows.size(0), rows.size(1), angle, cosine},
+                      bucket_of.data<const int64_t>(), buckets, parents.data<int64_t>(), run);
+    });
+  });
+}
+
 }  // namespace
 }  // namespace gradsplinter
 
@@ -221,6 +243,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("jacobian", jacobian_op);
   m.def("cross", cross_op);
   m.def("gram", gram_op);
+  m.def("lengths", lengths_op);
+  m.def("join_neighbours", join_neighbours_op);
   py::class_<ModeTable>(m, "ModeTable")
       .def(py::init<int64_t>())
       .def("__len__", &ModeTable::size)

@@ -74,4 +74,24 @@ template <class T>
 void gram(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patterns, int64_t modes,
           const T* directions, int64_t count, bool normalize, T* out, const Run& run);
 
+// rows [n, width] -> lengths [n], from the dot products of join_neighbours.
+template <class T>
+void lengths(const T* rows, int64_t n, int64_t width, double* lengths, const Run& run);
+
+template <class T>
+struct NeighbourRows {
+  const T* data;          // [n, width]
+  const double* lengths;  // [n], none of them 0
+  int64_t n;
+  int64_t width;
+  double angle;
+  double cosine;  // of the angle: rows are neighbours where theirs is not less
+};
+
+// Joins the sets of all neighbours in a common bucket: parents [n] are a forest, each row its own
+// parent at first; the root of a set is its smallest row. bucket_of [n] in [0, buckets).
+template <class T>
+void join_neighbours(const NeighbourRows<T>& rows, const int64_t* bucket_of, int64_t buckets,
+                     int64_t* parents, const Run& run);
+
 }  // namespace gradsplinter

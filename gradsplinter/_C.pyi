@@ -61,6 +61,21 @@ def gram(
     out: Tensor,  # [U, D, D]
     threads: int,
 ) -> None: ...
+def lengths(
+    rows: Tensor,  # [N, h]
+    out: Tensor,  # float64 [N]
+    threads: int,
+) -> None: ...
+def join_neighbours(
+    rows: Tensor,  # [N, h]
+    lengths: Tensor,  # float64 [N], not 0
+    angle: float,
+    cosine: float,  # of the angle
+    bucket_of: Tensor,  # int64 [N], in 0..buckets-1
+    buckets: int,
+    parents: Tensor,  # in and out: int64 [N]
+    threads: int,
+) -> None: ...
 
 class ModeTable:
     """The modes of the examples seen so far, numbered in order of insertion."""

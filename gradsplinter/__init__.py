@@ -9,6 +9,7 @@
 
 from importlib.metadata import version
 
+from gradsplinter.clusters import Clusters, clusters
 from gradsplinter.communities import Communities, communities, neuron_communities
 from gradsplinter.extraction import extract
 from gradsplinter.graph import ComputationGraph, computation_graph
@@ -31,6 +32,7 @@ from gradsplinter.table import SplinterTable, splinter
 __version__ = version("gradsplinter")
 
 __all__ = [
+    "Clusters",
     "Communities",
     "ComputationGraph",
     "Gradients",
@@ -39,6 +41,7 @@ __all__ = [
     "SplinterTable",
     "Splinters",
     "Store",
+    "clusters",
     "communities",
     "computation_graph",
     "cross",

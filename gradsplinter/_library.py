@@ -7,6 +7,7 @@ writing out of bounds.
 
 from __future__ import annotations
 
+import math
 from typing import NoReturn
 
 import torch
@@ -208,6 +209,50 @@ def _gram_fake(
     return directions.new_empty(patterns.shape[0], count, count)
 
 
+def _lengths(rows: Tensor) -> Tensor:
+    _need(rows.dim() == 2 and rows.dtype in DTYPES, "rows [N, width]")
+    out = _lengths_fake(rows)
+    _C.lengths(rows.contiguous(), out, _threads())
+    return out
+
+
+def _lengths_fake(rows: Tensor) -> Tensor:
+    return rows.new_empty(rows.shape[0], dtype=torch.float64)
+
+
+def _join_neighbours(
+    rows: Tensor, lengths: Tensor, angle: float, bucket_of: Tensor, buckets: int, parents: Tensor
+) -> None:
+    _need(rows.dim() == 2 and rows.dtype in DTYPES, "rows [N, width]")
+    for tensor, dtype in (
+        (lengths, torch.float64), (bucket_of, torch.int64), (parents, torch.int64),
+    ):  # fmt: skip
+        _need(
+            tensor.shape == rows.shape[:1] and tensor.dtype == dtype and tensor.is_contiguous(),
+            "contiguous lengths, buckets and parents [N]",
+        )
+    n = rows.shape[0]
+    for tensor, end in ((bucket_of, buckets), (parents, n)):
+        _need(
+            n == 0 or (int(tensor.min()) >= 0 and int(tensor.max()) < end),
+            "buckets in 0..buckets-1 and parents in 0..N-1",
+        )
+    _C.join_neighbours(
+        rows.contiguous(), lengths, angle, math.cos(angle), bucket_of, buckets, parents, _threads()
+    )
+
+
+def _join_neighbours_fake(
+    rows: Tensor,  # noqa: ARG001
+    lengths: Tensor,  # noqa: ARG001
+    angle: float,  # noqa: ARG001
+    bucket_of: Tensor,  # noqa: ARG001
+    buckets: int,  # noqa: ARG001
+    parents: Tensor,  # noqa: ARG001
+) -> None:
+    return None
+
+
 def _chain(
     weights: list[Tensor], output: bool, patterns: Tensor, directions: Tensor
 ) -> tuple[list[Tensor], bool, Tensor, Tensor]:
@@ -255,6 +300,7 @@ def _not_on_cuda(*_: object) -> NoReturn:
 
 # What runs otherwise on a GPU; the rest finds the device of its tensors in C++.
 _ON_GPU = {"unique_rows": _unique_rows_on_gpu, "unique_signatures": _unique_signatures_on_gpu}
+_CPU_ONLY = {"lengths", "join_neighbours"}
 
 for _schema, _kernel, _fake in (
     (
@@ -294,9 +340,17 @@ for _schema, _kernel, _fake in (
         _gram,
         _gram_fake,
     ),
+    ("lengths(Tensor rows) -> Tensor", _lengths, _lengths_fake),
+    (
+        "join_neighbours(Tensor rows, Tensor lengths, float angle, Tensor bucket_of, int buckets, "
+        "Tensor(a!) parents) -> ()",
+        _join_neighbours,
+        _join_neighbours_fake,
+    ),
 ):
     _name = _schema.partition("(")[0]
     _library.define(_schema)
     _library.impl(_name, _kernel, "CPU")
-    _library.impl(_name, _ON_GPU.get(_name, _kernel) if _C.cuda else _not_on_cuda, "CUDA")
+    if _name not in _CPU_ONLY:
+        _library.impl(_name, _ON_GPU.get(_name, _kernel) if _C.cuda else _not_on_cuda, "CUDA")
     torch.library.register_fake(f"gradsplinter::{_name}", _fake, lib=_library)

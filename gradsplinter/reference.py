@@ -250,6 +250,34 @@ def gram(
     return result.to(net.dtype)
 
 
+def dot(a: Sequence[float], b: Sequence[float]) -> float:
+    """float64: entry k is added to partial sum k mod 16, a chain; then s_i + s_(i+8), s_i + s_(i+4), ..."""
+    sums = [chain(a[i::16], b[i::16], 0.0, torch.float64) for i in range(16)]
+    while len(sums) > 1:
+        half = len(sums) // 2
+        sums = [left + right for left, right in zip(sums[:half], sums[half:], strict=True)]
+    return sums[0]
+
+
+def lengths(rows: Tensor) -> Tensor:
+    """float64 `[N]`."""
+    return torch.tensor([math.sqrt(dot(row, row)) for row in rows.tolist()], dtype=torch.float64)
+
+
+def neighbour_sets(rows: Tensor, angle: float) -> list[int]:
+    """Of each row, the first row that it hangs together with by pairs within an angle."""
+    values, of = rows.tolist(), lengths(rows).tolist()
+    sets = list(range(len(values)))
+    for i in range(len(values)):
+        for j in range(i):
+            if sets[i] != sets[j] and dot(values[i], values[j]) / (of[i] * of[j]) >= math.cos(
+                angle
+            ):
+                low, high = sorted((sets[i], sets[j]))
+                sets = [low if s == high else s for s in sets]
+    return sets
+
+
 def _cosine(dot: float, square: float, other: float, same: bool) -> float:
     if square == 0 or other == 0:
         return 0.0

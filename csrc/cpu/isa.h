@@ -49,6 +49,8 @@ void jacobian(const JacobianBlock<double>&);
 void cross(const CrossBlock<float>&);
 void cross(const CrossBlock<double>&);
 void gram(const GramBlock&);
+void dots(const DotsBlock<float>&);
+void dots(const DotsBlock<double>&);
 extern const Kernels table;
 }  // namespace GRADSPLINTER_ISA
 

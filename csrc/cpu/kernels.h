@@ -104,6 +104,17 @@ struct GramBlock {
   double* sums;            // scratch [directions + 1, padded directions]
 };
 
+// One row with some others.
+template <class T>
+struct DotsBlock {
+  const T* row;   // [width]
+  const T* rows;  // [..., width]
+  int64_t width;
+  const int64_t* at;  // [count]: which of the rows
+  int64_t count;
+  double* dots;  // out [count]
+};
+
 template <class T>
 struct KernelsOf {
   int64_t lanes;          // of Vec<T>
@@ -115,6 +126,7 @@ struct KernelsOf {
   void (*signature)(const SignatureBlock<T>&);
   void (*jacobian)(const JacobianBlock<T>&);
   void (*cross)(const CrossBlock<T>&);
+  void (*dots)(const DotsBlock<T>&);
 };
 
 struct Kernels {

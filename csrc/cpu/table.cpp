@@ -8,9 +8,9 @@ namespace gradsplinter::GRADSPLINTER_ISA {
 constexpr const Kernels table = {
     GRADSPLINTER_NAME(GRADSPLINTER_ISA),
     {Vec<float>::lanes, ForwardTile<float>::units, ForwardTile<float>::block_rows, CrossTile::lanes,
-     CrossTile::columns, CrossTile::pass, signature, jacobian, cross},
+     CrossTile::columns, CrossTile::pass, signature, jacobian, cross, dots},
     {Vec<double>::lanes, ForwardTile<double>::units, ForwardTile<double>::block_rows,
-     CrossTile::lanes, CrossTile::columns, CrossTile::pass, signature, jacobian, cross},
+     CrossTile::lanes, CrossTile::columns, CrossTile::pass, signature, jacobian, cross, dots},
     gram,
 };
 
