@@ -16,7 +16,7 @@ from gradsplinter.network import ReluNetwork
 
 SMALLEST = 1e-6
 """Smallest angle: below, the rounding of cosines decides."""
-SAMPLE = 500
+SAMPLE = 300
 """Vectors whose angles say how many bits to hash by."""
 SMALL = 20_000
 """Most vectors for the methods that compare all pairs."""
@@ -271,15 +271,16 @@ def _plan(rows: Tensor, angle: float, recall: float) -> tuple[int, int]:
     i, j = torch.triu_indices(len(sample), len(sample), offset=1)
     angles = (sample @ sample.T)[i, j].clamp(-1, 1).acos()
     far = angles[angles > angle]  # near ones are joined by few comparisons
-    same_sign = 1 - far / math.pi
-    share = len(far) / max(1, len(angles))
+    bins = 100
+    share = torch.histc(far, bins, 0, math.pi) / max(1, len(angles))
+    same_sign = 1 - (torch.arange(bins) + 0.5) / bins
     best, chosen = math.inf, (0, 1)
     for bits in range(63):
         found = (1 - angle / math.pi) ** bits
         tables = 1 if bits == 0 else math.ceil(math.log1p(-recall) / math.log1p(-found))
         if tables * bits > MOST_BITS:
             break
-        collisions = float((same_sign**bits).mean()) * share if len(far) else 0.0
+        collisions = float((same_sign**bits) @ share.float())
         # A sign costs width multiply-adds in 16 lanes, a row in a table 100 ns or so, a dot
         # product width in 4 lanes and the reading of another row.
         cost = tables * (bits * width / 16 + 500 + n * collisions / 2 * (width / 4 + 50))

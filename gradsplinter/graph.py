@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gradsplinter import ops
 from gradsplinter.batches import Data
 from gradsplinter.checks import check_integer
+from gradsplinter.clusters import clusters
 from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.patterns import select_sites, words_of
 from gradsplinter.splinters import AT_ONCE, Splinters
@@ -53,7 +54,7 @@ class Merged:
     """The different components of a site, whatever their modes and directions."""
 
     values: Tensor
-    """[C, h_site]: in order of first appearance, mode by mode."""
+    """[C, h_site], of length 1: in order of first appearance, mode by mode."""
     index: Tensor
     """int64 [U, D]: which of them each component is; -1 where the gradient is zero."""
     counts: Tensor
@@ -147,22 +148,37 @@ class ComputationGraph:
         )  # fmt: skip
         return _units(one)[0, 0]
 
-    def merged(self, site: int) -> Merged:
-        """Components that are the same vector made one: the tree of components becomes a DAG.
+    def merged(self, site: int, angle: float | None = None) -> Merged:
+        """Components that are the same direction made one: the tree of components becomes a DAG.
 
-        The same means equal in every bit after each was divided by its length, so gradients that are
-        equal are, and most that differ in length only. A vector and its opposite are two.
+        A vector and its opposite are two.
+
+        Args:
+            site: of the components.
+            angle: merge what lies within this angle (in radians) and what hangs together by such pairs,
+                as `clusters` does; each becomes the mean direction. Without it, only what is equal in
+                every bit after each was divided by its length: gradients that are equal, and most that
+                differ in length only.
+
+        Raises:
+            ValueError: no such site; an angle out of range.
         """
         self._check_site(site)
         components = self.components(site)
         used = self.usage(site)
         chosen = (used > 0).flatten()
         rows = components.flatten(0, 1)[chosen]
-        first, _, ids = ops.unique_rows(rows)
+        if angle is None:
+            first, _, ids = ops.unique_rows(rows)
+            values = rows[first]
+        else:
+            found = clusters(rows, angle)
+            ids, values = found.ids, found.centers
         index = torch.full_like(used, -1)
         index.view(-1)[chosen] = ids
-        counts = torch.zeros_like(first).index_add_(0, ids, used.flatten()[chosen])
-        return Merged(rows[first], index, counts)
+        counts = torch.zeros(len(values), dtype=torch.int64)
+        counts.index_add_(0, ids, used.flatten()[chosen])
+        return Merged(values, index, counts)
 
     def cosines(self, site: int) -> Tensor:
         """`[U, D, D]`: between the components of every two directions of a site in the same mode."""

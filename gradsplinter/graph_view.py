@@ -117,6 +117,7 @@ def view(
     most_nodes: int = 300,
     most_edges: int = 3000,
     *,
+    angle: float | None = None,
     communities: Mapping[int, Tensor] | None = None,
     directions: Sequence[str] | None = None,
 ) -> GraphView:
@@ -129,6 +130,7 @@ def view(
         most_nodes: at most so many nodes, and at least one a site.
         most_edges: at most so many edges between sites, and so many within sites: those with the
             largest weight · count.
+        angle: merge components within this angle, as `ComputationGraph.merged` does.
         communities: by site, int64 `[U, D]`: the community of each component, as `communities` finds
             them. A node has the one with the most of its flow.
         directions: names of the directions; `y0`, `y1`, ... for the outputs by default.
@@ -155,7 +157,9 @@ def view(
     room, sites_left = most_nodes - len(nodes), len(graph.sites)
     above = index[graph.start]
     for site in graph.sites:
-        kept = _nodes(graph, site, above, max(1, room // sites_left), communities, len(nodes))
+        kept = _nodes(
+            graph, site, angle, above, max(1, room // sites_left), communities, len(nodes)
+        )
         between += _edges_between(graph, site, above[graph.parents[site]], kept.index)
         within += _edges_within(graph, site, kept, len(nodes))
         nodes += kept.nodes
@@ -219,13 +223,14 @@ def _flow(graph: ComputationGraph, site: int) -> Tensor:
 def _nodes(
     graph: ComputationGraph,
     site: int,
+    angle: float | None,
     above: Tensor,
     room: int,
     communities: Mapping[int, Tensor] | None,
     begin: int,
 ) -> _Kept:
     """The strongest nodes below those that were kept; they get the numbers from `begin` on."""
-    merged = graph.merged(site)
+    merged = graph.merged(site, angle)
     count = len(merged.values)
     there = merged.index >= 0
     of = merged.index[there]

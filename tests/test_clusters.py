@@ -216,9 +216,9 @@ def test_small_sets_by_scikit_learn():
 
 def test_bad_input():
     good = torch.ones(3, 2)
-    with pytest.raises(TypeError, match="vectors must be a torch.Tensor"):
+    with pytest.raises(TypeError, match=r"^vectors must be a torch\.Tensor"):
         clusters([[1.0]], 0.1)
-    with pytest.raises(TypeError, match=r"^vectors must be float32 or float64, got int64"):
+    with pytest.raises(TypeError, match=r"^vectors must be float32 or float64, got int64$"):
         clusters(torch.ones(3, 2).long(), 0.1)
     with pytest.raises(ValueError, match="vectors must have 2 dimensions"):
         clusters(torch.ones(3), 0.1)

@@ -265,3 +265,26 @@ def test_sites_and_patterns():
     assert GRAPH.end == 0
     assert list(pattern_sites(NET, 0, -1)) == [1, 2, 3]
     assert repr(GRAPH).splitlines()[0].startswith("ComputationGraph of ReluNetwork(4-9-7-6-3")
+
+
+def test_components_within_an_angle_become_one():
+    for site in GRAPH.sites:
+        components, exact = GRAPH.components(site), GRAPH.merged(site)
+        near = GRAPH.merged(site, angle=0.3)
+        assert len(near.values) < len(exact.values) or site == 3
+        assert torch.equal(near.index < 0, exact.index < 0)
+        assert int(near.counts.sum()) == int(exact.counts.sum())
+        for c in range(len(near.values)):
+            members = components[near.index == c].double()
+            mean = members.sum(0)
+            torch.testing.assert_close(
+                near.values[c].double(), mean / mean.norm(), atol=1e-6, rtol=0
+            )
+            cosines = members @ members.T
+            assert len(members) == 1 or bool(
+                (cosines - torch.eye(len(members))).amax(1).min() > 0.95
+            )
+    tiny = GRAPH.merged(0, angle=1e-6)
+    assert len(tiny.values) <= len(GRAPH.merged(0).values)
+    with pytest.raises(ValueError, match="angle must be in"):
+        GRAPH.merged(0, angle=4.0)

@@ -139,6 +139,13 @@ def test_a_dead_network_has_directions_and_no_edges():
     ]  # orthogonal
 
 
+def test_nodes_within_an_angle():
+    found = view(GRAPH, most_nodes=10**6, most_edges=10**6, angle=0.3)
+    for site in GRAPH.sites:
+        assert len(found.of_site(site)) == len(GRAPH.merged(site, 0.3).values)
+    assert len(found.nodes) < len(ALL.nodes)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match=r"^most_nodes must be at least 1, got 0$"):
         view(GRAPH, most_nodes=0)

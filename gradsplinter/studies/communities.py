@@ -39,6 +39,9 @@ SHARED = 0.25
 CARRIER = 0.99
 """Share of examples from which on a neuron counts as always on: it hands on a sum."""
 
+KINDS = ("task", "shared", "carrier", "inert", "dead")
+METHODS = ("ours", *neuron_groups.BASELINES)
+
 
 @dataclass(frozen=True)
 class CommunitiesConfig:
@@ -105,6 +108,12 @@ class Row:
     """Neurons of each kind: task, shared, carrier, inert, dead."""
     loss: float | None
     """Mean squared error / variance of the targets."""
+
+    def columns(self) -> dict[str, object]:
+        """One value a column, for a table."""
+        flat = {k: v for k, v in vars(self).items() if k not in ("neurons", "kinds")}
+        flat |= {f"ari: {name}": self.neurons.get(name) for name in METHODS}
+        return flat | {f"neurons: {kind}": self.kinds.get(kind, 0) for kind in KINDS}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,106 @@
+"""Figures of the communities study."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gradsplinter.plot.style import BLUE, GREEN, GREY, INK, ORANGE, style
+from gradsplinter.studies.communities import Row
+
+PURPLE = "#CC79A7"
+METHODS = {
+    "ours": (BLUE, "o", "-", "ours: no outputs, no k"),
+    "input gradients": (GREEN, "^", "--", "|cos| of gradients, Louvain"),
+    "weight rows": (ORANGE, "s", "--", "|cos| of weights, Louvain"),
+    "bit correlation": (PURPLE, "D", ":", "correlation of bits, Louvain"),
+    "activation correlation": (GREY, "v", ":", "correlation of activations, Louvain"),
+    "principal components, k given": (INK, "x", ":", "principal components, k given"),
+}
+FEWEST = 5
+"""Networks with neurons of two tasks, below which a mean is not drawn."""
+
+
+def figures(rows: list[Row]) -> dict[str, Figure]:
+    """Every figure of the study, by file name."""
+    return {"communities": communities(rows), "controls": controls(rows)}
+
+
+def communities(rows: list[Row]) -> Figure:
+    """Agreement with what the neurons are for, against λ and against the correlation of inputs."""
+    products = sorted({row.tasks for row in rows if row.kind == "mixing"})
+    kinds = {"mixing": "mixing λ", "correlation": "correlation of inputs (λ = 0)"}
+    with style():
+        figure = Figure(figsize=(3.1 * len(products) + 0.6, 6.2), layout="constrained")
+        axes = figure.subplots(2, len(products), sharey=True, squeeze=False)
+        for (kind, label), line in zip(kinds.items(), axes, strict=True):
+            for n, ax in zip(products, line, strict=True):
+                _agreement(ax, [r for r in rows if r.kind == kind and r.tasks == n])
+                ax.set_xlabel(label)
+                ax.set_title(f"{n} products")
+            line[0].set_ylabel("adjusted Rand index of neurons")
+        figure.suptitle(
+            "m/n at the foot: networks whose inputs are grouped exactly right", fontsize=9
+        )
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _agreement(ax: Axes, rows: list[Row]) -> None:
+    strengths = sorted({row.strength for row in rows})
+    for name, (color, marker, line, label) in METHODS.items():
+        means, errors = [], []
+        for strength in strengths:
+            values = [r.neurons[name] for r in rows if r.strength == strength and r.neurons]
+            enough = len(values) >= FEWEST
+            means.append(float(np.mean(values)) if enough else math.nan)
+            errors.append(float(np.std(values)) / math.sqrt(len(values)) if enough else math.nan)
+        ax.errorbar(
+            strengths, means, errors, color=color, marker=marker, ls=line, ms=4, lw=1.4, label=label
+        )
+    ax.set_ylim(-0.3, 1.05)
+    ax.set_xticks(strengths)
+    ax.margins(x=0.1)
+    for strength in strengths:
+        of = [r for r in rows if r.strength == strength]
+        right = sum(r.inputs_right for r in of)
+        ax.annotate(f"{right}/{len(of)}", (strength, -0.27), ha="center", fontsize=7, color=INK)
+
+
+def controls(rows: list[Row]) -> Figure:
+    """How many communities are found where there is one task, none, or tasks that share inputs."""
+    names = {
+        "untrained": "untrained",
+        "one task": "one task that cannot be divided",
+        "shared inputs": "tasks that share inputs",
+    }
+    groups: dict[str, list[int]] = {}
+    for kind, label in names.items():
+        for row in rows:
+            if row.kind == kind:
+                groups.setdefault(
+                    f"{row.task}, {label}" if kind != "one task" else row.task, []
+                ).append(row.found)
+    with style():
+        figure = Figure(figsize=(6.4, 0.32 * len(groups) + 1.0), layout="constrained")
+        ax = figure.subplots()
+        begins = np.zeros(len(groups))
+        colors = [GREY, BLUE, GREEN, ORANGE, PURPLE]
+        for found in range(1, 1 + max(max(of) for of in groups.values())):
+            shares = np.array([of.count(found) / len(of) for of in groups.values()])
+            label = "1 community" if found == 1 else f"{found} communities"
+            ax.barh(
+                range(len(groups)), shares, left=begins, label=label, color=colors[(found - 1) % 5]
+            )
+            begins += shares
+        ax.set_yticks(range(len(groups)), list(groups))
+        ax.invert_yaxis()
+        ax.set_xlim(0, 1)
+        ax.set_xlabel("share of networks")
+        ax.grid(visible=False)
+        figure.legend(loc="outside lower center", ncols=5)
+    return figure
