@@ -82,11 +82,11 @@ asan: $(VENV)/.tools
 	$(BIN)/cmake --build build/asan
 	build/asan/unit_tests
 
-# The table that threads share, under ThreadSanitizer.
+# What threads share, under ThreadSanitizer.
 tsan: $(VENV)/.tools
 	$(CMAKE) -B build/tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGRADSPLINTER_SANITIZE=thread
 	$(BIN)/cmake --build build/tsan
-	build/tsan/unit_tests --test-case='shared table*'
+	build/tsan/unit_tests --test-case='shared *'
 
 # The hash tables against simple models, by libFuzzer (Debian: clang, libclang-rt-dev, libomp-dev).
 FUZZ = -seed=1 -max_total_time=$(FUZZ_SECONDS) -max_len=500 -len_control=0 -timeout=60 \

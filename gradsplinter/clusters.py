@@ -248,7 +248,8 @@ def _signs(rows: Tensor, bits: int, generator: torch.Generator) -> Tensor:
     projections = torch.randn(bits, rows.shape[1], generator=generator, dtype=torch.float64)
     projections = projections.to(rows.dtype)
     last = torch.zeros(1, bits, dtype=rows.dtype)
-    net = ReluNetwork([projections, last], [torch.zeros(bits, dtype=rows.dtype), last[0, :1]])
+    biases = torch.zeros(bits, dtype=rows.dtype), last[0, :1]
+    net = ReluNetwork((projections, last), biases)
     return ops.signatures(net, rows, check_finite=False)
 
 

@@ -64,7 +64,8 @@ def _agreement(ax: Axes, rows: list[Row]) -> None:
         )
     ax.set_ylim(-0.3, 1.05)
     ax.set_xticks(strengths)
-    ax.margins(x=0.1)
+    margin = 0.1 * (strengths[-1] - strengths[0]) or 0.1
+    ax.set_xlim(strengths[0] - margin, strengths[-1] + margin)
     for strength in strengths:
         of = [r for r in rows if r.strength == strength]
         right = sum(r.inputs_right for r in of)
