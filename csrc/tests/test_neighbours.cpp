@@ -1,4 +1,5 @@
 // Rows joined by angle, against all pairs; and the sets that threads share (`make tsan`).
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <thread>
