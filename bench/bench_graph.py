@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from workloads import name, network
 
 import gradsplinter
+from gradsplinter.train import TrainConfig, train
 
 
 def naive_tree(net, splinters):
@@ -59,5 +61,41 @@ def bench_depth(race, depth):
         {
             "ours, with sizes and lengths": lambda: gradsplinter.computation_graph(net, x).sizes(),
             "torch forward alone": lambda: module(x),
+        },
+    )
+
+
+def digits(n, side):
+    """Scikit-learn's digits, enlarged and with noise where more of them are asked for."""
+    data = load_digits()
+    images = torch.tensor(data.images, dtype=torch.float32) / 16
+    if side > 8:
+        images = torch.nn.functional.interpolate(images[:, None], (side, side))[:, 0]
+    x, y = images.flatten(1), torch.nn.functional.one_hot(torch.tensor(data.target), 10).float()
+    if n > len(x):
+        some = torch.randint(len(x), (n,))
+        return (x[some] + 0.1 * torch.randn(n, side * side)).clamp(0, 1), y[some]
+    return x[:n], y[:n]
+
+
+@pytest.mark.parametrize(("n", "side"), [(1_797, 8), (10_000, 28)])
+def bench_digits(race, n, side):
+    torch.manual_seed(0)
+    x, y = digits(race.size(n, 300), side)
+    config = TrainConfig((side * side, 64, 64, 10), race.size(600, 20), 2e-3, 256)
+    net = train(config, x[None], y[None], [0], progress=False).networks[0]
+    graph = gradsplinter.computation_graph(net, x)
+    last = graph.sizes()[-1]
+    assert last.modes == gradsplinter.splinter(net, x).n_modes
+    assert last.naive_nodes > 100 * last.components
+    race(
+        f"computation graph of {last.modes:,} modes at site 0 ({last.naive_nodes:,} nodes of a tree), "
+        f"{len(x):,} digits, {net!r}",
+        {
+            "ours": lambda: gradsplinter.computation_graph(net, x),
+            "ours, with sizes and lengths": lambda: gradsplinter.computation_graph(net, x).sizes(),
+            "ours, with 300 nodes to draw": lambda: gradsplinter.view(
+                gradsplinter.computation_graph(net, x)
+            ),
         },
     )
