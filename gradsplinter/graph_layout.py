@@ -57,6 +57,17 @@ def groups(view: GraphView) -> Groups:
     return Groups(view.directions, single, "several directions")
 
 
+def flow_shares(view: GraphView) -> list[float]:
+    """Of each node, its share of the flow of its site, with what is left out there."""
+    shares = [0.0] * len(view.nodes)
+    for left in view.left_out:
+        nodes = view.of_site(left.site)
+        total = sum(view.nodes[n].flow for n in nodes)
+        for n in nodes:
+            shares[n] = view.nodes[n].flow / total * (1 - left.flow) if total else 0.0
+    return shares
+
+
 def order_nodes(view: GraphView) -> dict[int, list[int]]:
     """By site, its nodes from top to bottom, so that few edges cross.
 
