@@ -119,12 +119,10 @@ def to_dot(view: GraphView) -> str:
     found, share = groups(view), flow_shares(view)
     lines = [
         "digraph gradsplinter {",
-        "rankdir=LR; ranksep=2; nodesep=0.05; outputorder=edgesfirst;",
+        "rankdir=LR; ranksep=2; nodesep=0.1; outputorder=edgesfirst;",
+        'node [shape=circle, style=filled, fixedsize=true, penwidth=0, label="", fontsize=8];',
+        "edge [arrowhead=none];",
     ]
-    lines.append(
-        'node [shape=circle, style=filled, fixedsize=true, penwidth=0, fontname="sans-serif"];'
-    )
-    lines.append("edge [arrowhead=none];")
     for site, nodes in reversed(order_nodes(view).items()):
         lines.append("{ rank=same;")
         for n in nodes:
@@ -132,7 +130,7 @@ def to_dot(view: GraphView) -> str:
             width = max(0.08, 0.8 * share[n] ** 0.5)
             tip = f"{node.name}: site {site}, {share[n]:.1%} of its flow, {node.count} examples"
             lines.append(
-                f'{n} [xlabel={_dot(node.name)}, label="", tooltip={_dot(tip)}, '
+                f"{n} [xlabel={_dot(node.name)}, tooltip={_dot(tip)}, "
                 f'width={width:.3f}, fillcolor="{found.color(n)}"];'
             )
         lines.append("}")
@@ -142,7 +140,7 @@ def to_dot(view: GraphView) -> str:
         if attributes["kind"] == "between":
             look = f'penwidth={0.3 + 3.7 * weight / most:.3f}, color="{found.color(source)}"'
         else:
-            look = f"style={'solid' if weight > 0 else 'dashed'}, penwidth=0.3, constraint=false"
+            look = f'style={"solid" if weight > 0 else "dashed"}, penwidth=0.3, constraint=false, color="#22222266"'
         lines.append(f'{source} -> {target} [{look}, tooltip="{weight:.4g}"];')
     return "\n".join([*lines, "}", ""])
 

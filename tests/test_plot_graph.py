@@ -2,6 +2,7 @@
 
 import io
 import re
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
@@ -13,7 +14,7 @@ from networks import random_inputs, random_network
 from gradsplinter import ReluNetwork, computation_graph
 from gradsplinter.graph_layout import COLORS, group_color, order_nodes
 from gradsplinter.graph_view import view
-from gradsplinter.plot.dendrogram import dendrogram
+from gradsplinter.plot.dendrogram import GAP, THINNEST, TRUNK, dendrogram
 from gradsplinter.plot.graph import layers
 from gradsplinter.plot.similarity import similarity
 from gradsplinter.plot.style import label, save
@@ -189,6 +190,30 @@ def test_dendrogram_accounts_for_all_examples():
 
 def leaves_share(texts):
     return [float(text.split("%")[0]) / 100 for text in texts]
+
+
+def test_branches_leave_side_by_side_with_the_width_of_their_share():
+    figure = dendrogram(GRAPH, 0, most=10**6)
+    ribbons = [ribbon.get_paths()[0].vertices for ribbon in figure.axes[0].collections]
+    for site in GRAPH.sites:
+        x = (GRAPH.start - site) * GAP
+        sides = [
+            ends[np.isclose(ends[:, 0], x)][:, 1]
+            for ends in ribbons
+            if ends[:, 0].max() <= x + 1e-9
+        ]
+        sides = sorted((side.min(), side.max()) for side in sides if len(side))
+        shares = GRAPH.splinters[site].counts / GRAPH.n_examples
+        widths = sorted(bottom - top for top, bottom in sides)
+        assert widths == pytest.approx(sorted((TRUNK * shares).clamp(min=THINNEST).tolist()))
+        assert all(a[1] <= b[0] + 1e-9 for a, b in pairwise(sides))
+        left = [
+            ends[np.isclose(ends[:, 0], x)][:, 1]
+            for ends in ribbons
+            if ends[:, 0].min() >= x - 1e-9
+        ]
+        left = sorted((side.min(), side.max()) for side in left if len(side))
+        assert all(a[1] <= b[0] + 1e-9 for a, b in pairwise(left))
 
 
 def test_leaves_of_the_same_vector_have_the_same_letter():

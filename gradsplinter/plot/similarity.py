@@ -65,7 +65,11 @@ def similarity(view: GraphView, site: int) -> Figure:
 def _together(view: GraphView, nodes: list[int]) -> NDArray[np.bool_]:
     """[n, n]: whether two nodes of a site occur in a common mode; a node does with itself."""
     index = view.index[view.nodes[nodes[0]].site]
-    has = np.stack([(index == n).any(dim=1).numpy() for n in nodes]).astype(np.float64)
+    mode, direction = (index >= 0).nonzero().unbind(1)
+    row = np.zeros(len(view.nodes), dtype=np.int64)
+    row[nodes] = np.arange(len(nodes))
+    has = np.zeros((len(nodes), len(index)), dtype=np.float32)
+    has[row[index[mode, direction].numpy()], mode.numpy()] = 1
     return has @ has.T + np.eye(len(nodes)) > 0
 
 
