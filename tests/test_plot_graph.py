@@ -214,6 +214,8 @@ def test_branches_leave_side_by_side_with_the_width_of_their_share():
         ]
         left = sorted((side.min(), side.max()) for side in left if len(side))
         assert all(a[1] <= b[0] + 1e-9 for a, b in pairwise(left))
+        if site == GRAPH.sites[0]:  # one mode, from whose end the others leave
+            assert (left[0][0] + left[-1][1]) / 2 == pytest.approx(sum(sides[0]) / 2)
 
 
 def test_leaves_of_the_same_vector_have_the_same_letter():
