@@ -52,7 +52,7 @@ def layers(view: GraphView, example: int | None = None, *, least_cosine: float =
 
     Args:
         view: what to draw. Up to 40 nodes a site show their names; with 100 one sees the shape only.
-        example: highlight what this example uses, and dim the rest.
+        example: highlight what this example uses, and dim the rest. `view(..., examples=[i])` has it all.
         least_cosine: draw edges within a site whose abs(cos) is at least this.
 
     Raises:
