@@ -120,6 +120,7 @@ def view(
     angle: float | None = None,
     communities: Mapping[int, Tensor] | None = None,
     directions: Sequence[str] | None = None,
+    examples: Sequence[int] = (),
 ) -> GraphView:
     """The strongest part of a graph, small enough to look at.
 
@@ -134,8 +135,10 @@ def view(
         communities: by site, int64 `[U, D]`: the community of each component, as `communities` finds
             them. A node has the one with the most of its flow.
         directions: names of the directions; `y0`, `y1`, ... for the outputs by default.
+        examples: those whose nodes are kept before stronger ones.
 
     Raises:
+        IndexError: no such example.
         ValueError: a number below 1, not one name for each direction.
 
     Examples:
@@ -151,15 +154,16 @@ def view(
     most_nodes = check_integer(most_nodes, "most_nodes", 1)
     most_edges = check_integer(most_edges, "most_edges", 1)
     names = _names(graph, directions)
+    paths = [graph.example(i) for i in examples]
     nodes, index, left_out = _start(graph, names, communities)
     between: list[ViewEdge] = []
     within: list[ViewEdge] = []
     room, sites_left = most_nodes - len(nodes), len(graph.sites)
     above = index[graph.start]
     for site in graph.sites:
-        kept = _nodes(
-            graph, site, angle, above, max(1, room // sites_left), communities, len(nodes)
-        )
+        first = [path[site] for path in paths]
+        at_most = max(1, room // sites_left)
+        kept = _nodes(graph, site, angle, above, at_most, first, communities, len(nodes))
         between += _edges_between(graph, site, above[graph.parents[site]], kept.index)
         within += _edges_within(graph, site, kept, len(nodes))
         nodes += kept.nodes
@@ -226,10 +230,14 @@ def _nodes(
     angle: float | None,
     above: Tensor,
     room: int,
+    first: list[int],
     communities: Mapping[int, Tensor] | None,
     begin: int,
 ) -> _Kept:
-    """The strongest nodes below those that were kept; they get the numbers from `begin` on."""
+    """The strongest nodes below those that were kept; they get the numbers from `begin` on.
+
+    Those of the modes `first` come before all others.
+    """
     merged = graph.merged(site, angle)
     count = len(merged.values)
     there = merged.index >= 0
@@ -238,6 +246,9 @@ def _nodes(
     flow = torch.zeros(count, dtype=torch.float64).index_add_(0, of, all_flow[there])
     reached = all_flow * (above[graph.parents[site]] >= 0)
     rank = torch.zeros(count, dtype=torch.float64).index_add_(0, of, reached[there])
+    wanted = torch.zeros(count + 1, dtype=torch.bool)  # the last entry is of what is zero
+    wanted[merged.index[first]] = True
+    rank[wanted[:-1] & (rank > 0)] = float("inf")
     order = rank.sort(descending=True, stable=True).indices[:room]
     order = order[rank[order] > 0]
     order = order[flow[order].sort(descending=True, stable=True).indices]

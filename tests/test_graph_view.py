@@ -113,6 +113,23 @@ def test_the_path_of_an_example(i):
     assert set(SOME.path(i)) <= set(range(len(SOME.nodes)))
 
 
+def test_examples_come_before_stronger_nodes():
+    rare = [int(i) for i in GRAPH.rarest(2)]
+    assert len(SOME.path(rare[0])) < len(ALL.path(rare[0]))
+    found = view(GRAPH, most_nodes=40, examples=rare)
+    for i in rare:
+        vectors = [tuple(found.nodes[n].vector.tolist()) for n in found.path(i)]
+        assert vectors == [tuple(ALL.nodes[n].vector.tolist()) for n in ALL.path(i)]
+    for before, now in zip(SOME.left_out, found.left_out, strict=True):
+        assert (before.nodes, before.flow) <= (now.nodes, now.flow)
+    assert len(found.nodes) == len(SOME.nodes)
+    tiny = view(GRAPH, most_nodes=4, examples=rare)  # one node a site
+    below = {e.b for e in tiny.edges if e.kind == "between"}
+    assert all(node.site == GRAPH.start or i in below for i, node in enumerate(tiny.nodes))
+    with pytest.raises(IndexError, match=r"^i must be an example in 0..499, got 500$"):
+        view(GRAPH, examples=[500])
+
+
 def test_communities_and_names():
     groups = {
         site: torch.arange(3).expand(GRAPH.splinters[site].n_modes, 3) for site in GRAPH.sites

@@ -46,6 +46,15 @@ def style() -> Iterator[None]:
         yield
 
 
+def label(text: str, most: int = 24) -> str:
+    """A user's name as it can be drawn: one line, not too long, and never read as mathematics."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if len(line) > most:
+        line = line[: (most - 1) * 2 // 3] + "…" + line[-((most + 1) // 3) :]
+    line = line.replace("$", r"\$")
+    return f" {line}" if line.startswith("_") else line  # a legend leaves out those
+
+
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write a figure as PNG and PDF."""
     paths = [folder / f"{name}.{suffix}" for suffix in ("png", "pdf")]

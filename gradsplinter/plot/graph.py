@@ -1,0 +1,286 @@
+"""A computation graph layer by layer."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection, LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from gradsplinter.graph import ComputationGraph
+from gradsplinter.graph_layout import NO_GROUP, Groups, group_color, groups, order_nodes
+from gradsplinter.graph_view import GraphView, ViewEdge
+from gradsplinter.plot.style import INK, label, style
+
+GAP = 2.0  # inches between two sites
+LEFT, RIGHT, TOP, BOTTOM = 0.75, 1.75, 0.55, 0.67  # inches around the nodes
+LEAST_HEIGHT, MOST_HEIGHT = 2.4, 9.0  # inches that a column of nodes takes
+LARGEST, SMALLEST = (
+    0.5,
+    0.045,
+)  # inches: a node with all the flow of its site, and with next to none
+APART = 0.035  # inches between nodes, if there is room
+NAMED = 0.085  # inches that a node needs for its name
+NOTES, LEGEND_ROW, LEGEND_COLUMNS = 0.42, 0.19, 5  # inches below it all
+INSIDE = 0.25  # inches of a node that holds its name
+BEHIND = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
+LIT = 0.08  # inches, at least, that a node of the example takes
+STEEPNESS = np.linspace(0, 1, 25)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """In inches."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    diameter: NDArray[np.float64]
+    width: float
+    height: float
+    room: dict[int, float]
+    """By site, for each node."""
+
+
+def layers(view: GraphView, example: int | None = None, *, least_cosine: float = 0.5) -> Figure:
+    """The nodes of a view site by site, from the input side to the directions.
+
+    Args:
+        view: what to draw. Up to 40 nodes a site show their names; with 100 one sees the shape only.
+        example: highlight what this example uses, and dim the rest. `view(..., examples=[i])` has it all.
+        least_cosine: draw edges within a site whose abs(cos) is at least this.
+
+    Raises:
+        IndexError: no such example.
+    """
+    lit = None if example is None else _used(view, example)
+    places = _places(view)
+    found = groups(view)
+    with style():
+        kinds = _kinds(view, found)
+        foot = NOTES + LEGEND_ROW * -(-len(kinds) // LEGEND_COLUMNS)
+        figure = Figure(figsize=(places.width, places.height + foot))
+        ax = figure.add_axes((0, 0, 1, 1))
+        ax.set(xlim=(0, places.width), ylim=(-foot, places.height))
+        ax.set_axis_off()
+        _draw_between(ax, view, places, found, lit)
+        _draw_within(ax, view, places, least_cosine, lit)
+        _draw_nodes(ax, view, places, found, lit)
+        _name_nodes(ax, view, places, lit)
+        _caption_sites(ax, view, places, lit)
+        _explain(figure, view, example, least_cosine)
+        figure.legend(
+            [Line2D([], [], marker="o", lw=0, color=color) for _, color in kinds],
+            [name for name, _ in kinds], ncols=LEGEND_COLUMNS, fontsize=7.5, loc="lower left",
+            bbox_to_anchor=(0, NOTES / figure.get_figheight()), borderaxespad=0,
+            handletextpad=0.1, columnspacing=1,
+        )  # fmt: skip
+    return figure
+
+
+@dataclass(frozen=True)
+class _Used:
+    """What an example uses of a view."""
+
+    nodes: set[int]
+    edges: set[tuple[int, int]]
+    missing: dict[int, int]
+    """By site, how many of its components the view has left out."""
+
+
+def _used(view: GraphView, example: int) -> _Used:
+    modes = {view.graph.start: 0} | view.graph.example(example)
+    edges, missing = set(), {}
+    for above, site in pairwise(view.sites):
+        upper, lower = view.index[above][modes[above]], view.index[site][modes[site]]
+        edges |= set(zip(upper.tolist(), lower.tolist(), strict=True))
+        there = view.graph.lengths(site)[modes[site]] > 0
+        missing[site] = int((there & (lower < 0)).sum())
+    return _Used(set(view.path(example)), edges, missing)
+
+
+def _places(view: GraphView) -> _Places:
+    order = order_nodes(view)
+    share = np.zeros(len(view.nodes))
+    for nodes in order.values():
+        flow = np.array([view.nodes[n].flow for n in nodes])
+        share[nodes] = flow / flow.sum() if flow.sum() > 0 else 1
+    diameter = np.maximum(LARGEST * np.sqrt(share), SMALLEST)
+    needed = max(float(np.sum(diameter[nodes] + APART)) for nodes in order.values())
+    height = min(max(needed, LEAST_HEIGHT), MOST_HEIGHT)
+    for nodes in order.values():  # where they do not fit, all of a site shrink alike
+        diameter[nodes] *= min(1, 0.9 * height / max(1e-9, float(np.sum(diameter[nodes]))))
+    x, y = np.zeros(len(view.nodes)), np.zeros(len(view.nodes))
+    room = {}
+    for column, site in enumerate(reversed(view.sites)):
+        nodes = order[site]
+        between = (height - float(np.sum(diameter[nodes]))) / max(1, len(nodes))
+        each = diameter[nodes] + between
+        x[nodes] = LEFT + GAP * column
+        y[nodes] = BOTTOM + height - np.cumsum(each) + each / 2
+        room[site] = height / max(1, len(nodes))
+    width = LEFT + GAP * (len(view.sites) - 1) + RIGHT
+    return _Places(x, y, diameter, width, BOTTOM + height + TOP, room)
+
+
+def _draw_between(
+    ax: Axes, view: GraphView, places: _Places, found: Groups, lit: _Used | None
+) -> None:
+    """As curves, level at both ends; those that are lit on top."""
+    for site in view.sites[1:]:
+        edges = [e for e in view.edges if e.kind == "between" and view.nodes[e.b].site == site]
+        if not edges:
+            continue
+        on = [lit is not None and (e.a, e.b) in lit.edges for e in edges]
+        edges = [edges[i] for i in sorted(range(len(edges)), key=lambda i: on[i])]
+        on.sort()
+        a, b = np.array([e.a for e in edges]), np.array([e.b for e in edges])
+        bend = STEEPNESS**2 * (3 - 2 * STEEPNESS)
+        xs = places.x[b, None] + (places.x[a] - places.x[b])[:, None] * STEEPNESS
+        ys = places.y[b, None] + (places.y[a] - places.y[b])[:, None] * bend
+        weight = np.array([e.weight for e in edges])
+        alpha = min(0.75, max(0.3, 40 / len(edges)))
+        ax.add_collection(
+            LineCollection(
+                list(np.stack([xs, ys], axis=2)),
+                linewidths=0.3 + 2.7 * weight / weight.max(),
+                colors=[found.color(e.a) if _same(found, e) else NO_GROUP for e in edges],
+                alpha=[alpha if lit is None else 0.95 if one else _dimmed(edges) for one in on],
+                zorder=1,
+                label=f"edges to site {site}",
+            )
+        )
+
+
+def _same(found: Groups, edge: ViewEdge) -> bool:
+    return found.of[edge.a] == found.of[edge.b]
+
+
+def _dimmed(edges: list[ViewEdge]) -> float:
+    """Fainter where many lie over each other."""
+    return min(0.08, max(0.02, 20 / len(edges)))
+
+
+def _draw_within(
+    ax: Axes, view: GraphView, places: _Places, least: float, lit: _Used | None
+) -> None:
+    """As arcs, which go the farther out the farther apart their nodes are."""
+    edges = [e for e in view.edges if e.kind == "within" and abs(e.weight) >= least]
+    if not edges:
+        return
+    a, b = np.array([e.a for e in edges]), np.array([e.b for e in edges])
+    apart = np.abs(places.y[a] - places.y[b])
+    out = 0.12 + 0.45 * apart / (places.height - TOP - BOTTOM)
+    xs = places.x[a, None] + out[:, None] * np.sin(np.pi * STEEPNESS)
+    ys = places.y[a, None] + (places.y[b] - places.y[a])[:, None] * STEEPNESS
+    on = [lit is not None and {e.a, e.b} <= lit.nodes for e in edges]
+    ax.add_collection(
+        LineCollection(
+            list(np.stack([xs, ys], axis=2)),
+            linewidths=0.6,
+            colors=INK,
+            linestyles=["-" if e.weight > 0 else (0, (3, 2)) for e in edges],
+            alpha=[
+                min(0.45, max(0.12, 15 / len(edges)))
+                if lit is None
+                else 0.8
+                if one
+                else _dimmed(edges)
+                for one in on
+            ],
+            zorder=2,
+            label="within sites",
+        )
+    )
+
+
+def _draw_nodes(
+    ax: Axes, view: GraphView, places: _Places, found: Groups, lit: _Used | None
+) -> None:
+    on = [lit is None or n in lit.nodes for n in range(len(view.nodes))]
+    least = np.where(on, 0 if lit is None else LIT, 0)
+    diameter = np.maximum(places.diameter, least)
+    ax.add_collection(
+        EllipseCollection(
+            diameter, diameter, np.zeros(len(view.nodes)), units="xy",
+            offsets=np.stack([places.x, places.y], axis=1), offset_transform=ax.transData,
+            facecolors=[found.color(n) for n in range(len(view.nodes))],
+            edgecolors=[INK if lit is not None and one else "white" for one in on],
+            linewidths=[0.8 if lit is not None and one else 0.3 for one in on],
+            alpha=[1.0 if one else 0.18 for one in on], zorder=3, label="nodes",
+        )
+    )  # fmt: skip
+
+
+def _name_nodes(ax: Axes, view: GraphView, places: _Places, lit: _Used | None) -> None:
+    """Inside of large nodes; beside others, if there is room: on the left of the last site."""
+    for n, node in enumerate(view.nodes):
+        start, used = node.site == view.sites[0], lit is not None and n in lit.nodes
+        room = places.room[node.site]
+        if room < NAMED and not used:
+            continue
+        inside = not start and places.diameter[n] > INSIDE
+        side = 0 if inside else -1 if node.site == view.sites[-1] else 1
+        ax.text(
+            places.x[n] + side * (places.diameter[n] / 2 + 0.04), places.y[n], label(node.name),
+            ha=("right", "center", "left")[side + 1], va="center", color="white" if inside else INK,
+            fontsize=8 if start else 6 if used or inside else min(6, max(4.5, 60 * room)),
+            alpha=1 if lit is None or used else 0.3, zorder=4,
+            bbox=None if start or inside else BEHIND,
+        )  # fmt: skip
+
+
+def _caption_sites(ax: Axes, view: GraphView, places: _Places, lit: _Used | None) -> None:
+    for column, (site, left) in enumerate(
+        zip(reversed(view.sites), reversed(view.left_out), strict=True)
+    ):
+        x = LEFT + GAP * column
+        shown = len(view.of_site(site))
+        ax.text(
+            x, places.height - 0.12, site_name(view.graph, site), ha="center", va="top", fontsize=10
+        )
+        lines = [f"{shown:,} node{'s' * (shown != 1)}"]
+        if lit is not None:
+            used = sum(view.nodes[n].site == site for n in lit.nodes)
+            lines[0] += f", {used:,} used"
+            if missing := lit.missing.get(site, 0):
+                lines.append(f"({missing:,} used not shown)")
+        if left.nodes:
+            lines += [f"{left.nodes:,} left out with", f"{left.flow:.1%} of the flow"]
+        ax.text(
+            x, BOTTOM - 0.08, "\n".join(lines), ha="center", va="top", fontsize=7.5, color="#555555"
+        )
+
+
+def site_name(graph: ComputationGraph, site: int) -> str:
+    if site == graph.net.depth:
+        return f"output (site {site})"
+    return "input (site 0)" if site == 0 else f"site {site}"
+
+
+def _kinds(view: GraphView, found: Groups) -> list[tuple[str, str]]:
+    """Names and colours for the legend. Directions need none: they are named beside their nodes."""
+    there = [] if found.names is view.directions else sorted({g for g in found.of if g is not None})
+    kinds = [(label(found.names[g], 18), group_color(g)) for g in there]
+    return kinds + [(found.rest, NO_GROUP)] * (None in found.of)
+
+
+def _explain(figure: Figure, view: GraphView, example: int | None, least_cosine: float) -> None:
+    text = (
+        "Area of a node: its share of the flow shown of its site. Width of an edge: its mean weight. "
+        f"Arcs: |cos| ≥ {least_cosine:g} within a site, dashed where it is negative."
+    )
+    if view.left_out_edges:
+        text += f" {view.left_out_edges:,} edges are left out."
+    if example is not None:
+        text = f"Highlighted: what example {example} uses. {text}"
+    width, height = figure.get_size_inches()
+    figure.text(
+        0.15 / width, 0.1 / height, textwrap.fill(text, int(17 * width)),
+        fontsize=7, color="#555555", va="bottom",
+    )  # fmt: skip

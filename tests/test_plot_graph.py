@@ -1,0 +1,240 @@
+"""Figures of a graph: what is drawn is what the view and the graph say."""
+
+import io
+import re
+from itertools import pairwise
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib.collections import EllipseCollection, LineCollection
+from networks import random_inputs, random_network
+
+from gradsplinter import ReluNetwork, computation_graph
+from gradsplinter.graph_layout import COLORS, group_color, order_nodes
+from gradsplinter.graph_view import view
+from gradsplinter.plot.dendrogram import GAP, THINNEST, TRUNK, dendrogram
+from gradsplinter.plot.graph import layers
+from gradsplinter.plot.similarity import similarity
+from gradsplinter.plot.style import label, save
+
+X = random_inputs(500, 4)
+GRAPH = computation_graph(random_network((4, 9, 7, 6, 3)), X)
+VIEW = view(GRAPH, most_nodes=80)
+DEAD = computation_graph(
+    ReluNetwork([torch.eye(2), torch.eye(2)], [torch.full((2,), -9.0), torch.zeros(2)]),
+    torch.ones(5, 2),
+)
+ONE = computation_graph(random_network((2, 8, 1)), random_inputs(50, 2))
+ODD = ["$x$ and \\frac{1", "_hidden <b>&amp;", "line\nbreak\x00" + 60 * "long "]
+
+
+def texts(figure):
+    figure.savefig(
+        io.BytesIO()
+    )  # which raises where something cannot be drawn: warnings are errors
+    return [t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_text")) if t.get_text()]
+
+
+def of(figure, kind):
+    return {c.get_label(): c for c in figure.axes[0].collections if isinstance(c, kind)}
+
+
+def hexes(colors):
+    return ["#" + "".join(f"{round(255 * v):02X}" for v in color[:3]) for color in colors]
+
+
+def test_layers_draw_every_node_and_edge():
+    figure = layers(VIEW)
+    shown = texts(figure)
+    nodes = of(figure, EllipseCollection)["nodes"]
+    assert len(nodes.get_offsets()) == len(VIEW.nodes)
+    assert hexes(nodes.get_facecolors())[:3] == list(COLORS[:3])
+    lines = of(figure, LineCollection)
+    for site in GRAPH.sites:
+        edges = [e for e in VIEW.edges if e.kind == "between" and VIEW.nodes[e.b].site == site]
+        drawn = lines[f"edges to site {site}"]
+        assert len(drawn.get_segments()) == len(edges)
+        order = np.argsort([e.weight for e in edges], kind="stable")
+        assert bool((np.diff(np.array(drawn.get_linewidths())[order]) >= 0).all())
+        for segment, edge in zip(drawn.get_segments(), edges, strict=True):
+            ends = nodes.get_offsets()[[edge.b, edge.a]]
+            assert np.allclose(segment[[0, -1]], ends)
+    large = [e for e in VIEW.edges if e.kind == "within" and abs(e.weight) >= 0.5]
+    assert len(lines["within sites"].get_segments()) == len(large)
+    assert set(VIEW.directions) < set(shown)
+    for left in VIEW.left_out:
+        if left.nodes:
+            assert any(
+                f"{left.nodes:,} left out with\n{left.flow:.1%} of" in text for text in shown
+            )
+
+
+def test_nodes_of_a_site_do_not_overlap_and_larger_ones_have_more_flow():
+    for most in (20, 80, 600):
+        found = view(GRAPH, most_nodes=most)
+        nodes = of(layers(found), EllipseCollection)["nodes"]
+        y, size = nodes.get_offsets()[:, 1], nodes.get_widths()
+        for ordered in order_nodes(found).values():
+            gaps = -np.diff(y[ordered])
+            touching = (size[ordered][1:] + size[ordered][:-1]) / 2
+            assert bool((gaps >= touching - 1e-9).all())
+            by_flow = sorted(ordered)
+            assert bool((np.diff(size[by_flow]) <= 1e-12).all())
+
+
+def test_an_example_is_highlighted():
+    path = VIEW.path(7)
+    figure = layers(VIEW, 7)
+    alpha = of(figure, EllipseCollection)["nodes"].get_alpha()
+    assert {n for n, a in enumerate(alpha) if a == 1} == set(path)
+    lit = sum(
+        int((np.array(lines.get_alpha()) > 0.5).sum())
+        for name, lines in of(figure, LineCollection).items()
+        if name.startswith("edges")
+    )
+    expected = {
+        (int(VIEW.index[s + 1][GRAPH.parents[s][m], d]), int(VIEW.index[s][m, d]))
+        for s, m in GRAPH.example(7).items()
+        for d in range(3)
+    }
+    assert lit == len({pair for pair in expected if min(pair) >= 0})
+    shown = texts(figure)
+    assert any(text.startswith("Highlighted: what example 7 uses.") for text in shown)
+    used = [int(m[1]) for t in shown if (m := re.search(r"nodes?, (\d+) used", t))]
+    missing = [int(m[1]) for t in shown if (m := re.search(r"\((\d+) used not shown\)", t))]
+    assert sum(used) == len(path)
+    distinct = {(s, int(GRAPH.merged(s).index[m, d])) for s, m in GRAPH.example(7).items()
+                for d in range(3)}  # fmt: skip
+    assert sum(used) - 3 + sum(missing) == len([c for _, c in distinct if c >= 0])
+    with pytest.raises(IndexError, match=r"^i must be an example in 0..499, got 500$"):
+        layers(VIEW, 500)
+
+
+def test_a_legend_names_communities_but_not_directions():
+    assert layers(VIEW).legends[0].get_texts() == []
+    kinds = {s: torch.tensor([0, 1, 0]).expand(GRAPH.splinters[s].n_modes, 3) for s in GRAPH.sites}
+    figure = layers(view(GRAPH, 80, communities=kinds))
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["community 0", "community 1"]
+
+
+@pytest.mark.parametrize("graph", [DEAD, ONE, computation_graph(GRAPH.net, X, start=2)])
+def test_small_and_odd_graphs_can_be_drawn(graph, tmp_path):
+    found = view(graph)
+    save(layers(found, 0), tmp_path, "layers")
+    save(dendrogram(graph, 0), tmp_path, "dendrogram")
+    for site in found.sites:
+        save(similarity(found, site), tmp_path, f"similarity-{site}")
+    assert len(list(tmp_path.iterdir())) == 2 * (2 + len(found.sites))
+
+
+def test_odd_names_are_drawn_as_they_are():
+    found = view(GRAPH, 80, directions=ODD)
+    for figure in (layers(found), similarity(found, 4), dendrogram(GRAPH, 0, name=ODD[0])):
+        shown = texts(figure)
+        assert any(r"\$x\$ and" in text for text in shown)  # which matplotlib draws as $x$ and
+        assert all(len(text) < 45 for text in shown if "long" in text)
+
+
+def test_labels():
+    assert label("y0") == "y0"
+    assert label("a  b\n\x00c") == "a b c"
+    assert label("0123456789", 7) == "0123…89"
+    assert label("01234567890123456789", 10) == "012345…789"
+    assert label("_a") == " _a"
+    assert label("$x$") == r"\$x\$"
+    assert label("") == ""
+
+
+def test_similarity_is_abs_cos_and_pale_where_no_example_uses_both():
+    site = 1
+    figure = similarity(VIEW, site)
+    picture = figure.axes[0].images[0].get_array()
+    nodes = sorted(VIEW.of_site(site), key=lambda n: VIEW.nodes[n].directions)
+    assert picture.shape == (len(nodes), len(nodes), 3)
+    pairs = {frozenset((e.a, e.b)): e.weight for e in VIEW.edges if e.kind == "within"}
+    shades = mpl.colormaps["magma"]
+    for i, a in enumerate(nodes):
+        for j, b in enumerate(nodes):
+            cosine = abs(float(VIEW.nodes[a].vector @ VIEW.nodes[b].vector))
+            full = np.array(shades(min(1.0, cosine))[:3])
+            together = a == b or frozenset((a, b)) in pairs
+            expected = full if together else full + 0.75 * (0.93 - full)
+            assert np.allclose(picture[i, j], expected, atol=0.02)
+            if together and a != b:
+                assert cosine == pytest.approx(abs(pairs[frozenset((a, b))]), abs=1e-6)
+    apart = len(nodes) * (len(nodes) - 1) // 2 - sum(p <= set(nodes) for p in pairs)
+    assert any(t.startswith(f"pale: {apart:,} pairs") for t in texts(figure))
+    with pytest.raises(ValueError, match=r"^site must be in 0..4, got 5$"):
+        similarity(VIEW, 5)
+
+
+def test_dendrogram_accounts_for_all_examples():
+    for most in (1, 7, 10**6):
+        shown = texts(dendrogram(GRAPH, 1, most=most))
+        leaves = [t for t in shown if re.match(r"[\d.]+%   ", t)]
+        stubs = [t for t in shown if t.startswith("… ")]
+        counts = GRAPH.splinters[0].counts
+        assert len(leaves) == min(most, len(counts))
+        more = sum(int(re.match(r"… ([\d,]+) more", t)[1].replace(",", "")) for t in stubs)
+        assert more == len(counts) - len(leaves)
+        largest = counts.sort(descending=True).values[: len(leaves)] / GRAPH.n_examples
+        assert sorted(leaves_share(leaves)) == pytest.approx(largest.sort().values, abs=6e-4)
+        assert stubs == [] if most > len(counts) else stubs
+        total = sum(leaves_share(leaves)) + sum(
+            float(re.search(r"with ([\d.]+)%", t)[1]) / 100 for t in stubs
+        )
+        assert total == pytest.approx(1, abs=6e-4 * (len(leaves) + len(stubs)))
+
+
+def leaves_share(texts):
+    return [float(text.split("%")[0]) / 100 for text in texts]
+
+
+def test_branches_leave_side_by_side_with_the_width_of_their_share():
+    figure = dendrogram(GRAPH, 0, most=10**6)
+    ribbons = [ribbon.get_paths()[0].vertices for ribbon in figure.axes[0].collections]
+    for site in GRAPH.sites:
+        x = (GRAPH.start - site) * GAP
+        sides = [
+            ends[np.isclose(ends[:, 0], x)][:, 1]
+            for ends in ribbons
+            if ends[:, 0].max() <= x + 1e-9
+        ]
+        sides = sorted((side.min(), side.max()) for side in sides if len(side))
+        shares = GRAPH.splinters[site].counts / GRAPH.n_examples
+        widths = sorted(bottom - top for top, bottom in sides)
+        assert widths == pytest.approx(sorted((TRUNK * shares).clamp(min=THINNEST).tolist()))
+        assert all(a[1] <= b[0] + 1e-9 for a, b in pairwise(sides))
+        left = [
+            ends[np.isclose(ends[:, 0], x)][:, 1]
+            for ends in ribbons
+            if ends[:, 0].min() >= x - 1e-9
+        ]
+        left = sorted((side.min(), side.max()) for side in left if len(side))
+        assert all(a[1] <= b[0] + 1e-9 for a, b in pairwise(left))
+        if site == GRAPH.sites[0]:  # one mode, from whose end the others leave
+            assert (left[0][0] + left[-1][1]) / 2 == pytest.approx(sum(sides[0]) / 2)
+
+
+def test_leaves_of_the_same_vector_have_the_same_letter():
+    # Unit 0 of the last hidden layer is not seen by the output: its bit makes modes, not components.
+    net = ReluNetwork(
+        [torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 1.0]])],
+        [torch.zeros(2), torch.zeros(1)],
+    )
+    x = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, 2.0], [1.0, -1.0]])
+    figure = dendrogram(computation_graph(net, x), 0)
+    shown = texts(figure)
+    assert shown.count("A") == 2
+    assert "25.0%   gradient zero" in shown
+    boxes = [t.get_bbox_patch() for t in figure.axes[0].texts if t.get_text() == "A"]
+    assert hexes(box.get_facecolor() for box in boxes) == [group_color(0)] * 2
+
+
+def test_dendrogram_refuses_what_is_not_there():
+    with pytest.raises(IndexError, match=r"^direction must be in 0..2, got 3$"):
+        dendrogram(GRAPH, 3)
+    with pytest.raises(ValueError, match=r"^most must be at least 1, got 0$"):
+        dendrogram(GRAPH, 0, most=0)
