@@ -19,6 +19,7 @@ FLOORS = [  # from the top down
     {"cli"},
     {"studies", "plot"},
     {"extraction"},
+    {"page"},
     {"store", "graph_view"},
     {"graph", "store_index", "table"},
     {"splinters", "regions", "clusters", "train", "batches", "ids", "modes"},
@@ -40,6 +41,7 @@ MAY_TOUCH_FILES = {
     "cli": FILES | FILE_CALLS | FILE_MODULES,
     "io": FILES | FILE_CALLS | FILE_MODULES,
     "network": {"open", "safe_open", "safetensors"},  # the file of one network
+    "page": {"read_text"},  # its own parts
     "plot": {"savefig"},
     "store": {"safetensors", "iterdir", "mkdir", "read_bytes"},
 }
