@@ -199,7 +199,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, capsys):
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("gradsplinter.cli.run_mixing", lambda *_, **__: pytest.fail("began"))
+    monkeypatch.setattr("gradsplinter.cli.mixing.run_mixing", lambda *_, **__: pytest.fail("began"))
     for place, message in (
         ("file", "--out must be a new or empty folder, got"),
         ("file/below", "--out must be a folder that can be written"),
@@ -232,7 +232,7 @@ def test_extract_after_ctrl_c(data, monkeypatch, capsys):
         extraction.extract(*arguments, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "extract", interrupted)
+    monkeypatch.setattr(cli.tables, "extract", interrupted)
     with pytest.raises(SystemExit) as stopped:
         run(monkeypatch, "extract", str(data / "net.safetensors"), str(data / "a.npy"),
             "-o", str(data / "o"))  # fmt: skip

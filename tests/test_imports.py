@@ -19,6 +19,7 @@ FLOORS = [  # from the top down
     {"cli"},
     {"studies", "plot"},
     {"extraction"},
+    {"page"},
     {"store", "graph_export"},
     {"graph_attribution", "graph_layout"},
     {"graph_view", "communities"},
@@ -42,6 +43,7 @@ MAY_TOUCH_FILES = {
     "cli": FILES | FILE_CALLS | FILE_MODULES,
     "io": FILES | FILE_CALLS | FILE_MODULES,
     "network": {"open", "safe_open", "safetensors"},  # the file of one network
+    "page": {"read_text"},  # its own parts
     "plot": {"savefig"},
     "store": {"safetensors", "iterdir", "mkdir", "read_bytes"},
 }

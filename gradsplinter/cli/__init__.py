@@ -1,0 +1,38 @@
+"""The command line: `gradsplinter mixing`, `graph`, `extract`, `merge` and `info`."""
+
+from __future__ import annotations
+
+import sys
+
+import gradsplinter
+from gradsplinter.cli.command import Command, command_of_line, error_console
+from gradsplinter.cli.graph import Graph
+from gradsplinter.cli.mixing import Mixing
+from gradsplinter.cli.tables import Extract, Info, Merge
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Entry point of `gradsplinter`."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"gradsplinter {gradsplinter.__version__}")  # noqa: T201
+        return
+    command = Command()
+    try:
+        command = command_of_line(
+            {"mixing": Mixing, "graph": Graph, "extract": Extract, "merge": Merge, "info": Info},
+            "How a ReLU network does its work, by the gradients that it has. "
+            "`gradsplinter --version` prints the version.",
+        )
+        command.run()
+    except (ValueError, TypeError, NotImplementedError, OSError) as error:
+        word, *rest = str(error).split(" ", 1)
+        notes = getattr(error, "__notes__", [])
+        message = " ".join(["error:", command.typed.get(word, word), *rest, *notes])
+        error_console.print(message, style="red", markup=False)
+        raise SystemExit(USAGE_ERROR) from None
+    except KeyboardInterrupt:
+        error_console.print(f"interrupted; {command.after_interrupt()}", markup=False)
+        raise SystemExit(INTERRUPTED) from None

@@ -1,0 +1,5 @@
+"""`python -m gradsplinter.cli`."""
+
+from gradsplinter.cli import main
+
+main()

@@ -1,0 +1,53 @@
+"""What the commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from gradsplinter.network import ReluNetwork
+
+try:
+    import tyro
+    from rich.console import Console
+except ImportError as error:  # pragma: no cover
+    raise SystemExit(
+        f"the command line needs the packages of the extra `cli`: {error}; in the source folder, "
+        "`pip install '.[cli]'` installs them"
+    ) from error
+
+console = Console(soft_wrap=True)
+error_console = Console(stderr=True, soft_wrap=True)
+
+
+class Command:
+    """What `main` runs."""
+
+    typed: ClassVar[dict[str, str]] = {}
+    """Arguments of Python by what they are called on the command line, for messages."""
+
+    def run(self) -> None:
+        raise NotImplementedError
+
+    def after_interrupt(self) -> str:
+        """What Ctrl-C has left."""
+        return "the results are as they were before"
+
+
+def command_of_line(commands: Mapping[str, type[Command]], description: str) -> Command:
+    """The command that was typed, with its arguments."""
+    return tyro.extras.subcommand_cli_from_dict(
+        dict(commands), prog="gradsplinter", description=description
+    )
+
+
+def load_network(path: Path) -> ReluNetwork:
+    """
+    Raises:
+        ValueError: the file is not a network.
+    """
+    try:
+        return ReluNetwork.load(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"MODEL must be a network that ReluNetwork.save wrote: {error}") from error

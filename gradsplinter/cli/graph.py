@@ -1,0 +1,194 @@
+"""`gradsplinter graph`: a page to explore the computation graph of a network."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+import tyro
+from rich import box
+from rich.table import Table
+from torch import Tensor
+
+from gradsplinter import io
+from gradsplinter.batches import batches
+from gradsplinter.checks import check_integer, check_span
+from gradsplinter.cli.command import Command, console, load_network
+from gradsplinter.graph import ComputationGraph, computation_graph
+from gradsplinter.graph_view import view
+from gradsplinter.network import ReluNetwork
+from gradsplinter.page import Examples, check_image_shape, chosen_examples, graph_page
+
+
+@dataclass(frozen=True)
+class Graph(Command):
+    """Make a page that shows how a network does its work: one HTML file, which works offline.
+
+    It shows the components of each site, how they hang together, and which of them an example uses.
+    """
+
+    typed: ClassVar = {
+        "x": "DATA", "out": "--out", "source": "--end", "target": "--start", "divisor": "--divisor",
+        "directions": "--directions", "names": "--names", "example_names": "--example-names",
+        "most_nodes": "--nodes", "image_shape": "--image",
+    }  # fmt: skip
+
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
+    """A network, as `ReluNetwork.save` writes it (.safetensors; a state_dict does not say enough)."""
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """A .npy or .safetensors file of inputs [N, h_0], or a folder of them in the order of names."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """The .html file to write."""
+    start: int = -1
+    """Site to start from: -1 is the output."""
+    end: int = 0
+    """Site to go back to: 0 is the input."""
+    directions: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A .npy file of the directions [D, h] to start from; the nodes of the start site by default."""
+    names: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A text file of the directions' names, one a line."""
+    example_names: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A text file of the examples' names or labels, one a line."""
+    divisor: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    """Divide integer data by this (255 for images of bytes)."""
+    image: Annotated[str | None, tyro.conf.arg(metavar="HxW")] = None
+    """Height and width, if the input is an image: 28x28."""
+    nodes: int = 2000
+    """Most nodes that the page holds, those with the most flow; up to 1,000 are visible at a time."""
+    title: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
+    """Of the page; the name of MODEL by default."""
+    overwrite: bool = False
+    """Replace an existing file."""
+
+    def run(self) -> None:
+        begin = time.perf_counter()
+        self._check_out()
+        most_nodes = check_integer(self.nodes, "most_nodes", 1)
+        net = load_network(self.model)
+        _, start = check_span(net.depth, self.end, self.start)
+        shape = None if self.image is None else _image_shape(self.image, net)
+        directions = None if self.directions is None else _directions(self.directions, net)
+        count = net.widths[start] if directions is None else len(directions)
+        names = None if self.names is None else _lines(self.names, "names")
+        if names is not None and len(names) != count:
+            raise ValueError(f"names must hold {count} names, one a line, got {len(names)}")
+        labels = None if self.example_names is None else _lines(self.example_names, "example_names")
+        graph = computation_graph(
+            net, self.data, directions, self.start, self.end, divisor=self.divisor
+        )
+        found = view(graph, most_nodes, 3 * most_nodes, directions=names)
+        page = graph_page(
+            found, title=self.title or self.model.name, image_shape=shape,
+            examples=_examples(graph, self.data, self.divisor, labels),
+        )  # fmt: skip
+        self._check_out()  # others may have written it since
+        io.write_file(self.out, page.encode())
+        _report(graph)
+        console.print(repr(found), highlight=False, markup=False)
+        seconds = time.perf_counter() - begin
+        console.print(
+            f"Written to {self.out} ({len(page.encode()) / 2**20:.1f} MiB) in {seconds:.2f} s",
+            highlight=False, markup=False,
+        )  # fmt: skip
+
+    def after_interrupt(self) -> str:
+        return "nothing was written"
+
+    def _check_out(self) -> None:
+        if self.out.suffix.lower() not in (".html", ".htm"):
+            raise ValueError(f"out must be the path of a .html file, got {self.out}")
+        if self.out.is_dir():
+            raise ValueError(f"out must be a file, got the folder {self.out}")
+        if os.path.lexists(self.out) and not self.overwrite:
+            raise ValueError(
+                f"out must be a new file, got {self.out}, which exists; --overwrite replaces it"
+            )
+        if not os.access(self.out.absolute().parent, os.W_OK | os.X_OK):
+            raise ValueError(f"out must be in a folder that can be written, got {self.out}")
+
+
+def _image_shape(text: str, net: ReluNetwork) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)[x×](\d+)", text)
+    if found is None:
+        raise ValueError(f"image_shape must be height x width as in 28x28, got {text}")
+    shape = int(found[1]), int(found[2])
+    check_image_shape(shape, net.widths[0])
+    return shape
+
+
+def _directions(path: Path, net: ReluNetwork) -> Tensor:
+    try:
+        array = np.load(path, allow_pickle=False)
+        return torch.from_numpy(array).to(net.dtype)
+    except Exception as error:  # EOFError, TypeError and others where the file is damaged
+        raise ValueError(
+            f"directions must be a .npy file of numbers [D, h], got {path}: {error}"
+        ) from error
+
+
+def _lines(path: Path, name: str) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be a text file in UTF-8, one name a line, got {path}: {error}"
+        ) from error
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def _examples(
+    graph: ComputationGraph, data: Path, divisor: float | None, names: list[str] | None
+) -> Examples:
+    """Those of the page, read in a second pass over the data."""
+    if names is not None and len(names) != graph.n_examples:
+        raise ValueError(
+            f"example_names must hold {graph.n_examples:,} names, one a line, got {len(names):,}"
+        )
+    index = chosen_examples(graph)
+    rows, begin = [], 0
+    for batch in batches(data, graph.net.dtype, divisor):
+        inside = index[(index >= begin) & (index < begin + len(batch))]
+        rows.append(batch[inside - begin])
+        begin += len(batch)
+    return Examples(
+        index, torch.cat(rows), None if names is None else [names[i] for i in index.tolist()]
+    )
+
+
+def _report(graph: ComputationGraph) -> None:
+    console.print(
+        f"Components of {graph.net}, {graph.n_examples:,} examples, "
+        f"{len(graph.directions):,} directions at site {graph.start}",
+        highlight=False,
+    )
+    table = Table(box=box.SIMPLE)
+    columns = (
+        *("\nsite", "\nmodes", "\ncomponents", "\ndifferent"),
+        *("an example\nuses", "nodes of\na tree", "for each\ncomponent"),
+    )
+    for column in columns:
+        table.add_column(column, justify="right")
+    used = graph.share_used()
+    for size in graph.sizes():
+        table.add_row(
+            str(size.site), f"{size.modes:,}", f"{size.components:,}",
+            f"{size.unique_components:,}", f"{used[size.site]:.2%}", f"{size.naive_nodes:,}",
+            f"{size.ratio:,.1f}" if size.components else "-",
+        )  # fmt: skip
+    console.print(table)
+    rarest = ", ".join(f"{i:,}" for i in graph.rarest().tolist())
+    console.print(f"rarest examples: {rarest}", highlight=False)
+    dead = [str(size.site) for size in graph.sizes() if size.components == 0]
+    if dead:
+        console.print(
+            f"warning: every gradient with respect to site{'s' * (len(dead) > 1)} "
+            f"{' and '.join(dead)} is zero, since the units after are off in every example: the "
+            "graph has no nodes there",
+            style="yellow", highlight=False,
+        )  # fmt: skip

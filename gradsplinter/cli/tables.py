@@ -1,0 +1,112 @@
+"""Tables of splinters on disk: `extract`, `merge` and `info`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import torch
+import tyro
+
+import gradsplinter
+from gradsplinter import _C, ops
+from gradsplinter._library import runs_on
+from gradsplinter.cli.command import Command, console, load_network
+from gradsplinter.extraction import extract
+from gradsplinter.store import Store, merge
+
+
+@dataclass(frozen=True)
+class Extract(Command):
+    """Collect the splinters of a network over data of any size into a folder.
+
+    Stopped by Ctrl-C and started again, it goes on where it was; killed, from at most a minute before.
+    """
+
+    typed: ClassVar = {"x": "DATA", "path": "--out", "divisor": "--divisor", "source": "--source",
+             "target": "--target"}  # fmt: skip
+
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
+    """A network, as `ReluNetwork.save` writes it (.safetensors; a state_dict does not say enough)."""
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """A .npy or .safetensors file of inputs [N, h_0], or a folder of them in the order of names."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder to write, or to go on with."""
+    source: int = 0
+    """Site to differentiate by: 0 is the input."""
+    target: int = -1
+    """Site to differentiate: -1 is the output."""
+    divisor: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    """Divide integer data by this (255 for images of bytes)."""
+    progress: bool = True
+    """Show a bar, if this is a terminal."""
+
+    def run(self) -> None:
+        net = load_network(self.model)
+        progress = self.progress and sys.stderr.isatty()
+        extract(
+            net, self.data, self.out, self.source, self.target,
+            divisor=self.divisor, progress=progress,
+        )  # fmt: skip
+        _describe(Store(self.out))
+
+    def after_interrupt(self) -> str:
+        done = Store(self.out).n_examples if Store.exists(self.out) else 0
+        return f"{done:,} examples are in {self.out}; the same command goes on from there"
+
+
+@dataclass(frozen=True)
+class Merge(Command):
+    """Make one folder of the splinters of several, whose examples follow each other."""
+
+    typed: ClassVar = {"paths": "FOLDER", "path": "FOLDER", "out": "--out"}
+
+    folders: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="FOLDER [FOLDER ...]", help_behavior_hint="(required)"),
+    ]
+    """Folders that `gradsplinter extract` wrote for one network."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """New folder to write."""
+
+    def run(self) -> None:
+        _describe(merge(self.folders, self.out))
+
+
+@dataclass(frozen=True)
+class Info(Command):
+    """What a folder of splinters holds; without one, what was built in and this machine can use."""
+
+    typed: ClassVar = {"path": "FOLDER"}
+
+    folder: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[FOLDER]")] = None
+    """A folder that `gradsplinter extract` wrote."""
+
+    def run(self) -> None:
+        if self.folder is not None:
+            _describe(Store(self.folder))
+            return
+        console.print(f"gradsplinter {gradsplinter.__version__}, torch {torch.__version__}")
+        console.print(f"instruction sets: {', '.join(ops.instruction_sets())} (best first)")
+        console.print(f"CUDA kernels: {f'built in, for {_C.cuda}' if _C.cuda else 'not built in'}")
+        for i in range(torch.cuda.device_count()):
+            capability = torch.cuda.get_device_capability(i)
+            usable = "usable" if runs_on(capability, _C.cuda) else "not usable with these kernels"
+            number = ".".join(map(str, capability))
+            console.print(f"cuda:{i}: {torch.cuda.get_device_name(i)} ({number}), {usable}")
+        if torch.cuda.device_count() == 0:
+            console.print("CUDA devices that torch sees: none")
+
+
+def _describe(store: Store) -> None:
+    table = store.table()
+    console.print(
+        f"{store.path}: {len(store.parts)} part{'s' * (len(store.parts) != 1)}", highlight=False
+    )
+    if table.n_examples == 0:
+        console.print("  no examples yet", highlight=False)
+        return
+    for name, value in table.splinters().summary().items():
+        console.print(f"  {name:<18}{value}", highlight=False)

@@ -1,0 +1,195 @@
+// The drawing: colours, places, and the view on them.
+
+// Okabe and Ito's colours without black, and wine; after eight the shape changes.
+const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#882255"];
+const SHAPES = ["ellipse", "rectangle", "diamond", "triangle", "hexagon", "star"];
+const MIXED = "#8a8a8a";
+const ROW = 30; // between nodes of a site, one below the other
+const FARTHEST = 90;
+const FEWEST_ROWS = 8;
+const MARGIN = 16; // around what is brought into sight, on the screen
+
+const hasCommunities = nodes.some((node) => node.community !== null);
+const look = (k) => ({ colour: COLOURS[k % COLOURS.length],
+  shape: SHAPES[Math.floor(k / COLOURS.length) % SHAPES.length] });
+function lookOf(node) {
+  if (hasCommunities && node.community !== null) return look(node.community);
+  return !hasCommunities && node.directions.length === 1
+    ? look(node.directions[0]) : { colour: MIXED, shape: "ellipse" };
+}
+
+const diameter = (node) => 8 + 16 * Math.sqrt(node.strength);
+const heaviest = new Map(); // weight of an edge by the site below it
+for (const edge of edges) {
+  const { site } = nodes[edge.b];
+  if (edge.kind === "between") heaviest.set(site, Math.max(heaviest.get(site) ?? 0, edge.weight));
+}
+const thickness = (edge) => (edge.kind === "within" ? 0.6 + 1.4 * edge.strength
+  : 0.5 + 2.5 * (edge.weight / (heaviest.get(nodes[edge.b].site) || 1)));
+
+const stillness = matchMedia("(prefers-reduced-motion: reduce)");
+const darkness = matchMedia("(prefers-color-scheme: dark)");
+
+const cy = cytoscape({
+  container: $("graph"),
+  elements: [
+    ...nodes.map((node) => ({ group: "nodes", data: { id: String(node.id), name: node.name,
+      size: diameter(node), ...lookOf(node) } })),
+    ...edges.map((edge) => ({ group: "edges", classes: `${edge.kind} ${edge.weight < 0 ? "minus" : "plus"}`,
+      data: { id: edge.id, source: String(edge.a), target: String(edge.b), width: thickness(edge) } })),
+  ],
+  style: drawingStyle(),
+  layout: { name: "preset" },
+  autoungrabify: true,
+  boxSelectionEnabled: false,
+  selectionType: "single",
+  minZoom: 0.05,
+  maxZoom: 6,
+});
+darkness.addEventListener("change", () => cy.style(drawingStyle()));
+
+function drawingStyle() {
+  const computed = getComputedStyle(document.documentElement);
+  const [ink, paper, quiet, accent, plus, minus] = ["ink", "paper", "quiet", "accent", "plus", "minus"]
+    .map((name) => computed.getPropertyValue(`--${name}`).trim());
+  return [
+    { selector: "node", style: { "background-color": "data(colour)", shape: "data(shape)",
+      width: "data(size)", height: "data(size)", "border-width": 0.8, "border-color": ink,
+      "border-opacity": 0.55, label: "data(name)", color: ink, "font-size": 9, "text-valign": "bottom",
+      "text-margin-y": 2, "text-max-width": "90px", "text-wrap": "ellipsis", "min-zoomed-font-size": 8,
+      "text-outline-color": paper, "text-outline-width": 1.5, "overlay-opacity": 0 } },
+    { selector: "node.start", style: { "text-halign": "right", "text-valign": "center", "font-size": 12,
+      "text-margin-x": 4, "text-margin-y": 0, "min-zoomed-font-size": 0 } },
+    { selector: "edge", style: { width: "data(width)", "line-color": quiet, "line-opacity": 0.45,
+      "curve-style": "straight", "overlay-opacity": 0, events: "no" } },
+    { selector: "edge.within", style: { "curve-style": "unbundled-bezier", "line-style": "dashed",
+      "line-opacity": 0.75, "control-point-distances": 28, "control-point-weights": 0.5 } },
+    { selector: "edge.plus.within", style: { "line-color": plus, "line-dash-pattern": [7, 3] } },
+    { selector: "edge.minus.within", style: { "line-color": minus, "line-dash-pattern": [2, 3] } },
+    { selector: ".away", style: { display: "none" } },
+    { selector: ".dim", style: { opacity: 0.13 } },
+    { selector: "edge.lit", style: { "line-opacity": 0.9 } },
+    { selector: "edge.lit.between", style: { "line-color": ink } },
+    { selector: "node.lit", style: { "border-width": 2, "border-opacity": 1, "z-index": 5,
+      "min-zoomed-font-size": 5 } },
+    { selector: "node.match", style: { "border-width": 3, "border-opacity": 1, "border-color": accent } },
+    { selector: "node.chosen", style: { "border-width": 4, "border-opacity": 1, "z-index": 9,
+      "min-zoomed-font-size": 0, "font-weight": "bold" } },
+    { selector: "node.cursor", style: { "outline-width": 2, "outline-color": accent, "outline-offset": 3,
+      "outline-style": "dashed", "z-index": 9, "min-zoomed-font-size": 0 } },
+  ];
+}
+
+// Sites as columns, the last one left; a site with many nodes takes several columns side by side.
+const columns = new Map(); // the middle of each site
+const ordered = (site) => site.nodes.filter(isShown).sort((a, b) => nodes[a].order - nodes[b].order || a - b);
+
+function place() {
+  const shown = sites.map(ordered).reverse();
+  const { rows, gap } = shape(shown.map((site) => site.length));
+  let x = 0;
+  shown.forEach((site, k) => {
+    const across = Math.max(1, Math.ceil(site.length / rows));
+    const down = Math.ceil(site.length / across);
+    const step = Math.min(FARTHEST, (Math.max(rows, FEWEST_ROWS) * ROW) / down);
+    site.forEach((i, at) => {
+      const row = Math.floor(at / across);
+      cy.getElementById(String(i)).position({
+        x: x + ROW * (at % across),
+        y: step * (row - (down - 1) / 2) + (at % 2) * (across > 1 ? ROW / 4 : 0),
+      });
+    });
+    columns.set(sites[sites.length - 1 - k].site, x + (ROW * (across - 1)) / 2);
+    x += ROW * (across - 1) + gap;
+  });
+}
+
+// As few rows as give the drawing the shape of its place, half of whose width is between the sites.
+function shape(counts) {
+  const wanted = Math.max(0.4, cy.width() / Math.max(1, cy.height()));
+  const most = Math.max(...counts, 1);
+  for (let rows = Math.min(FEWEST_ROWS, most); ; rows++) {
+    const width = wanted * ROW * Math.max(rows, FEWEST_ROWS);
+    const gap = Math.max(70, (0.5 * width) / Math.max(1, counts.length - 1));
+    const blocks = counts.reduce((sum, count) => sum + ROW * Math.max(0, Math.ceil(count / rows) - 1), 0);
+    if (blocks + gap * (counts.length - 1) <= width || rows >= most) {
+      return { rows, gap: counts.length > 1 ? Math.max(gap, (width - blocks) / (counts.length - 1)) : 0 };
+    }
+  }
+}
+
+// The headings stand above their columns, wherever these are on the screen.
+const WIDEST = 230;
+const headings = new Map([...sites].reverse().map((site) => {
+  const made = element("div", {}, element("b", {}, siteName(site.site)), element("span"), element("span"));
+  $("headings").append(made);
+  return [site.site, made];
+}));
+
+function siteName(site) {
+  if (site === 0) return "site 0, input";
+  return `site ${site}${site === data.depth ? ", output" : ""}`;
+}
+
+function placeHeadings() {
+  const pan = cy.pan();
+  const middles = [...sites].reverse().map((site) => columns.get(site.site) * cy.zoom() + pan.x);
+  [...headings.values()].forEach((heading, k) => {
+    const middle = middles[k];
+    let left = Math.max(middle - WIDEST / 2, k > 0 ? (middles[k - 1] + middle) / 2 : -Infinity);
+    let right = Math.min(middle + WIDEST / 2, k + 1 < middles.length ? (middles[k + 1] + middle) / 2 : Infinity);
+    if (middle > 0 && middle < cy.width()) {
+      left = Math.max(left, 0);
+      right = Math.min(right, cy.width());
+    }
+    heading.style.width = `${right - left}px`;
+    heading.style.transform = `translateX(${left}px)`;
+  });
+}
+cy.on("pan zoom resize", placeHeadings);
+
+function refreshHeadings() {
+  for (const site of sites) {
+    const [, first, second] = headings.get(site.site).children;
+    const shown = site.nodes.filter(isShown).length;
+    first.textContent = `${whole(site.width)} wide, ${counted(site.modes, "mode")}`;
+    const hidden = site.nodes.length + site.leftOut - shown;
+    second.textContent = `${counted(shown, "node")}${hidden > 0 ? `, ${whole(hidden)} not shown` : ""}`;
+  }
+}
+
+// The columns, too: one can be without nodes.
+function fit() {
+  const box = cy.nodes().not(".away").boundingBox();
+  const x1 = Math.min(box.x1, ...columns.values());
+  const x2 = Math.max(box.x2, ...columns.values());
+  const room = [cy.width() - 2 * MARGIN, cy.height() - 2 * MARGIN];
+  const zoom = Math.min(1.6, room[0] / (x2 - x1), room[1] / (box.y2 - box.y1));
+  cy.viewport({ zoom, pan: { x: cy.width() / 2 - (zoom * (x1 + x2)) / 2,
+    y: cy.height() / 2 - (zoom * (box.y1 + box.y2)) / 2 } });
+  placeHeadings();
+}
+
+function zoomBy(factor) {
+  cy.zoom({ level: cy.zoom() * factor, renderedPosition: { x: cy.width() / 2, y: cy.height() / 2 } });
+}
+
+// Brings a node into sight, if it is not.
+function lookAt(i) {
+  const { x, y } = cy.getElementById(String(i)).renderedPosition();
+  const inside = (at, size) => Math.min(Math.max(at, MARGIN), size - MARGIN);
+  const by = { x: inside(x, cy.width()) - x, y: inside(y, cy.height()) - y };
+  if (by.x === 0 && by.y === 0) return;
+  if (stillness.matches) cy.panBy(by);
+  else cy.animate({ panBy: by }, { duration: 150 });
+}
+
+// All that is shown, unless these nodes are in sight already.
+function lookAtAll(some) {
+  const { x1, y1, x2, y2 } = cy.extent();
+  const isOutside = (i) => {
+    const { x, y } = cy.getElementById(String(i)).position();
+    return x < x1 || x > x2 || y < y1 || y > y2;
+  };
+  if ([...some].some(isOutside)) fit();
+}

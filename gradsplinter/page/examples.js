@@ -1,0 +1,70 @@
+// Examples: pick one, see its input and its path.
+
+const exampleName = (at) => `Example ${whole(data.examples[at])}`;
+const label = (at) => (data.names ? `: ${data.names[at]}` : "");
+const exampleButton = (at) => button(`${whole(data.examples[at])}${label(at)}`, () => selectExample(at),
+  { "aria-label": `${exampleName(at)}${label(at)}` });
+
+function showExample() {
+  const at = state.example;
+  $("number").value = at === null ? "" : String(data.examples[at]);
+  $("previous").disabled = at === 0 || data.examples.length === 0;
+  $("next").disabled = at === data.examples.length - 1 || data.examples.length === 0;
+  if (at === null) {
+    const all = data.examples.length === data.nExamples;
+    $("example-found").replaceChildren(element("p", {}, all
+      ? `Of ${counted(data.nExamples, "example")}, pick one: its path lights up.`
+      : `${whole(data.examples.length)} of ${counted(data.nExamples, "example")} are in this file, the rarest`
+        + " among them. Pick one: its path lights up."));
+    return;
+  }
+  const { path } = state;
+  const modes = rowsOf[at].map((row, k) => [sites[k].site, trie[k].modes[row]]).slice(1);
+  const notes = [
+    path.leftOut > 0 ? `${counted(path.leftOut, "of its components is", "of its components are")} left out of this file` : null,
+    path.zeros > 0 ? `${counted(path.zeros, "gradient is", "gradients are")} zero` : null,
+  ].filter((note) => note !== null);
+  $("example-found").replaceChildren(
+    element("h3", {}, `${exampleName(at)}${label(at)}`),
+    facts([["Path", counted(path.nodes.size, "node")],
+      ["Modes", modes.map(([site, mode]) => `${mode} at site ${site}`).join(", ")]]),
+    ...(notes.length > 0 ? [element("p", {}, `${notes.join("; ")}.`)] : []),
+    ...(inputs ? [element("h3", {}, "Input"), drawn(inputOf(at), true)] : []),
+  );
+}
+
+// By its number in the data.
+function pickExample(wanted) {
+  if (exampleAt.has(wanted)) {
+    selectExample(exampleAt.get(wanted));
+    return;
+  }
+  const inside = Number.isInteger(wanted) && wanted >= 0 && wanted < data.nExamples;
+  const text = inside
+    ? `Example ${whole(wanted)} is not among the ${whole(data.examples.length)} in this file.`
+    : `Examples are numbered 0 to ${whole(data.nExamples - 1)}.`;
+  selectExample(null);
+  $("example-found").replaceChildren(element("p", { class: "refused" }, text));
+  announce(text);
+}
+
+function step(by) {
+  const at = state.example === null ? (by > 0 ? 0 : data.examples.length - 1) : state.example + by;
+  if (at >= 0 && at < data.examples.length) selectExample(at);
+}
+
+$("number").addEventListener("change", (event) => {
+  if (event.target.value === "") selectExample(null);
+  else pickExample(Number(event.target.value));
+});
+$("previous").addEventListener("click", () => step(-1));
+$("next").addEventListener("click", () => step(1));
+
+function showRarest() {
+  $("number").max = String(data.nExamples - 1);
+  $("rarest").replaceChildren(...data.rarest.filter(([i]) => exampleAt.has(i)).map(([i, rarity]) => {
+    const made = exampleButton(exampleAt.get(i));
+    made.title = `its modes are rare: −Σ log share = ${number(rarity)}`;
+    return element("li", {}, made);
+  }));
+}

@@ -1,0 +1,74 @@
+// Search: names, directions, sites, modes, examples.
+
+const MOST_FOUND = 30;
+
+// What a text finds: nodes, and examples by their place in the page.
+function search(text) {
+  const words = text.trim().toLowerCase();
+  if (words === "") return { nodes: [], examples: [] };
+  const site = words.match(/^site\s*(\d+)$/);
+  if (site) return { nodes: sites[siteAt.get(Number(site[1]))]?.nodes ?? [], examples: [] };
+  const mode = words.match(/^mode\s*(\d+)(?:\D+(\d+))?$/);
+  if (mode) {
+    const where = mode[2] === undefined ? sites.map((s) => s.site) : [Number(mode[2])];
+    const found = where.filter((s) => s !== data.start).flatMap((s) => nodesWithMode(s, Number(mode[1])));
+    return { nodes: found, examples: [] };
+  }
+  const example = words.match(/^(?:example\s*)?(\d+)$/);
+  const named = data.names ?? [];
+  const examples = [...data.examples.keys()].filter((at) =>
+    (example ? data.examples[at] === Number(example[1]) : named[at]?.toLowerCase().includes(words)));
+  const found = nodes.filter((node) => node.name.toLowerCase().includes(words)
+    || node.directions.some((d) => directions[d].toLowerCase() === words));
+  return { nodes: found.map((node) => node.id), examples };
+}
+
+const nodesWithMode = (site, mode) => [...new Set([...nodesOfMode(site, mode),
+  ...(sites[siteAt.get(site)]?.nodes ?? []).filter((i) => nodes[i].modes.some(([m]) => m === mode))])];
+
+function showFound() {
+  const text = $("query").value;
+  const found = search(text);
+  const count = found.nodes.length + found.examples.length;
+  cy.nodes().removeClass("match");
+  for (const i of found.nodes) cy.getElementById(String(i)).addClass("match");
+  $("found").hidden = text.trim() === "";
+  $("found").replaceChildren(
+    element("p", {}, count === 0 ? "Nothing found. Try a name, site 1, mode 3, mode 3 site 1 or example 12."
+      : [counted(found.nodes.length, "node"), counted(found.examples.length, "example")].join(", ")),
+    list(found.examples, 5, exampleFound),
+    list(found.nodes, MOST_FOUND, nodeFound),
+  );
+  if (text.trim() !== "") announce(count === 0 ? "Nothing found." : `${whole(count)} found.`);
+}
+
+const exampleFound = (at) => button(`${exampleName(at)}${label(at)}`, () => {
+  closeSearch();
+  selectExample(at);
+});
+const nodeFound = (i) => button(spoken(i), () => {
+  closeSearch();
+  selectNode(i);
+});
+
+function closeSearch() {
+  $("found").hidden = true;
+}
+
+$("query").addEventListener("input", showFound);
+$("query").addEventListener("keydown", (event) => {
+  const first = $("found").querySelector("li button");
+  if (event.key === "Enter" && first && !$("found").hidden) first.click();
+  if (event.key === "ArrowDown" && first) {
+    first.focus();
+    event.preventDefault();
+  }
+  if (event.key === "Escape") {
+    $("query").value = "";
+    showFound();
+    event.stopPropagation();
+  }
+});
+document.addEventListener("click", (event) => {
+  if (!$("search").contains(event.target)) closeSearch();
+});

@@ -1,0 +1,66 @@
+// Which nodes and edges are shown: the filters, what was brought in, what is selected.
+
+const MOST_NODES = 1000; // that the filter shows at a time
+const FIRST_NODES = 300; // of a larger graph
+const FIRST_WITHIN = 200; // edges within sites at first, at most
+
+// The directions first, then the strongest of each site beside the strongest of the others.
+const ranking = nodes.map((node) => node.id).sort((a, b) =>
+  siteRank(a) - siteRank(b) || nodes[b].strength - nodes[a].strength || a - b);
+function siteRank(i) {
+  return nodes[i].site === data.start ? 0 : 1;
+}
+ranking.forEach((i, rank) => { nodes[i].rank = rank; });
+
+const weights = [...new Set(data.between.map((edge) => edge[2]))].sort((a, b) => a - b);
+const cosines = data.within.map((edge) => Math.abs(edge[2])).sort((a, b) => b - a);
+
+const state = {
+  most: nodes.length > MOST_NODES ? FIRST_NODES : nodes.length,
+  weight: 0, // index into weights
+  cosine: firstCosine(),
+  broughtIn: new Set(),
+  node: null,
+  example: null, // by its place in the page
+  path: null,
+};
+
+// In hundredths; 101 shows none.
+function firstCosine() {
+  const next = cosines[FIRST_WITHIN];
+  return next === undefined ? 50 : Math.min(101, Math.max(50, Math.floor(100 * next) + 1));
+}
+
+const isShown = (i) => nodes[i].rank < state.most || state.broughtIn.has(i) || state.node === i
+  || Boolean(state.path?.nodes.has(i));
+
+const onPath = (edge) => Boolean(state.path)
+  && (edge.kind === "between" ? state.path.pairs.has(`${edge.a} ${edge.b}`)
+    : state.path.nodes.has(edge.a) && state.path.nodes.has(edge.b));
+
+function isEdgeShown(edge) {
+  if (!isShown(edge.a) || !isShown(edge.b)) return false;
+  if (edge.kind === "within") return edge.strength >= state.cosine / 100;
+  if (edge.a === state.node || edge.b === state.node || onPath(edge)) return true;
+  return weights.length === 0 || edge.weight >= weights[state.weight];
+}
+
+function shownText() {
+  const count = nodes.filter((node) => isShown(node.id)).length;
+  const out = sites.reduce((sum, site) => sum + site.leftOut, 0);
+  const visible = edges.filter(isEdgeShown).length;
+  const parts = [`Showing ${whole(count)} of ${counted(nodes.length, "node")}`
+    + ` and ${whole(visible)} of ${counted(edges.length, "edge")}`];
+  if (out > 0) {
+    const flow = Math.max(...sites.map((site) => site.leftOutFlow));
+    parts.push(`${whole(out)} more nodes, with up to ${percent(flow)} of a site's flow, are left out of`
+      + " this file: --nodes puts in more");
+  }
+  if (data.leftOutEdges > 0) parts.push(`${counted(data.leftOutEdges, "weak edge")} left out, too`);
+  const dead = sites.filter((site) => site.components === 0).map((site) => site.site);
+  if (dead.length > 0) {
+    parts.push(`${edges.length === 0 ? "there are no edges, since " : ""}every gradient with respect to`
+      + ` site${dead.length > 1 ? "s" : ""} ${dead.join(" and ")} is zero: in every example the units after are off`);
+  }
+  return `${parts.join("; ")}.`;
+}
