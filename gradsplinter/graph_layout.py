@@ -14,11 +14,12 @@ COLORS = (
     *("#56B4E9", "#882255", "#999933", "#332288", "#7F5539"),
 )
 NO_GROUP = "#8A8A8A"
+SWEEPS = 3  # more change next to nothing
 
 
 @dataclass(frozen=True)
 class Groups:
-    """The communities of a view's nodes; where it has none, their directions."""
+    """The communities of a view's nodes; where it has none or a single one, their directions."""
 
     names: list[str]
     of: list[int | None]
@@ -36,7 +37,7 @@ def group_color(group: int | None) -> str:
 
 
 def groups(view: GraphView) -> Groups:
-    """The communities of a view's nodes; where it has none, their directions.
+    """The communities of a view's nodes; where it has none or a single one, their directions.
 
     Examples:
         >>> import torch
@@ -51,7 +52,7 @@ def groups(view: GraphView) -> Groups:
     """
     communities = [node.community for node in view.nodes]
     count = max((c + 1 for c in communities if c is not None), default=0)
-    if count > 0:
+    if count > 1:
         return Groups([f"community {c}" for c in range(count)], communities, "no community")
     single = [n.directions[0] if len(n.directions) == 1 else None for n in view.nodes]
     return Groups(view.directions, single, "several directions")
@@ -71,25 +72,35 @@ def flow_shares(view: GraphView) -> list[float]:
 def order_nodes(view: GraphView) -> dict[int, list[int]]:
     """By site, its nodes from top to bottom, so that few edges cross.
 
-    The directions are in the order of their groups. Site by site, a node then goes to the mean place of
-    the nodes above it, weighted by what flows along the edges (the barycenters of Sugiyama, Tagawa and
-    Toda, 1981). Going back again would change nothing: most nodes have one above them, so none cross.
+    The directions are in the order of their groups. Site by site, the other nodes then go to the mean place
+    of the nodes above them, weighted by what flows along the edges; on the way back to that of the nodes
+    below, and so on (the barycenters of Sugiyama, Tagawa and Toda, 1981). Where every node has one node
+    above it, none cross; where components are merged, nodes can have several.
     """
     above: dict[int, list[tuple[int, float]]] = defaultdict(list)
+    below: dict[int, list[tuple[int, float]]] = defaultdict(list)
     for edge in view.edges:
         if edge.kind == "between":
             above[edge.b].append((edge.a, edge.weight * edge.count))
+            below[edge.a].append((edge.b, edge.weight * edge.count))
     of = groups(view).of
-    order: dict[int, list[int]] = {}
-    place: dict[int, float] = {}
+    start, *others = view.sites
+    order = {site: view.of_site(site) for site in view.sites}
+    order[start].sort(key=lambda n: float("inf") if (group := of[n]) is None else group)
+    place = {n: (at + 0.5) / len(nodes) for nodes in order.values() for at, n in enumerate(nodes)}
 
-    def wanted(node: int) -> float:
-        if view.nodes[node].site == view.sites[0]:
-            return float("inf") if (group := of[node]) is None else group
-        total = sum(flow for _, flow in above[node])
-        return sum(place[a] * flow for a, flow in above[node]) / total if total else float("inf")
+    def sort(site: int, neighbours: dict[int, list[tuple[int, float]]]) -> None:
+        order[site].sort(key=lambda n: _mean(place[n], [(place[m], w) for m, w in neighbours[n]]))
+        place.update({n: (at + 0.5) / len(order[site]) for at, n in enumerate(order[site])})
 
-    for site in view.sites:
-        order[site] = sorted(view.of_site(site), key=wanted)
-        place |= {node: float(at) for at, node in enumerate(order[site])}
+    for sweep in range(SWEEPS):
+        for site in others[-2::-1] if sweep else []:
+            sort(site, below)
+        for site in others:
+            sort(site, above)
     return order
+
+
+def _mean(alone: float, places: list[tuple[float, float]]) -> float:
+    total = sum(weight for _, weight in places)
+    return sum(place * weight for place, weight in places) / total if total else alone

@@ -4,7 +4,7 @@ import pytest
 import torch
 from networks import random_inputs, random_network
 
-from gradsplinter import computation_graph
+from gradsplinter import computation_graph, graph_layout
 from gradsplinter.graph_layout import COLORS, NO_GROUP, group_color, groups, order_nodes
 from gradsplinter.graph_view import ViewEdge, view
 
@@ -36,6 +36,15 @@ def test_every_node_has_a_place_and_edges_hardly_cross(most):
     assert crossings(found, order) <= crossings(found, by_flow) / 50
 
 
+def test_going_back_mends_what_nodes_with_several_above_them_cross(monkeypatch):
+    found = view(GRAPH, 10**6, 10**6, angle=0.1)
+    after = crossings(found, order_nodes(found))
+    monkeypatch.setattr(graph_layout, "SWEEPS", 1)
+    once = crossings(found, order_nodes(found))
+    by_flow = crossings(found, {site: found.of_site(site) for site in found.sites})
+    assert after < once < by_flow / 2
+
+
 def test_a_node_goes_to_the_mean_place_of_those_above():
     found = view(GRAPH, most_nodes=10**6)
     first = found.of_site(3)
@@ -55,8 +64,9 @@ def test_communities_come_together():
     assert [kinds.of[n] for n in range(3)] == [1, 0, 1]
     assert order_nodes(found)[4] == [1, 0, 2]
     assert kinds.color(1) == COLORS[0]
-    none = {s: torch.full((GRAPH.splinters[s].n_modes, 3), -1) for s in GRAPH.sites}
-    assert groups(view(GRAPH, communities=none)).names == ["y0", "y1", "y2"]
+    for kind in (-1, 0):
+        alike = {s: torch.full((GRAPH.splinters[s].n_modes, 3), kind) for s in GRAPH.sites}
+        assert groups(view(GRAPH, communities=alike)).names == ["y0", "y1", "y2"]
 
 
 def test_colors():

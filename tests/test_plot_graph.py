@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections import Counter
 from itertools import pairwise
 
 import matplotlib as mpl
@@ -231,6 +232,15 @@ def test_leaves_of_the_same_vector_have_the_same_letter():
     assert "25.0%   gradient zero" in shown
     boxes = [t.get_bbox_patch() for t in figure.axes[0].texts if t.get_text() == "A"]
     assert hexes(box.get_facecolor() for box in boxes) == [group_color(0)] * 2
+
+
+def test_leaves_can_be_merged_by_angle():
+    index = GRAPH.merged(0, 0.1).index[:, 0]
+    shown = texts(dendrogram(GRAPH, 0, most=10**6, angle=0.1))
+    letters = [text for text in shown if re.fullmatch(r"[A-Z]\d*", text)]
+    times = index[index >= 0].unique(return_counts=True)[1]
+    assert sorted(Counter(letters).values()) == sorted(times[times > 1].tolist())
+    assert any("merged within 0.1 rad" in text for text in shown)
 
 
 def test_dendrogram_refuses_what_is_not_there():

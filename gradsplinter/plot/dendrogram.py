@@ -46,22 +46,28 @@ class _Branch:
 
 
 def dendrogram(
-    graph: ComputationGraph, direction: int, *, most: int = 24, name: str | None = None
+    graph: ComputationGraph,
+    direction: int,
+    *,
+    most: int = 24,
+    angle: float | None = None,
+    name: str | None = None,
 ) -> Figure:
     """The modes of a graph as a tree, from one direction to its components at the last site.
 
-    The width of a branch is its share of the examples. Leaves whose components are the same vector have
-    the same letter and colour.
+    The width of a branch is its share of the examples. Leaves whose components are merged have the same
+    letter and colour.
 
     Args:
         graph: whose modes.
         direction: 0..D - 1.
         most: leaves to draw, those with the most examples; stubs say what else branches off.
+        angle: merge components within this angle, as `ComputationGraph.merged` does.
         name: of the direction.
 
     Raises:
         IndexError: no such direction.
-        ValueError: `most` below 1.
+        ValueError: `most` below 1, an angle out of range.
     """
     most = check_integer(most, "most", 1)
     if not 0 <= check_integer(direction, "direction") < len(graph.directions):
@@ -78,13 +84,16 @@ def dendrogram(
         ax.set(xlim=(-LEFT, width - LEFT), ylim=(height + BOTTOM, -TOP))
         ax.set_axis_off()
         _draw(ax, graph.start, root)
-        _name_leaves(ax, graph, _leaves(root), direction)
+        _name_leaves(ax, graph, _leaves(root), direction, angle)
         ax.text(-0.1, root.y, label(name, 18), ha="right", va="center", fontsize=9)
         for site in graph.sites:
             count = graph.splinters[site].n_modes
             text = f"{site_name(graph, site)}\n{count:,} mode{'s' * (count != 1)}"
             ax.text((graph.start - site) * GAP, -TOP + 0.1, text, ha="center", va="top")
-        notes = "Width: share of the examples. |g|: length of the gradient. The same letter: the same vector."
+        alike = "the same vector" if angle is None else f"merged within {angle:g} rad"
+        notes = (
+            f"Width: share of the examples. |g|: length of the gradient. The same letter: {alike}."
+        )
         ax.text(0.15 - LEFT, height + BOTTOM - 0.08, notes, fontsize=7, color="#555555")
     return figure
 
@@ -159,9 +168,15 @@ def _leaves(branch: _Branch) -> list[_Branch]:
     return [leaf for child in branch.children for leaf in _leaves(child)]
 
 
-def _name_leaves(ax: Axes, graph: ComputationGraph, leaves: list[_Branch], direction: int) -> None:
-    """Share, length, and a letter for each vector that more than one of them has."""
-    component = graph.merged(graph.end).index[:, direction].tolist()
+def _name_leaves(
+    ax: Axes,
+    graph: ComputationGraph,
+    leaves: list[_Branch],
+    direction: int,
+    angle: float | None,
+) -> None:
+    """Share, length, and a letter for each component that more than one of them has."""
+    component = graph.merged(graph.end, angle).index[:, direction].tolist()
     lengths = graph.lengths(graph.end)[:, direction].tolist()
     times = Counter(component[leaf.mode] for leaf in leaves)
     kinds = {c: i for i, c in enumerate(c for c, n in times.items() if n > 1 and c >= 0)}

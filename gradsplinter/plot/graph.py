@@ -26,7 +26,7 @@ LARGEST, SMALLEST = (
     0.045,
 )  # inches: a node with all the flow of its site, and with next to none
 APART = 0.035  # inches between nodes, if there is room
-NAMED = 0.085  # inches that a node needs for its name
+NAMED = 0.095  # inches that a node needs for its name
 NOTES, LEGEND_ROW, LEGEND_COLUMNS = 0.42, 0.19, 5  # inches below it all
 INSIDE = 0.25  # inches of a node that holds its name
 BEHIND = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
@@ -43,15 +43,15 @@ class _Places:
     diameter: NDArray[np.float64]
     width: float
     height: float
-    room: dict[int, float]
-    """By site, for each node."""
+    named: set[int]
+    """Sites whose nodes have room for their names."""
 
 
 def layers(view: GraphView, example: int | None = None, *, least_cosine: float = 0.5) -> Figure:
     """The nodes of a view site by site, from the input side to the directions.
 
     Args:
-        view: what to draw. Up to 40 nodes a site show their names; with 100 one sees the shape only.
+        view: what to draw. Up to a hundred nodes a site show their names; of more one sees the shape.
         example: highlight what this example uses, and dim the rest. `view(..., examples=[i])` has it all.
         least_cosine: draw edges within a site whose abs(cos) is at least this.
 
@@ -111,21 +111,21 @@ def _places(view: GraphView) -> _Places:
         flow = np.array([view.nodes[n].flow for n in nodes])
         share[nodes] = flow / flow.sum() if flow.sum() > 0 else 1
     diameter = np.maximum(LARGEST * np.sqrt(share), SMALLEST)
-    needed = max(float(np.sum(diameter[nodes] + APART)) for nodes in order.values())
+    slot = np.maximum(diameter + APART, NAMED)
+    needed = max(float(np.sum(slot[nodes])) for nodes in order.values())
     height = min(max(needed, LEAST_HEIGHT), MOST_HEIGHT)
-    for nodes in order.values():  # where they do not fit, all of a site shrink alike
-        diameter[nodes] *= min(1, 0.9 * height / max(1e-9, float(np.sum(diameter[nodes]))))
-    x, y = np.zeros(len(view.nodes)), np.zeros(len(view.nodes))
-    room = {}
-    for column, site in enumerate(reversed(view.sites)):
-        nodes = order[site]
-        between = (height - float(np.sum(diameter[nodes]))) / max(1, len(nodes))
-        each = diameter[nodes] + between
+    x, y, named = np.zeros(len(share)), np.zeros(len(share)), set()
+    for column, (site, nodes) in enumerate(reversed(order.items())):
+        if np.sum(slot[nodes]) <= height:
+            named.add(site)
+        else:  # all of the site shrink alike
+            diameter[nodes] *= min(1, 0.9 * height / float(np.sum(diameter[nodes])))
+            slot[nodes] = diameter[nodes]
+        slot[nodes] += (height - float(np.sum(slot[nodes]))) / max(1, len(nodes))
         x[nodes] = LEFT + GAP * column
-        y[nodes] = BOTTOM + height - np.cumsum(each) + each / 2
-        room[site] = height / max(1, len(nodes))
+        y[nodes] = BOTTOM + height - np.cumsum(slot[nodes]) + slot[nodes] / 2
     width = LEFT + GAP * (len(view.sites) - 1) + RIGHT
-    return _Places(x, y, diameter, width, BOTTOM + height + TOP, room)
+    return _Places(x, y, diameter, width, BOTTOM + height + TOP, named)
 
 
 def _draw_between(
@@ -221,17 +221,16 @@ def _name_nodes(ax: Axes, view: GraphView, places: _Places, lit: _Used | None) -
     """Inside of large nodes; beside others, if there is room: on the left of the last site."""
     for n, node in enumerate(view.nodes):
         start, used = node.site == view.sites[0], lit is not None and n in lit.nodes
-        room = places.room[node.site]
-        if room < NAMED and not used:
+        if node.site not in places.named and not used:
             continue
         inside = not start and places.diameter[n] > INSIDE
         side = 0 if inside else -1 if node.site == view.sites[-1] else 1
         ax.text(
             places.x[n] + side * (places.diameter[n] / 2 + 0.04), places.y[n], label(node.name),
             ha=("right", "center", "left")[side + 1], va="center", color="white" if inside else INK,
-            fontsize=8 if start else 6 if used or inside else min(6, max(4.5, 60 * room)),
+            fontsize=8 if start else 6,
             alpha=1 if lit is None or used else 0.3, zorder=4,
-            bbox=None if start or inside else BEHIND,
+            bbox=None if start or side < 1 else BEHIND,
         )  # fmt: skip
 
 
