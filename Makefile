@@ -72,6 +72,7 @@ package: wheel
 	  --constraint constraints.txt "torch==2.13.0" "$$(ls dist/*.whl)[cli]"
 	cd build/clean && bin/python -W error ../../examples/first_steps.py
 	cd build/clean && bin/gradsplinter --version
+	cd build/clean && bin/python -c "import doctest, gradsplinter.page as p; exit(doctest.testmod(p).failed)"
 
 wheel: $(VENV)/.tools
 	rm -rf dist && $(BIN)/python -m build --config-setting=cmake.define.GRADSPLINTER_CUDA=$(CUDA)

@@ -415,6 +415,7 @@ def test_a_walk_by_keyboard_alone(load):
     assert VIEW.nodes[below].site == 2
     assert below in neighbours(VIEW, 1, 9)
     assert drawn(page, "node.cursor") == [below]
+    assert page.locator("#pointed").inner_text().startswith(f"{VIEW.nodes[below].name}, site 2")
     page.keyboard.press("Enter")
     assert drawn(page, "node.chosen") == [below]
     assert page.locator(f"#node-{below}").get_attribute("aria-selected") == "true"
@@ -429,6 +430,40 @@ def test_a_walk_by_keyboard_alone(load):
     page.keyboard.press("Escape")
     assert drawn(page, ".chosen") == []
     assert page.locator("#live").inner_text() == "Selection cleared."
+
+
+def test_the_focus_is_never_lost(load):
+    """A button that its own press takes away hands the focus on."""
+    page = load("large")
+    active = "document.activeElement.id"
+    page.evaluate(f"selectNode({LARGE.of_site(2)[0]})")
+    for button in (
+        "#show-neighbours",
+        "#selection h3:has-text('Below') + ul li:first-child button",
+    ):
+        page.locator(button).focus()
+        page.keyboard.press("Enter")
+        assert page.evaluate(active) == "selection-title"
+    page.locator("#clear").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate(active) == "example-title"
+    page.locator("#query").fill("site 1")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.evaluate(active) == "selection-title"
+
+
+def test_the_view_of_the_user_stays(load):
+    page = load("small")
+    page.locator("#zoom-in").click()
+    before = page.evaluate("[cy.zoom(), cy.pan()]")
+    page.locator("#legend summary").click()
+    page.wait_for_timeout(100)
+    assert page.evaluate("[cy.zoom(), cy.pan()]") == before
+    page.locator("#fit").click()
+    page.locator("#legend summary").click()
+    page.wait_for_timeout(100)
+    assert page.evaluate("currentView() === fitted")
 
 
 @pytest.mark.parametrize("name", ["small", "image", "large", "dead"])

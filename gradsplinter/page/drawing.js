@@ -67,7 +67,7 @@ function drawingStyle() {
     { selector: "edge.plus.within", style: { "line-color": plus, "line-dash-pattern": [7, 3] } },
     { selector: "edge.minus.within", style: { "line-color": minus, "line-dash-pattern": [2, 3] } },
     { selector: ".away", style: { display: "none" } },
-    { selector: ".dim", style: { opacity: 0.13 } },
+    { selector: ".dim", style: { opacity: 0.16 } },
     { selector: "edge.lit", style: { "line-opacity": 0.9 } },
     { selector: "edge.lit.between", style: { "line-color": ink } },
     { selector: "node.lit", style: { "border-width": 2, "border-opacity": 1, "z-index": 5,
@@ -75,8 +75,8 @@ function drawingStyle() {
     { selector: "node.match", style: { "border-width": 3, "border-opacity": 1, "border-color": accent } },
     { selector: "node.chosen", style: { "border-width": 4, "border-opacity": 1, "z-index": 9,
       "min-zoomed-font-size": 0, "font-weight": "bold" } },
-    { selector: "node.cursor", style: { "outline-width": 2, "outline-color": accent, "outline-offset": 3,
-      "outline-style": "dashed", "z-index": 9, "min-zoomed-font-size": 0 } },
+    { selector: "node.cursor", style: { "outline-width": 3, "outline-color": accent, "outline-offset": 2,
+      "z-index": 9, "min-zoomed-font-size": 0 } },
   ];
 }
 
@@ -158,15 +158,20 @@ function refreshHeadings() {
   }
 }
 
+const currentView = () => JSON.stringify([cy.zoom(), cy.pan()]);
+let fitted = null; // the view that `fit` chose
+
 // The columns, too: one can be without nodes.
 function fit() {
   const box = cy.nodes().not(".away").boundingBox();
   const x1 = Math.min(box.x1, ...columns.values());
   const x2 = Math.max(box.x2, ...columns.values());
   const room = [cy.width() - 2 * MARGIN, cy.height() - 2 * MARGIN];
-  const zoom = Math.min(1.6, room[0] / (x2 - x1), room[1] / (box.y2 - box.y1));
+  const most = 1.6 * Math.max(1, Math.min(cy.width() / 1000, cy.height() / 700));
+  const zoom = Math.min(most, room[0] / (x2 - x1), room[1] / (box.y2 - box.y1));
   cy.viewport({ zoom, pan: { x: cy.width() / 2 - (zoom * (x1 + x2)) / 2,
     y: cy.height() / 2 - (zoom * (box.y1 + box.y2)) / 2 } });
+  fitted = currentView();
   placeHeadings();
 }
 

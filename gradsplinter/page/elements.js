@@ -29,7 +29,9 @@ function list(items, most, make) {
     element("li", {}, make(item))));
   if (items.length > most) {
     const more = button(`${whole(items.length - most)} more`, () => {
-      made.replaceWith(list(items, items.length, make));
+      const longer = list(items, items.length, make);
+      made.replaceWith(longer);
+      longer.children[most].querySelector("button").focus();
     });
     made.append(element("li", {}, more));
   }
@@ -42,6 +44,14 @@ function facts(pairs) {
     made.append(element("dt", {}, term), element("dd", {}, value));
   }
   return made;
+}
+
+// A change can take away the element that has the focus; then the title of what is selected gets it.
+function keepingFocus(change) {
+  const before = document.activeElement;
+  change();
+  if (before === document.body || (before.isConnected && before.offsetParent !== null)) return;
+  $($("selection").hidden ? "example-title" : "selection-title").focus();
 }
 
 // Told by screen readers.

@@ -24,7 +24,9 @@ function markCursor() {
     return;
   }
   box.setAttribute("aria-activedescendant", `node-${cursor}`);
-  if (document.activeElement === box) cy.getElementById(String(cursor)).addClass("cursor");
+  if (document.activeElement !== box) return;
+  cy.getElementById(String(cursor)).addClass("cursor");
+  point(cursor);
 }
 
 // The next node in a direction: up and down within the site, left and right to the nearest of the next.
@@ -75,7 +77,10 @@ $("nodes").addEventListener("focus", () => {
   if (cursor === null) cursor = beside("");
   markCursor();
 });
-$("nodes").addEventListener("blur", () => cy.nodes(".cursor").removeClass("cursor"));
+$("nodes").addEventListener("blur", () => {
+  cy.nodes(".cursor").removeClass("cursor");
+  point(null);
+});
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") clear();
 });

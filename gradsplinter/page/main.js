@@ -48,7 +48,9 @@ showFilters();
 refresh();
 fit();
 new ResizeObserver(() => {
+  const isFitted = currentView() === fitted; // else it is the user's
   cy.resize();
+  if (!isFitted) return;
   place();
   fit();
 }).observe($("graph-frame"));

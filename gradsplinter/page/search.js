@@ -42,14 +42,16 @@ function showFound() {
   if (text.trim() !== "") announce(count === 0 ? "Nothing found." : `${whole(count)} found.`);
 }
 
-const exampleFound = (at) => button(`${exampleName(at)}${label(at)}`, () => {
-  closeSearch();
-  selectExample(at);
-});
-const nodeFound = (i) => button(spoken(i), () => {
-  closeSearch();
-  selectNode(i);
-});
+const exampleFound = (at) => button(`${exampleName(at)}${label(at)}`,
+  () => take(() => selectExample(at)));
+const nodeFound = (i) => button(spoken(i), () => take(() => selectNode(i)));
+
+function take(selection) {
+  keepingFocus(() => {
+    selection();
+    closeSearch();
+  });
+}
 
 function closeSearch() {
   $("found").hidden = true;

@@ -40,27 +40,30 @@ function litNodes() {
 }
 
 function selectNode(i) {
-  state.node = i;
-  if (state.path && i !== null && !state.path.nodes.has(i)) forgetExample();
-  refresh();
-  showNode();
-  if (i === null) return;
+  keepingFocus(() => {
+    state.node = i;
+    if (state.path && !state.path.nodes.has(i)) forgetExample();
+    refresh();
+    showNode();
+  });
   moveCursor(i);
   lookAt(i);
   announce(`${spoken(i)}. ${counted(litNodes().size - 1, state.path ? "other node" : "neighbour")} lit up.`);
 }
 
+// By its place in the page; null for none.
 function selectExample(at) {
-  state.example = at;
-  state.path = at === null ? null : pathOf(at);
-  if (state.node !== null && !state.path?.nodes.has(state.node)) state.node = null;
-  refresh();
-  showNode();
-  showExample();
-  if (at !== null) {
-    lookAtAll(state.path.nodes);
-    announce(`${exampleName(at)}: its path of ${counted(state.path.nodes.size, "node")} is lit up.`);
-  }
+  keepingFocus(() => {
+    state.example = at;
+    state.path = at === null ? null : pathOf(at);
+    if (state.node !== null && !state.path?.nodes.has(state.node)) state.node = null;
+    refresh();
+    showNode();
+    showExample();
+  });
+  if (at === null) return;
+  lookAtAll(state.path.nodes);
+  announce(`${exampleName(at)}: its path of ${counted(state.path.nodes.size, "node")} is lit up.`);
 }
 
 function forgetExample() {
@@ -71,19 +74,32 @@ function forgetExample() {
 
 function clear() {
   if (state.node === null && state.example === null) return;
-  state.node = null;
-  forgetExample();
-  cy.nodes().removeClass("match");
-  refresh();
-  showNode();
+  keepingFocus(() => {
+    state.node = null;
+    forgetExample();
+    cy.nodes().removeClass("match");
+    refresh();
+    showNode();
+  });
   announce("Selection cleared.");
 }
 
 function bringIn(some) {
-  for (const i of some) state.broughtIn.add(i);
-  refresh();
-  showNode();
+  keepingFocus(() => {
+    for (const i of some) state.broughtIn.add(i);
+    refresh();
+    showNode();
+  });
+  announce(`${counted(some.length, "node")} brought in.`);
 }
 
+// Says which node the mouse or the keys are at.
+function point(i) {
+  $("pointed").hidden = i === null;
+  if (i !== null) $("pointed").textContent = spoken(i);
+}
+
+cy.on("mouseover", "node", (event) => point(Number(event.target.id())));
+cy.on("mouseout", "node", () => point(null));
 cy.on("tap", "node", (event) => selectNode(Number(event.target.id())));
 cy.on("tap", (event) => { if (event.target === cy) clear(); });
