@@ -3,7 +3,8 @@
 Two units of a site belong together where the same gradients have entries at both. The affinity of two
 units is Σ over gradients of weight · q_i · q_j, q being the squared entries of the gradient, which add up
 to 1. Louvain's method (Blondel et al. 2008) splits the graph of affinities, whose number of communities need
-not be known. A split counts only if it is sharper than what chance makes of the same entries.
+not be known. A split counts only if it is sharp, and for neurons sharper than what chance makes of the same
+entries.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from gradsplinter.scores import AT_ONCE
 from gradsplinter.splinters import Splinters
 from gradsplinter.table import SplinterTable, splinter
 
+LEAST_FROM_DIRECTIONS = 0.25
+"""Least separation of a split by the components of directions."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Communities:
@@ -37,7 +41,7 @@ class Communities:
     separation: float
     """1 - affinity between communities / what chance gives; 0 for one community."""
     chance: float
-    """The highest modularity by chance; NaN where the split failed before it was needed."""
+    """The highest modularity by chance; NaN where it was not asked for or not needed."""
 
     @property
     def n(self) -> int:
@@ -70,11 +74,7 @@ class Communities:
 
 
 def communities(
-    graph: ComputationGraph,
-    *,
-    least: float = LEAST,
-    permutations: int = PERMUTATIONS,
-    seed: int = 0,
+    graph: ComputationGraph, *, least: float = LEAST_FROM_DIRECTIONS, seed: int = 0
 ) -> Communities:
     """Group the units of all sites of a graph by the components that go through them.
 
@@ -83,10 +83,9 @@ def communities(
 
     Args:
         graph: its directions, e.g. the outputs, say what is looked at.
-        least: least separation of a split.
-        permutations: a split must have a higher modularity than so many graphs in which each gradient
-            has its entries at random units of the same site.
-        seed: of chance, and of Louvain's method.
+        least: least separation of a split. The gradients of a direction are alike in all modes, so
+            two directions can be apart by chance, as no test by shuffling shows.
+        seed: of Louvain's method.
 
     Raises:
         ImportError: networkx is missing.
@@ -110,7 +109,7 @@ def communities(
         modes = graph.parents[site][modes]
     weights = finest.counts.double().repeat_interleave(finest.n_directions)
     widths = [graph.net.widths[site] for site in sites]
-    split = split_columns(torch.cat(rows, dim=1), weights, widths, least, permutations, seed)
+    split = split_columns(torch.cat(rows, dim=1), weights, widths, least, 0, seed)
     return _communities(split, dict(zip(sites, split.groups.split(widths), strict=True)))
 
 
@@ -135,7 +134,10 @@ def neuron_communities(
     Args:
         net, x, divisor: as in `splinter`.
         source: the site whose units stand for the inputs.
-        least, permutations, seed: as in `communities`.
+        least: least separation of a split.
+        permutations: a split must have a higher modularity than so many graphs in which each neuron's
+            gradient has its entries at random units.
+        seed: of chance, and of Louvain's method.
 
     Raises:
         ImportError: networkx is missing.

@@ -158,23 +158,29 @@ def save(view: GraphView, path: str | Path) -> None:
         TypeError: not a path.
         ValueError: another suffix, a file that exists, a folder that cannot be written to.
     """
-    path = check_path(path, "path")
+    path = check_new(path)
     if path.suffix == ".graphml":
         text = to_graphml(view)
     elif path.suffix == ".dot":
         text = to_dot(view)
-    elif path.suffix == ".json":
-        text = json.dumps(to_circuit_tracer(view, path.stem), indent=1) + "\n"
     else:
-        raise ValueError(f"path must end in .graphml, .dot or .json, got {path}")
-    if os.path.lexists(path):
-        raise ValueError(f"path must be a new file, got {path}, which exists")
+        text = json.dumps(to_circuit_tracer(view, path.stem), indent=1) + "\n"
     try:
         write_file(path, text.encode())
     except OSError as error:
         raise ValueError(
             f"path must be in a folder that can be written, got {path}: {error}"
         ) from error
+
+
+def check_new(path: str | Path) -> Path:
+    """What `save` needs of a path, before any work."""
+    path = check_path(path, "path")
+    if path.suffix not in (".graphml", ".dot", ".json"):
+        raise ValueError(f"path must end in .graphml, .dot or .json, got {path}")
+    if os.path.lexists(path):
+        raise ValueError(f"path must be a new file, got {path}, which exists")
+    return path
 
 
 def _of_graph(view: GraphView) -> Attributes:

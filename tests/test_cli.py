@@ -340,3 +340,21 @@ def test_bad_files_are_one_line(arguments, message, data, monkeypatch, capsys):
         run(monkeypatch, *arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_the_communities_study(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["gradsplinter", "communities", "--out", "c", "--products", "2", "--lambdas", "0",
+               "--seeds", "0", "--correlations", "0.5", "--steps", "20", "--examples", "256"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", command)
+    cli.main()
+    assert {path.name for path in (tmp_path / "c").iterdir()} == {
+        "results.csv", "config.json", *(f"{name}.{end}" for name in ("communities", "controls")
+                                        for end in ("png", "pdf")),
+    }  # fmt: skip
+    assert len((tmp_path / "c" / "results.csv").read_text().splitlines()) == 1 + 8
+    assert "in which some were found: " in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(SystemExit) as error:
+        cli.main()
+    assert error.value.code == 2
+    assert "--out must be a new folder" in " ".join(capsys.readouterr().err.split())

@@ -174,3 +174,39 @@ def test_a_failure_or_ctrl_c_leaves_nothing(here, monkeypatch, capsys):
         assert stopped.value.code == code
     assert "nothing was written" in capsys.readouterr().err
     assert not list(here.glob("new*"))
+
+
+def test_exports_communities_and_an_angle(here, monkeypatch, capsys):
+    run(monkeypatch, "net.safetensors", "x.npy", "--out", "new.html", "--angle", "20",
+        "--communities", "--export", "a.graphml", "b.dot", "c.json")  # fmt: skip
+    found = data_of(here / "new.html")
+    assert len(found["nodes"]) == len(
+        view(computation_graph(NET, X), 10**6, angle=20 * np.pi / 180).nodes
+    )
+    assert {node["community"] for node in found["nodes"]} == {0}
+    assert (here / "a.graphml").read_text().startswith("<?xml")
+    assert (here / "b.dot").read_text().startswith("digraph")
+    assert "nodes" in json.loads((here / "c.json").read_text())
+    assert "Written to c.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--export", "a.txt"], "--export must end in .graphml, .dot or .json, got a.txt"),
+        (
+            ["--export", "a.dot", "old.json"],
+            "--export must be a new file, got old.json, which exists",
+        ),
+        (["--angle", "400"], "--angle must be in"),
+    ],
+)
+def test_bad_exports_write_nothing(here, monkeypatch, capsys, arguments, message):
+    (here / "old.json").write_text("old")
+    before = sorted(here.iterdir())
+    with pytest.raises(SystemExit) as error:
+        run(monkeypatch, "net.safetensors", "x.npy", "--out", "new.html", *arguments)
+    assert error.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert sorted(here.iterdir()) == before
+    assert (here / "old.json").read_text() == "old"

@@ -1,4 +1,4 @@
-"""The command line: `gradsplinter mixing`, `graph`, `extract`, `merge` and `info`."""
+"""The command line: `gradsplinter mixing`, `communities`, `graph`, `extract`, `merge` and `info`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 
 import gradsplinter
 from gradsplinter.cli.command import Command, command_of_line, error_console
+from gradsplinter.cli.communities import CommunitiesStudy
 from gradsplinter.cli.graph import Graph
 from gradsplinter.cli.mixing import Mixing
 from gradsplinter.cli.tables import Extract, Info, Merge
@@ -22,7 +23,14 @@ def main() -> None:
     command = Command()
     try:
         command = command_of_line(
-            {"mixing": Mixing, "graph": Graph, "extract": Extract, "merge": Merge, "info": Info},
+            {
+                "mixing": Mixing,
+                "communities": CommunitiesStudy,
+                "graph": Graph,
+                "extract": Extract,
+                "merge": Merge,
+                "info": Info,
+            },
             "How a ReLU network does its work, by the gradients that it has. "
             "`gradsplinter --version` prints the version.",
         )

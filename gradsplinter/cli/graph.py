@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -16,10 +17,11 @@ from rich import box
 from rich.table import Table
 from torch import Tensor
 
-from gradsplinter import io
+from gradsplinter import graph_export, io
 from gradsplinter.batches import batches
 from gradsplinter.checks import check_integer, check_span
 from gradsplinter.cli.command import Command, console, load_network
+from gradsplinter.communities import communities
 from gradsplinter.graph import ComputationGraph, computation_graph
 from gradsplinter.graph_view import view
 from gradsplinter.network import ReluNetwork
@@ -36,7 +38,7 @@ class Graph(Command):
     typed: ClassVar = {
         "x": "DATA", "out": "--out", "source": "--end", "target": "--start", "divisor": "--divisor",
         "directions": "--directions", "names": "--names", "example_names": "--example-names",
-        "most_nodes": "--nodes", "image_shape": "--image",
+        "most_nodes": "--nodes", "image_shape": "--image", "angle": "--angle", "path": "--export",
     }  # fmt: skip
 
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
@@ -61,6 +63,12 @@ class Graph(Command):
     """Height and width, if the input is an image: 28x28."""
     nodes: int = 2000
     """Most nodes that the page holds, those with the most flow; up to 1,000 are visible at a time."""
+    angle: Annotated[float | None, tyro.conf.arg(metavar="DEGREES")] = None
+    """Merge components within this angle of each other; by default only those that are equal."""
+    communities: bool = False
+    """Colour the nodes by communities: units that work together, found from the directions."""
+    export: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE")] = ()
+    """Also write new files: .graphml, .dot, or .json for circuit-tracer."""
     title: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
     """Of the page; the name of MODEL by default."""
     overwrite: bool = False
@@ -69,6 +77,8 @@ class Graph(Command):
     def run(self) -> None:
         begin = time.perf_counter()
         self._check_out()
+        for path in self.export:
+            graph_export.check_new(path)
         most_nodes = check_integer(self.nodes, "most_nodes", 1)
         net = load_network(self.model)
         _, start = check_span(net.depth, self.end, self.start)
@@ -82,16 +92,24 @@ class Graph(Command):
         graph = computation_graph(
             net, self.data, directions, self.start, self.end, divisor=self.divisor
         )
-        found = view(graph, most_nodes, 3 * most_nodes, directions=names)
+        found = view(
+            graph, most_nodes, 3 * most_nodes, directions=names,
+            angle=None if self.angle is None else math.radians(self.angle),
+            communities=communities(graph).of(graph) if self.communities else None,
+        )  # fmt: skip
         page = graph_page(
             found, title=self.title or self.model.name, image_shape=shape,
             examples=_examples(graph, self.data, self.divisor, labels),
         )  # fmt: skip
         self._check_out()  # others may have written it since
         io.write_file(self.out, page.encode())
+        for path in self.export:
+            graph_export.save(found, path)
         _report(graph)
         console.print(repr(found), highlight=False, markup=False)
         seconds = time.perf_counter() - begin
+        for path in self.export:
+            console.print(f"Written to {path}", highlight=False, markup=False)
         console.print(
             f"Written to {self.out} ({len(page.encode()) / 2**20:.1f} MiB) in {seconds:.2f} s",
             highlight=False, markup=False,
