@@ -32,12 +32,6 @@ const darkness = matchMedia("(prefers-color-scheme: dark)");
 
 const cy = cytoscape({
   container: $("graph"),
-  elements: [
-    ...nodes.map((node) => ({ group: "nodes", data: { id: String(node.id), name: node.name,
-      size: diameter(node), ...lookOf(node) } })),
-    ...edges.map((edge) => ({ group: "edges", classes: `${edge.kind} ${edge.weight < 0 ? "minus" : "plus"}`,
-      data: { id: edge.id, source: String(edge.a), target: String(edge.b), width: thickness(edge) } })),
-  ],
   style: drawingStyle(),
   layout: { name: "preset" },
   autoungrabify: true,
@@ -66,7 +60,6 @@ function drawingStyle() {
       "line-opacity": 0.75, "control-point-distances": 28, "control-point-weights": 0.5 } },
     { selector: "edge.plus.within", style: { "line-color": plus, "line-dash-pattern": [7, 3] } },
     { selector: "edge.minus.within", style: { "line-color": minus, "line-dash-pattern": [2, 3] } },
-    { selector: ".away", style: { display: "none" } },
     { selector: ".dim", style: { opacity: 0.16 } },
     { selector: "edge.lit", style: { "line-opacity": 0.9 } },
     { selector: "edge.lit.between", style: { "line-color": ink } },
@@ -78,6 +71,19 @@ function drawingStyle() {
     { selector: "node.cursor", style: { "outline-width": 3, "outline-color": accent, "outline-offset": 2,
       "z-index": 9, "min-zoomed-font-size": 0 } },
   ];
+}
+
+const asNode = (node) => ({ group: "nodes", classes: node.site === data.start ? "start" : "",
+  data: { id: String(node.id), name: node.name, size: diameter(node), ...lookOf(node) } });
+const asLine = (edge) => ({ group: "edges", classes: `${edge.kind} ${edge.weight < 0 ? "minus" : "plus"}`,
+  data: { id: edge.id, source: String(edge.a), target: String(edge.b), width: thickness(edge) } });
+
+// Puts in what is shown and takes out what is not: a file can hold far more than can be drawn.
+function draw() {
+  const wanted = new Map([...nodes.filter((node) => isShown(node.id)).map((node) => [String(node.id), asNode(node)]),
+    ...edges.filter(isEdgeShown).map((edge) => [edge.id, asLine(edge)])]);
+  cy.remove(cy.elements().filter((drawnNow) => !wanted.has(drawnNow.id())));
+  cy.add([...wanted].filter(([id]) => !cy.hasElementWithId(id)).map(([, made]) => made));
 }
 
 // Sites as columns, the last one left; a site with many nodes takes several columns side by side.
@@ -163,7 +169,7 @@ let fitted = null; // the view that `fit` chose
 
 // The columns, too: one can be without nodes.
 function fit() {
-  const box = cy.nodes().not(".away").boundingBox();
+  const box = cy.nodes().boundingBox();
   const x1 = Math.min(box.x1, ...columns.values());
   const x2 = Math.max(box.x2, ...columns.values());
   const room = [cy.width() - 2 * MARGIN, cy.height() - 2 * MARGIN];

@@ -23,6 +23,7 @@ const state = {
   node: null,
   example: null, // by its place in the page
   path: null,
+  matches: [], // nodes that the search found
 };
 
 // In hundredths; 101 shows none.
