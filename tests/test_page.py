@@ -114,7 +114,7 @@ def load(chromium, folder):
 def drawn(page, selector):
     """Ids of nodes, or pairs of nodes of edges, that are drawn and match."""
     found = page.evaluate(
-        """selector => cy.elements(selector).not(".away").map(e =>
+        """selector => cy.elements(selector).map(e =>
             e.isNode() ? Number(e.id()) : [Number(e.source().id()), Number(e.target().id())])""",
         selector,
     )

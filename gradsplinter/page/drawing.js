@@ -8,6 +8,7 @@ const ROW = 30; // between nodes of a site, one below the other
 const FARTHEST = 90;
 const FEWEST_ROWS = 8;
 const MARGIN = 16; // around what is brought into sight, on the screen
+const FOOT = 48; // where the buttons are
 
 const hasCommunities = nodes.some((node) => node.community !== null);
 const look = (k) => ({ colour: COLOURS[k % COLOURS.length],
@@ -32,12 +33,6 @@ const darkness = matchMedia("(prefers-color-scheme: dark)");
 
 const cy = cytoscape({
   container: $("graph"),
-  elements: [
-    ...nodes.map((node) => ({ group: "nodes", data: { id: String(node.id), name: node.name,
-      size: diameter(node), ...lookOf(node) } })),
-    ...edges.map((edge) => ({ group: "edges", classes: `${edge.kind} ${edge.weight < 0 ? "minus" : "plus"}`,
-      data: { id: edge.id, source: String(edge.a), target: String(edge.b), width: thickness(edge) } })),
-  ],
   style: drawingStyle(),
   layout: { name: "preset" },
   autoungrabify: true,
@@ -66,7 +61,6 @@ function drawingStyle() {
       "line-opacity": 0.75, "control-point-distances": 28, "control-point-weights": 0.5 } },
     { selector: "edge.plus.within", style: { "line-color": plus, "line-dash-pattern": [7, 3] } },
     { selector: "edge.minus.within", style: { "line-color": minus, "line-dash-pattern": [2, 3] } },
-    { selector: ".away", style: { display: "none" } },
     { selector: ".dim", style: { opacity: 0.16 } },
     { selector: "edge.lit", style: { "line-opacity": 0.9 } },
     { selector: "edge.lit.between", style: { "line-color": ink } },
@@ -78,6 +72,20 @@ function drawingStyle() {
     { selector: "node.cursor", style: { "outline-width": 3, "outline-color": accent, "outline-offset": 2,
       "z-index": 9, "min-zoomed-font-size": 0 } },
   ];
+}
+
+const asNode = (node) => ({ group: "nodes", classes: node.site === data.start ? "start" : "",
+  data: { id: String(node.id), name: node.name, size: diameter(node), ...lookOf(node) } });
+const asLine = (edge) => ({ group: "edges", classes: `${edge.kind} ${edge.weight < 0 ? "minus" : "plus"}`,
+  data: { id: edge.id, source: String(edge.a), target: String(edge.b), width: thickness(edge) } });
+
+// Puts in what is shown and takes out what is not: a file can hold far more than can be drawn.
+function draw() {
+  const shown = [...nodes.filter((node) => isShown(node.id)).map(asNode),
+    ...edges.filter(isEdgeShown).map(asLine)];
+  const wanted = new Set(shown.map((made) => made.data.id));
+  cy.remove(cy.elements().filter((there) => !wanted.has(there.id())));
+  cy.add(shown.filter((made) => !cy.hasElementWithId(made.data.id)));
 }
 
 // Sites as columns, the last one left; a site with many nodes takes several columns side by side.
@@ -121,7 +129,8 @@ function shape(counts) {
 // The headings stand above their columns, wherever these are on the screen.
 const WIDEST = 230;
 const headings = new Map([...sites].reverse().map((site) => {
-  const made = element("div", {}, element("b", {}, siteName(site.site)), element("span"), element("span"));
+  const made = element("div", {},
+    element("b", {}, siteName(site.site)), element("span"), element("span"));
   $("headings").append(made);
   return [site.site, made];
 }));
@@ -136,8 +145,10 @@ function placeHeadings() {
   const middles = [...sites].reverse().map((site) => columns.get(site.site) * cy.zoom() + pan.x);
   [...headings.values()].forEach((heading, k) => {
     const middle = middles[k];
-    let left = Math.max(middle - WIDEST / 2, k > 0 ? (middles[k - 1] + middle) / 2 : -Infinity);
-    let right = Math.min(middle + WIDEST / 2, k + 1 < middles.length ? (middles[k + 1] + middle) / 2 : Infinity);
+    const before = middles[k - 1] ?? -Infinity;
+    const after = middles[k + 1] ?? Infinity;
+    let left = Math.max(middle - WIDEST / 2, (before + middle) / 2);
+    let right = Math.min(middle + WIDEST / 2, (after + middle) / 2);
     if (middle > 0 && middle < cy.width()) {
       left = Math.max(left, 0);
       right = Math.min(right, cy.width());
@@ -163,14 +174,14 @@ let fitted = null; // the view that `fit` chose
 
 // The columns, too: one can be without nodes.
 function fit() {
-  const box = cy.nodes().not(".away").boundingBox();
+  const box = cy.nodes().boundingBox();
   const x1 = Math.min(box.x1, ...columns.values());
   const x2 = Math.max(box.x2, ...columns.values());
-  const room = [cy.width() - 2 * MARGIN, cy.height() - 2 * MARGIN];
+  const room = [cy.width() - 2 * MARGIN, Math.max(FOOT, cy.height() - MARGIN - FOOT)];
   const most = 1.6 * Math.max(1, Math.min(cy.width() / 1000, cy.height() / 700));
   const zoom = Math.min(most, room[0] / (x2 - x1), room[1] / (box.y2 - box.y1));
   cy.viewport({ zoom, pan: { x: cy.width() / 2 - (zoom * (x1 + x2)) / 2,
-    y: cy.height() / 2 - (zoom * (box.y1 + box.y2)) / 2 } });
+    y: (cy.height() + MARGIN - FOOT) / 2 - (zoom * (box.y1 + box.y2)) / 2 } });
   fitted = currentView();
   placeHeadings();
 }
@@ -182,8 +193,8 @@ function zoomBy(factor) {
 // Brings a node into sight, if it is not.
 function lookAt(i) {
   const { x, y } = cy.getElementById(String(i)).renderedPosition();
-  const inside = (at, size) => Math.min(Math.max(at, MARGIN), size - MARGIN);
-  const by = { x: inside(x, cy.width()) - x, y: inside(y, cy.height()) - y };
+  const inside = (at, most) => Math.min(Math.max(at, MARGIN), most);
+  const by = { x: inside(x, cy.width() - MARGIN) - x, y: inside(y, cy.height() - FOOT) - y };
   if (by.x === 0 && by.y === 0) return;
   if (stillness.matches) cy.panBy(by);
   else cy.animate({ panBy: by }, { duration: 150 });

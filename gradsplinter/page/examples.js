@@ -21,7 +21,8 @@ function showExample() {
   const { path } = state;
   const modes = rowsOf[at].map((row, k) => [sites[k].site, trie[k].modes[row]]).slice(1);
   const notes = [
-    path.leftOut > 0 ? `${counted(path.leftOut, "of its components is", "of its components are")} left out of this file` : null,
+    path.leftOut > 0 ? `${counted(path.leftOut, "of its components is", "of its components are")}`
+      + " left out of this file" : null,
     path.zeros > 0 ? `${counted(path.zeros, "gradient is", "gradients are")} zero` : null,
   ].filter((note) => note !== null);
   $("example-found").replaceChildren(

@@ -5,11 +5,13 @@ let cursor = null; // the node at which the keys are
 function listNodes() {
   const box = $("nodes");
   box.replaceChildren(...[...sites].reverse().map((site) => element("div",
-    { role: "group", "aria-label": siteName(site.site) }, ...ordered(site).map((i) =>
-      element("div", { role: "option", id: `node-${i}`, "aria-selected": String(i === state.node) }, spoken(i))))));
+    { role: "group", "aria-label": siteName(site.site) }, ...ordered(site).map(asOption))));
   if (cursor === null || !isShown(cursor)) cursor = null;
   markCursor();
 }
+
+const asOption = (i) => element("div", { role: "option", id: `node-${i}`,
+  "aria-selected": String(i === state.node) }, spoken(i));
 
 function moveCursor(i) {
   cursor = i;
@@ -53,7 +55,8 @@ function nearest(there) {
     .sort((a, b) => b.strength - a.strength);
   if (near.length > 0) return otherEnd(near[0], cursor);
   const height = (i) => cy.getElementById(String(i)).position("y");
-  return there.reduce((a, b) => (Math.abs(height(b) - height(cursor)) < Math.abs(height(a) - height(cursor)) ? b : a));
+  const far = (i) => Math.abs(height(i) - height(cursor));
+  return there.reduce((a, b) => (far(b) < far(a) ? b : a));
 }
 
 $("nodes").addEventListener("keydown", (event) => {

@@ -28,9 +28,6 @@ function filter(name, most) {
   });
 }
 
-const first = sites[0].nodes.map(String);
-for (const i of first) cy.getElementById(i).addClass("start");
-
 $("summary").textContent = `${data.network}, from ${siteName(data.start)} back to ${siteName(data.end)}; `
   + `${counted(data.nExamples, "example")}, ${counted(directions.length, "direction")}`;
 filter("most", Math.min(nodes.length, MOST_NODES));

@@ -22,7 +22,8 @@ function showNode() {
   const parts = [
     facts([
       ["Site", siteName(node.site)],
-      ["Examples", `${whole(node.examples)} of ${whole(data.nExamples)} (${percent(node.examples / data.nExamples)})`],
+      ["Examples", `${whole(node.examples)} of ${whole(data.nExamples)}`
+        + ` (${percent(node.examples / data.nExamples)})`],
       ["Flow", `${number(node.flow)}, ${percent(node.share)} of the site's`],
       [node.directions.length === 1 ? "Direction" : "Directions", directionNames(node)],
       ...(node.community === null ? [] : [["Community", String(node.community)]]),
@@ -37,10 +38,12 @@ function showNode() {
 
 function neighbourLists(i) {
   const site = siteAt.get(nodes[i].site);
-  const groups = [["Above, towards the output", -1], ["Below, towards the input", 1], ["In the same site", 0]];
+  const groups = [["Above, towards the output", -1], ["Below, towards the input", 1],
+    ["In the same site", 0]];
   const hidden = [];
   const made = groups.flatMap(([title, step]) => {
-    const near = edgesOf[i].filter((edge) => siteAt.get(nodes[otherEnd(edge, i)].site) === site + step)
+    const near = edgesOf[i]
+      .filter((edge) => siteAt.get(nodes[otherEnd(edge, i)].site) === site + step)
       .sort((a, b) => b.strength - a.strength);
     if (near.length === 0) return [];
     if (step !== 0) hidden.push(...near.map((edge) => otherEnd(edge, i)).filter((j) => !isShown(j)));
@@ -56,23 +59,25 @@ function neighbourLists(i) {
 
 function neighbourButton(j, edge) {
   const kind = edge.kind === "within" ? "cos" : "weight";
-  return button("", () => selectNode(j), { class: isShown(j) ? null : "not-shown" }).appendChild(
-    element("span", {}, swatch(lookOf(nodes[j])), ` ${nodes[j].name} `,
-      element("small", {}, `${kind} ${number(edge.weight)}${isShown(j) ? "" : ", hidden"}`))).parentElement;
+  const hidden = isShown(j) ? "" : ", hidden";
+  const text = element("span", {}, swatch(lookOf(nodes[j])), ` ${nodes[j].name} `,
+    element("small", {}, `${kind} ${number(edge.weight)}${hidden}`));
+  return button(text, () => selectNode(j), { class: hidden ? "not-shown" : null });
 }
 
 function modesOf(node) {
   const more = node.nModes - node.modes.length;
   const rows = node.modes.map(([mode, count]) => `${mode} (${whole(count)})`).join(", ");
-  return element("p", {}, `${counted(node.nModes, "mode")} of ${siteName(node.site)}, with examples: ${rows}`
-    + (more > 0 ? ` and ${whole(more)} more.` : "."));
+  return element("p", {}, `${counted(node.nModes, "mode")} of ${siteName(node.site)}, with examples: `
+    + rows + (more > 0 ? ` and ${whole(more)} more.` : "."));
 }
 
 function examplesListed(i) {
   const found = examplesOf(i);
   const made = element("div", {}, list(found, MOST_LISTED, exampleButton));
   if (found.length < nodes[i].examples) {
-    made.append(element("p", {}, `${whole(found.length)} of its ${counted(nodes[i].examples, "example")} are in this file.`));
+    const all = counted(nodes[i].examples, "example");
+    made.append(element("p", {}, `${whole(found.length)} of its ${all} are in this file.`));
   }
   return made;
 }
@@ -93,14 +98,20 @@ function showSites() {
 }
 
 function swatch({ colour, shape }) {
-  const points = { rectangle: "2,2 12,2 12,12 2,12", diamond: "7,1 13,7 7,13 1,7", triangle: "7,1 13,12 1,12",
-    hexagon: "4,2 10,2 13,7 10,12 4,12 1,7", star: "7,1 9,5 13,5 10,8 11,13 7,10 3,13 4,8 1,5 5,5" }[shape];
+  const points = {
+    rectangle: "2,2 12,2 12,12 2,12",
+    diamond: "7,1 13,7 7,13 1,7",
+    triangle: "7,1 13,12 1,12",
+    hexagon: "4,2 10,2 13,7 10,12 4,12 1,7",
+    star: "7,1 9,5 13,5 10,8 11,13 7,10 3,13 4,8 1,5 5,5",
+  }[shape];
   const form = points ? element("polygon", { points, fill: colour })
     : element("circle", { cx: 7, cy: 7, r: 5.5, fill: colour });
   return element("svg", { viewBox: "0 0 14 14", class: "swatch", "aria-hidden": "true" }, form);
 }
 
-const stroke = (kind) => element("svg", { viewBox: "0 0 28 14", class: `swatch ${kind}`, "aria-hidden": "true" },
+const stroke = (kind) => element("svg",
+  { viewBox: "0 0 28 14", class: `swatch ${kind}`, "aria-hidden": "true" },
   element("line", { x1: 1, x2: 27, y1: 7, y2: 7 }));
 
 function showLegend() {
@@ -111,7 +122,8 @@ function showLegend() {
     : directions.map((name, d) => [look(d), name]);
   const rows = groups.slice(0, MOST_LISTED).map(([its, name]) => [swatch(its), name]);
   if (groups.length > MOST_LISTED) {
-    rows.push([null, `and ${whole(groups.length - MOST_LISTED)} more${groups.length > most ? "; looks repeat" : ""}`]);
+    const repeat = groups.length > most ? "; looks repeat" : "";
+    rows.push([null, `and ${whole(groups.length - MOST_LISTED)} more${repeat}`]);
   }
   if (!hasCommunities && directions.length > 1) {
     rows.push([swatch({ colour: MIXED }), "several directions"]);

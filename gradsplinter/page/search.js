@@ -30,8 +30,8 @@ function showFound() {
   const text = $("query").value;
   const found = search(text);
   const count = found.nodes.length + found.examples.length;
-  cy.nodes().removeClass("match");
-  for (const i of found.nodes) cy.getElementById(String(i)).addClass("match");
+  state.matches = found.nodes;
+  cy.batch(light);
   $("found").hidden = text.trim() === "";
   $("found").replaceChildren(
     element("p", {}, count === 0 ? "Nothing found. Try a name, site 1, mode 3, mode 3 site 1 or example 12."

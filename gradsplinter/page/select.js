@@ -2,9 +2,8 @@
 
 // Draws what is shown and lights up what is selected. All else follows from `state`.
 function refresh() {
+  draw();
   cy.batch(() => {
-    nodes.forEach((_, i) => cy.getElementById(String(i)).toggleClass("away", !isShown(i)));
-    edges.forEach((edge) => cy.getElementById(edge.id).toggleClass("away", !isEdgeShown(edge)));
     place();
     light();
   });
@@ -16,7 +15,8 @@ function refresh() {
 }
 
 function light() {
-  cy.elements().removeClass("lit dim chosen");
+  cy.elements().removeClass("lit dim chosen match");
+  for (const i of state.matches) cy.getElementById(String(i)).addClass("match");
   if (state.node === null && !state.path) return;
   const lit = litNodes();
   cy.elements().addClass("dim");
@@ -77,7 +77,7 @@ function clear() {
   keepingFocus(() => {
     state.node = null;
     forgetExample();
-    cy.nodes().removeClass("match");
+    state.matches = [];
     refresh();
     showNode();
   });

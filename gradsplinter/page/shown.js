@@ -23,6 +23,7 @@ const state = {
   node: null,
   example: null, // by its place in the page
   path: null,
+  matches: [], // nodes that the search found
 };
 
 // In hundredths; 101 shows none.
@@ -60,7 +61,8 @@ function shownText() {
   const dead = sites.filter((site) => site.components === 0).map((site) => site.site);
   if (dead.length > 0) {
     parts.push(`${edges.length === 0 ? "there are no edges, since " : ""}every gradient with respect to`
-      + ` site${dead.length > 1 ? "s" : ""} ${dead.join(" and ")} is zero: in every example the units after are off`);
+      + ` site${dead.length > 1 ? "s" : ""} ${dead.join(" and ")} is zero:`
+      + " in every example the units after are off");
   }
   return `${parts.join("; ")}.`;
 }

@@ -47,8 +47,9 @@ function bars(vector) {
   const top = largest(vector) || 1;
   const above = shown.some((k) => vector[k] > 0) ? 1 : 0; // where zero is
   const below = shown.some((k) => vector[k] < 0) ? 1 : 0;
-  const svg = element("svg", { viewBox: `0 0 ${shown.length} ${Math.max(1, above + below)}`, preserveAspectRatio: "none",
-    class: "bars", role: "img", "aria-label": `Bars of ${described(vector)}` });
+  const viewBox = `0 0 ${shown.length} ${Math.max(1, above + below)}`;
+  const svg = element("svg", { viewBox, preserveAspectRatio: "none", class: "bars", role: "img",
+    "aria-label": `Bars of ${described(vector)}` });
   shown.forEach((k, x) => {
     const height = Math.abs(vector[k]) / top;
     svg.append(element("rect", { x: x + 0.1, width: 0.8, height, y: vector[k] > 0 ? above - height : above,
@@ -57,10 +58,11 @@ function bars(vector) {
   });
   svg.append(element("line", { x1: 0, x2: shown.length, y1: above, y2: above,
     "vector-effect": "non-scaling-stroke" }));
-  const range = shown.length < vector.length
-    ? `the ${shown.length} largest of ${whole(vector.length)} entries, in their order; `
-    : `entries 0 to ${vector.length - 1}; `;
-  return element("figure", {}, svg, element("figcaption", {}, `${range}the longest is ${number(top)}`));
+  const which = shown.length < vector.length
+    ? `the ${shown.length} largest of ${whole(vector.length)} entries, in their order`
+    : `entries 0 to ${vector.length - 1}`;
+  const caption = `${which}; the longest is ${number(top)}`;
+  return element("figure", {}, svg, element("figcaption", {}, caption));
 }
 
 function numbers(vector) {
