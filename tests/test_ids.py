@@ -162,7 +162,7 @@ def test_ids_of_many_small_updates_are_joined():
     table = SplinterTable(NET, ids=True)
     for _ in range(100):
         table.update(X[:10].split(1))
-    pieces = table._ids._place._pieces
+    pieces = table._ids._place.pieces
     assert len(pieces) <= 11
     assert sum(piece.untyped_storage().nbytes() for piece in pieces) == 8 * 1000
     assert torch.equal(table.splinters().ids, EXPECTED[:10].repeat(100))
