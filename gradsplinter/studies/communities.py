@@ -36,8 +36,6 @@ INERT = 0.01
 """Growth of the error, as a share of the target's variance, below which a neuron is inert."""
 SHARED = 0.25
 """Second growth as a share of the first, above which a neuron is shared."""
-CARRIER = 0.99
-"""Share of examples from which on a neuron counts as always on: it hands on a sum."""
 
 KINDS = ("task", "shared", "carrier", "inert", "dead")
 METHODS = ("ours", *neuron_groups.BASELINES)
@@ -69,6 +67,8 @@ class CommunitiesConfig:
     """Steps of Adam with 256 examples each."""
     learning_rate: float = 5e-3
     """Of Adam."""
+    always_on: float = 0.99
+    """Share of examples from which on a neuron counts as a carrier, which hands on a sum."""
 
     def __post_init__(self) -> None:
         for name in ("products", "seeds", "hidden"):
@@ -78,9 +78,11 @@ class CommunitiesConfig:
             check_integer(n, "products", 2)
         for name in ("training_examples", "examples"):
             check_integer(getattr(self, name), name, 256)
-        for strength in (*self.lambdas, *self.correlations):
+        for strength in (*self.lambdas, *self.correlations, self.always_on):
             if not 0 <= strength <= 1:
-                raise ValueError(f"lambdas and correlations must be in [0, 1], got {strength}")
+                raise ValueError(
+                    f"lambdas, correlations and always_on must be in [0, 1], got {strength}"
+                )
 
 
 @dataclass(frozen=True)
@@ -134,13 +136,14 @@ class Truth:
         return neurons, [int(self.growth[s][j].argmax()) for s, j in neurons]
 
 
-def truth(net: ReluNetwork, task: Task, x: Tensor) -> Truth:
+def truth(net: ReluNetwork, task: Task, x: Tensor, always_on: float = 0.99) -> Truth:
     """What each hidden neuron is for.
 
     Args:
         net: a network that was trained on the task.
         task: whose targets the outputs are compared with.
         x: inputs `[N, h_0]`.
+        always_on: share of examples from which on a neuron counts as a carrier.
     """
     activations = _activations(net, x)
     growth, kinds = {}, {}
@@ -150,17 +153,19 @@ def truth(net: ReluNetwork, task: Task, x: Tensor) -> Truth:
             of_site.append(_growth(net, task, x, activations, {site: torch.tensor([unit])}))
         growth[site] = torch.stack(of_site)
         on = (activations[site] > 0).double().mean(dim=0)
-        kinds[site] = [_kind(g, p) for g, p in zip(growth[site], on.tolist(), strict=True)]
+        kinds[site] = [
+            _kind(g, p, always_on) for g, p in zip(growth[site], on.tolist(), strict=True)
+        ]
     return Truth(growth, kinds)
 
 
-def _kind(growth: Tensor, on: float) -> str:
+def _kind(growth: Tensor, on: float, always_on: float) -> str:
     first, *others = growth.sort(descending=True).values.tolist()
     if on == 0:
         return "dead"
     if first < INERT:
         return "inert"
-    if on >= CARRIER:
+    if on >= always_on:
         return "carrier"
     return "shared" if others and others[0] > SHARED * first else "task"
 
@@ -218,7 +223,8 @@ def run_communities(config: CommunitiesConfig, *, progress: bool = True) -> list
             for seed, net, loss in _networks(config, task, trained=kind != "untrained"):
                 generator = torch.Generator().manual_seed(seed + 2**33)
                 x = task.sample(config.examples, generator=generator)
-                rows.append(_row(net, task, x, kind, strength, seed, groups, loss))
+                row = _row(net, task, x, kind, strength, seed, groups, loss, config.always_on)
+                rows.append(row)
                 bar.update()
     return rows
 
@@ -256,7 +262,7 @@ def _networks(
 
 def _row(
     net: ReluNetwork, task: Task, x: Tensor, kind: str, strength: float, seed: int,
-    groups: list[int], loss: float | None,
+    groups: list[int], loss: float | None, always_on: float,
 ) -> Row:  # fmt: skip
     found = neuron_communities(net, x)
     row = Row(
@@ -265,7 +271,7 @@ def _row(
     )  # fmt: skip
     if kind not in ("mixing", "correlation"):
         return row
-    of = truth(net, task, x)
+    of = truth(net, task, x, always_on)
     neurons, tasks = of.tasks()
     scores = {}
     if len(set(tasks)) > 1:
