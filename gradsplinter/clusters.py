@@ -99,7 +99,8 @@ def clusters(
 ) -> Clusters:
     """Join vectors within an angle of each other, and what hangs together by such pairs.
 
-    Two vectors are neighbours where dot ≥ cos(angle) |a| |b|, in float64. Candidates are found by the
+    Two vectors are neighbours where their dot product is at least cos(angle) times their lengths, in
+    float64. Candidates are found by the
     signs of random projections (Charikar 2002), b bits a table: vectors at this angle get the same
     bits with the probability (1 - angle / π)^b, closer ones with a higher one. Then whole vectors are
     compared, so what is joined is right; what is missed are neighbours that share bits in no table. The

@@ -15,7 +15,7 @@ from gradsplinter import _C, ReluNetwork, _library
 OPERATORS = torch.ops.gradsplinter
 NAMES = [
     "signatures", "unique_rows", "unique_signatures", "hash_rows", "pack_bits",
-    "jacobian", "jacobian_out", "cross", "gram",
+    "jacobian", "jacobian_out", "cross", "gram", "lengths", "join_neighbours",
 ]  # fmt: skip
 DYNAMIC = ["unique_rows", "unique_signatures"]
 
@@ -45,6 +45,11 @@ def arguments(dtype=torch.float32, n=5):
         "jacobian_out": [(*chain, OPERATORS.jacobian(*chain).fill_(7)) for chain in chains],
         "gram": [(*chain, normalize) for chain in chains for normalize in (True, False)],
         "cross": [(x.reshape(n, 2, 2), True), (x.reshape(n, 2, 2).mT, False)],
+        "lengths": [(x,), (x.t(),)],
+        "join_neighbours": [
+            (x, OPERATORS.lengths(x), 0.5, torch.arange(n) % buckets, buckets, torch.arange(n))
+            for buckets in (1, 3)
+        ],
     }
 
 
@@ -252,3 +257,17 @@ WEIGHTS, BIASES, EYE = list(NET.weights), list(NET.biases), torch.eye(3)
 def test_direct_calls_cannot_reach_out_of_bounds(name, args):
     with pytest.raises(ValueError, match=r"needs|hash_bits must be|patterns must have no bits"):
         getattr(OPERATORS, name)(*args)
+
+
+def test_joining_neighbours_stays_in_bounds():
+    x, ids = random_inputs(4, 3), torch.arange(4)
+    lengths, zeros = OPERATORS.lengths(x), torch.zeros(4, dtype=torch.int64)
+    for wrong in (
+        (x, lengths, 0.5, ids, 2, ids),
+        (x, lengths, 0.5, ids - 1, 4, ids),
+        (x, lengths, 0.5, zeros, 1, ids + 1),
+        (x, lengths[:3], 0.5, zeros, 1, ids),
+        (x, lengths.float(), 0.5, zeros, 1, ids),
+    ):
+        with pytest.raises(ValueError, match="an operator of gradsplinter needs"):
+            OPERATORS.join_neighbours(*wrong)
