@@ -298,9 +298,17 @@ def _not_on_cuda(*_: object) -> NoReturn:
     )
 
 
+def _on_the_cpu_only(*_: object) -> NoReturn:
+    raise NotImplementedError("gradsplinter clusters tensors on the CPU only; move them there")
+
+
 # What runs otherwise on a GPU; the rest finds the device of its tensors in C++.
-_ON_GPU = {"unique_rows": _unique_rows_on_gpu, "unique_signatures": _unique_signatures_on_gpu}
-_CPU_ONLY = {"lengths", "join_neighbours"}
+_ON_GPU = {
+    "unique_rows": _unique_rows_on_gpu,
+    "unique_signatures": _unique_signatures_on_gpu,
+    "lengths": _on_the_cpu_only,
+    "join_neighbours": _on_the_cpu_only,
+}
 
 for _schema, _kernel, _fake in (
     (
@@ -351,6 +359,5 @@ for _schema, _kernel, _fake in (
     _name = _schema.partition("(")[0]
     _library.define(_schema)
     _library.impl(_name, _kernel, "CPU")
-    if _name not in _CPU_ONLY:
-        _library.impl(_name, _ON_GPU.get(_name, _kernel) if _C.cuda else _not_on_cuda, "CUDA")
+    _library.impl(_name, _ON_GPU.get(_name, _kernel) if _C.cuda else _not_on_cuda, "CUDA")
     torch.library.register_fake(f"gradsplinter::{_name}", _fake, lib=_library)
