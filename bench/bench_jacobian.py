@@ -45,7 +45,8 @@ def masked_matmul_into(weights, masks, buffers):
 
 def needs(net, masks, directions):
     """Products of the units that are on at both ends; the step through W^L is shared by all modes."""
-    on = [torch.full((len(masks[0]),), net.widths[0]), *(mask.sum(1).double() for mask in masks)]
+    on = [masks[0].new_full((len(masks[0]),), net.widths[0]), *(mask.sum(1) for mask in masks)]
+    on = [units.double() for units in on]
     fmas = sum(float((after * before).sum()) * directions for before, after in pairwise(on))
     return Needs(float32=2 * fmas, bytes=4 * len(masks[0]) * directions * net.widths[0])
 

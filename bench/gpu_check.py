@@ -79,8 +79,8 @@ def main() -> int:
         for name, limit, command in commands[kind] if kind in options.only else []:
             steps.append(run(name, command, limit, environment, options.out))
             write(options.out, about, steps)
-            if kind == "build" and not steps[-1].passed:
-                break
+        if kind == "build" and not all(step.passed for step in steps):
+            break
     width = max(len(step.name) for step in steps)
     for step in steps:
         passed = "passed" if step.passed else "FAILED"

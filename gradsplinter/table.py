@@ -202,19 +202,22 @@ class SplinterTable:
         rows = max(1, min(rows_at_once(device), most // (8 * max(1, self._words()))))
         for piece in x.split(rows) if len(x) > rows else (x,):
             try:
-                signatures, first, counts, ids = self._unique_signatures(piece)
+                found = self._unique_signatures(piece)
             except torch.OutOfMemoryError:
                 if len(piece) == 1:
                     raise
-                for half in piece.split(-(-len(piece) // 2)):
-                    self.add_batch(half, begin)
-                    begin += len(half)
-                continue
+                found = None
             except ValueError as error:
                 error.add_note(f"(in a piece of x that begins at example {begin:,})")
                 raise
-            self._add(Modes(signatures, counts, first, len(ids)), ids)
-            begin += len(ids)
+            if found is None:  # here, where the error does not hold memory any more
+                half = -(-len(piece) // 2)
+                self.add_batch(piece[:half], begin)
+                self.add_batch(piece[half:], begin + half)
+            else:
+                signatures, first, counts, ids = found
+                self._add(Modes(signatures, counts, first, len(ids)), ids)
+            begin += len(piece)
 
     def _unique_signatures(self, x: Tensor) -> ops.UniqueSignatures:
         if x.device.type == "cpu" and self.net.device.type != "cpu":

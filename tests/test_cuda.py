@@ -5,6 +5,7 @@ pytest tests/test_cuda.py --device cpu     runs the tests themselves, where ther
 pytest tests/test_cuda.py --large          also rows of more than 2^31 entries
 """
 
+import warnings
 from itertools import product
 
 import numpy as np
@@ -270,8 +271,10 @@ def test_networks_by_chance(device, seed):
     assert same(found.jacobian(), expected.jacobian())
     assert same(found.cross(), expected.cross())
     if found.n_directions > 1:
-        assert found.orthogonality() == expected.orthogonality()
-        assert found.all_pairs_orthogonality() == expected.all_pairs_orthogonality()
+        # The cosines are the same bits; torch adds them up, in another order.
+        for score in ("orthogonality", "all_pairs_orthogonality"):
+            value = getattr(expected, score)()
+            assert getattr(found, score)() == pytest.approx(value, rel=1e-5, abs=1e-6)
     assert repr(found) == repr(expected)
 
 
@@ -451,20 +454,24 @@ def test_nothing_waits_that_need_not(gpu):
     """torch's own waits only; those of the kernels would fail a capture."""
     net, x = moved(NET, gpu), X.to(gpu)
     words = EXPECTED.signatures.to(gpu)
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this is a beta feature
+        torch.cuda.set_sync_debug_mode("error")
     try:
         ops.signatures(net, x, check_finite=False)
         ops.gram(net, words)
         ops.cross(ops.jacobian(net, words))
     finally:
-        torch.cuda.set_sync_debug_mode("default")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def test_out_of_memory(gpu):
     """torch's own error where work cannot be split, and smaller pieces where it can."""
     net = moved(random_network((4, 300, 64, 3)), gpu)
     words = torch.zeros(2_000_000, 6, dtype=torch.int64, device=gpu)
-    x = random_inputs(3_000_000, 4)
+    x = random_inputs(3_000, 4).repeat(1_000, 1)  # 144 MB of signatures, of few modes
     expected = splinter(random_network((4, 300, 64, 3)), x)
     there = x.to(gpu)
     torch.cuda.empty_cache()
