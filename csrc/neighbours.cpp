@@ -24,6 +24,7 @@ class Joining {
   // nearest one; else it becomes a leader. Far from the leader of a group, further than its radius
   // and the angle, there is no neighbour in it (the triangle inequality).
   void run(const int64_t* members, int64_t n, const Stopping& stopping) {
+    if (joined(members, n)) return;
     groups_.clear();
     leaders_.clear();
     next_.assign(static_cast<size_t>(n), -1);
@@ -68,6 +69,12 @@ class Joining {
     double radius;  // at least the angle from the leader to each member
     double reach;   // no member has a neighbour whose cosine to the leader is less
   };
+
+  bool joined(const int64_t* members, int64_t n) const {
+    const int64_t root = sets_.root(members[0]);
+    return std::all_of(members + 1, members + n,
+                       [&](int64_t row) { return sets_.root(row) == root; });
+  }
 
   // Joins a row with a member of a group that is its neighbour, if there is one.
   void join_one_of(int64_t row, const Group& group, const int64_t* members) {

@@ -6,6 +6,7 @@
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from gradsplinter import communities, computation_graph, neuron_communities, view
@@ -59,6 +60,7 @@ def main() -> None:
     save(dendrogram(graph, 0, angle=0.15), options.folder, "graph-tree")
     save(similarity(drawn, 0), options.folder, "graph-similarity")
     net.save(options.folder / "products.safetensors")
+    np.save(options.folder / "products.npy", x.numpy())
 
     if options.digits:
         net, x = digits()

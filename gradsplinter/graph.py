@@ -199,7 +199,7 @@ class ComputationGraph:
             if site + 1 in pattern_sites(self.net, self.end, self.start):
                 naive *= self._patterns_of(site + 1)
             zeros = int((self._lengths[site] == 0).sum())
-            unique = sum(len(s.gradients(d).values) for d in range(s.n_directions))
+            unique = sum(int(s.gradients(d).values.any(dim=1).sum()) for d in range(s.n_directions))
             found.append(Size(site, s.n_modes, s.n_modes * s.n_directions - zeros, unique, naive))
         return found
 

@@ -35,17 +35,28 @@ struct Dots {
       }
     }
     for (int r = 0; r < R; ++r) {
-      double sums[parts];
-      for (int v = 0; v < vectors; ++v) acc[r][v].store(sums + v * Double::lanes);
-      for (int64_t i = 0; k + i < width; ++i) {
-        sums[i] = __builtin_fma(static_cast<double>(block.row[k + i]),
-                                static_cast<double>(other[r][k + i]), sums[i]);
+      if (k < width) add_rest(other[r], k, acc[r]);
+      for (int step = vectors / 2; step > 0; step /= 2) {
+        for (int v = 0; v < step; ++v) acc[r][v] = Double::add(acc[r][v], acc[r][v + step]);
       }
-      for (int step = parts / 2; step > 0; step /= 2) {
+      double sums[Double::lanes];
+      acc[r][0].store(sums);
+      for (int step = Double::lanes / 2; step > 0; step /= 2) {
         for (int i = 0; i < step; ++i) sums[i] += sums[i + step];
       }
       block.dots[begin + r] = sums[0];
     }
+  }
+
+  // The last entries, fewer than there are partial sums.
+  void add_rest(const T* other, int64_t k, Double* acc) const {
+    double sums[parts];
+    for (int v = 0; v < vectors; ++v) acc[v].store(sums + v * Double::lanes);
+    for (int64_t i = 0; k + i < block.width; ++i) {
+      sums[i] = __builtin_fma(static_cast<double>(block.row[k + i]),
+                              static_cast<double>(other[k + i]), sums[i]);
+    }
+    for (int v = 0; v < vectors; ++v) acc[v] = Double::load(sums + v * Double::lanes);
   }
 
   void run() const {

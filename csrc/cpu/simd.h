@@ -62,6 +62,7 @@ struct Vec<double> {
   static Vec fill(double s) { return {_mm512_set1_pd(s)}; }
   void store(double* p) const { _mm512_storeu_pd(p, v); }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+  static Vec add(Vec a, Vec b) { return {_mm512_add_pd(a.v, b.v)}; }
   __mmask8 compare() const { return _mm512_cmp_pd_mask(v, _mm512_setzero_pd(), _CMP_GT_OQ); }
   uint32_t positive() const { return compare(); }
   Vec relu() const { return {_mm512_maskz_mov_pd(compare(), v)}; }
@@ -126,6 +127,7 @@ struct Vec<double> {
   static Vec fill(double s) { return {_mm256_set1_pd(s)}; }
   void store(double* p) const { _mm256_storeu_pd(p, v); }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+  static Vec add(Vec a, Vec b) { return {_mm256_add_pd(a.v, b.v)}; }
   __m256d compare() const { return _mm256_cmp_pd(v, _mm256_setzero_pd(), _CMP_GT_OQ); }
   uint32_t positive() const { return static_cast<uint32_t>(_mm256_movemask_pd(compare())); }
   Vec relu() const { return {_mm256_and_pd(v, compare())}; }
@@ -169,6 +171,7 @@ struct Vec<double> {
   static Vec fill(double s) { return {vdupq_n_f64(s)}; }
   void store(double* p) const { vst1q_f64(p, v); }
   static Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f64(c.v, a.v, b.v)}; }
+  static Vec add(Vec a, Vec b) { return {vaddq_f64(a.v, b.v)}; }
   uint32_t positive() const {
     constexpr uint64_t weights[2] = {1, 2};
     return static_cast<uint32_t>(vaddvq_u64(vandq_u64(vcgtzq_f64(v), vld1q_u64(weights))));
@@ -201,6 +204,7 @@ struct Vec {
   static Vec fill(T s) { return {s}; }
   void store(T* p) const { *p = v; }
   static Vec fma(Vec a, Vec b, Vec c) { return {fused(a.v, b.v, c.v)}; }
+  static Vec add(Vec a, Vec b) { return {a.v + b.v}; }
   uint32_t positive() const { return v > 0; }
   Vec relu() const { return {v > 0 ? v : T(0)}; }
   static void transpose(Vec*) {}

@@ -19,12 +19,10 @@ from gradsplinter.graph_view import GraphView, ViewEdge
 from gradsplinter.plot.style import INK, label, style
 
 GAP = 2.0  # inches between two sites
-LEFT, RIGHT, TOP, BOTTOM = 0.75, 1.75, 0.55, 0.67  # inches around the nodes
+LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.75, 0.55, 0.67  # inches around the nodes
+LETTER = 0.075  # inches that a letter of a direction's name takes
 LEAST_HEIGHT, MOST_HEIGHT = 2.4, 9.0  # inches that a column of nodes takes
-LARGEST, SMALLEST = (
-    0.5,
-    0.045,
-)  # inches: a node with all the flow of its site, and with next to none
+LARGEST, SMALLEST = 0.5, 0.045  # inches: a node with all flow of its site, and with next to none
 APART = 0.035  # inches between nodes, if there is room
 NAMED = 0.095  # inches that a node needs for its name
 NOTES, LEGEND_ROW, LEGEND_COLUMNS = 0.42, 0.19, 5  # inches below it all
@@ -124,7 +122,8 @@ def _places(view: GraphView) -> _Places:
         slot[nodes] += (height - float(np.sum(slot[nodes]))) / max(1, len(nodes))
         x[nodes] = LEFT + GAP * column
         y[nodes] = BOTTOM + height - np.cumsum(slot[nodes]) + slot[nodes] / 2
-    width = LEFT + GAP * (len(view.sites) - 1) + RIGHT
+    longest = max(len(label(view.nodes[n].name)) for n in view.of_site(view.sites[0]))
+    width = LEFT + GAP * (len(view.sites) - 1) + max(RIGHT, LARGEST / 2 + 0.2 + LETTER * longest)
     return _Places(x, y, diameter, width, BOTTOM + height + TOP, named)
 
 
@@ -227,7 +226,8 @@ def _name_nodes(ax: Axes, view: GraphView, places: _Places, lit: _Used | None) -
         side = 0 if inside else -1 if node.site == view.sites[-1] else 1
         ax.text(
             places.x[n] + side * (places.diameter[n] / 2 + 0.04), places.y[n], label(node.name),
-            ha=("right", "center", "left")[side + 1], va="center", color="white" if inside else INK,
+            ha=("right", "center", "left")[side + 1], va="center",
+            color="white" if inside and (lit is None or used) else INK,
             fontsize=8 if start else 6,
             alpha=1 if lit is None or used else 0.3, zorder=4,
             bbox=None if start or side < 1 else BEHIND,
