@@ -66,14 +66,14 @@ def cuda_clock(call: Callable[[], object]) -> float:
 
 @dataclass
 class Race:
-    """Times contenders in one process; the first one is ours."""
+    """Times contenders in one process; the first one is ours, and may be alone."""
 
     answers_only: bool
     quick: bool
     limits: dict[str, float] | None
     machine: str
     clock: Callable[[Callable[[], object]], float] = wall_clock
-    rows: list[tuple[str, str, float, float, str]] = field(default_factory=list)
+    rows: list[tuple[str, str, float, float | None, str]] = field(default_factory=list)
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick or self.answers_only else full
@@ -110,7 +110,7 @@ class Race:
         share = ""
         if needs is not None and self.limits is not None:
             share = f"{needs.seconds(self.limits) / ours:.0%}"
-        for name, seconds in peers:
+        for name, seconds in peers or [("none", None)]:
             self.rows.append((work, name, ours, seconds, share))
 
     def table(self) -> str:
@@ -121,7 +121,8 @@ class Race:
         before = ""
         for work, name, ours, peer, share in self.rows:
             first = f"{work} | {_ms(ours)} | {share}" if work != before else " | | "
-            lines.append(f"| {first} | {name} | {_ms(peer)} | {peer / ours:.1f} × |")
+            theirs = "| " if peer is None else f"{_ms(peer)} | {peer / ours:.1f} ×"
+            lines.append(f"| {first} | {name} | {theirs} |")
             before = work
         return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -10,6 +11,7 @@
 #include "gpu.h"
 #include "mode_table.h"
 #include "ops.h"
+#include "regions.h"
 #include "scalar.h"
 #include "tensor.h"
 
@@ -227,6 +229,51 @@ void join_neighbours_op(const Tensor& rows, const Tensor& lengths, double angle,
   });
 }
 
+// Hidden layers of a network whose input has `inputs` coordinates.
+std::vector<Layer<double>> hidden_layers(const std::vector<Tensor>& weights,
+                                         const std::vector<Tensor>& biases, int64_t inputs) {
+  need(weights.size() == biases.size(), "a bias for each layer");
+  for (size_t l = 0; l < weights.size(); ++l) {
+    const Tensor &weight = weights[l], &bias = biases[l];
+    need(weight.is(kDLFloat, 64) && bias.is(kDLFloat, 64), "float64");
+    need(!weight.on_cuda() && !bias.on_cuda(), "tensors on the CPU");
+    need(weight.dims() == 2 && weight.size(1) == (l == 0 ? inputs : weights[l - 1].size(0)),
+         "layers that chain");
+    need(bias.dims() == 1 && bias.size(0) == weight.size(0), "a bias [h_l] for each layer");
+  }
+  return layers_of<double>(weights, biases);
+}
+
+PlaneRegions plane_regions(const std::vector<Tensor>& weights, const std::vector<Tensor>& biases,
+                           const Tensor& domain, int64_t most, int threads) {
+  need(domain.is(kDLFloat, 64) && domain.dims() == 2 && domain.size(0) > 2 && domain.size(1) == 2,
+       "a float64 domain [corners, 2]");
+  const std::vector<Layer<double>> hidden = hidden_layers(weights, biases, 2);
+  return unlocked(threads, [&](const Run& run) {
+    return PlaneRegions(hidden, domain.data<const double>(), domain.size(0), most, run);
+  });
+}
+
+void write_plane_regions(const PlaneRegions& regions, const Tensor& vertices, const Tensor& offsets,
+                         const Tensor& signatures, const Tensor& areas, const Tensor& centroids,
+                         const Tensor& neighbours, int threads) {
+  unlocked(threads, [&](const Run& run) {
+    regions.write(vertices.data<double>(), offsets.data<int64_t>(), signatures.data<uint64_t>(),
+                  areas.data<double>(), centroids.data<double>(), neighbours.data<int64_t>(), run);
+  });
+}
+
+LineRegions line_regions(const std::vector<Tensor>& weights, const std::vector<Tensor>& biases) {
+  const std::vector<Layer<double>> hidden = hidden_layers(weights, biases, 1);
+  return unlocked(1, [&](const Run& run) { return LineRegions(hidden, run); });
+}
+
+void write_line_regions(const LineRegions& regions, const Tensor& breakpoints,
+                        const Tensor& signatures) {
+  std::copy(regions.breakpoints().begin(), regions.breakpoints().end(), breakpoints.data<double>());
+  std::copy(regions.signatures().begin(), regions.signatures().end(), signatures.data<uint64_t>());
+}
+
 }  // namespace
 }  // namespace gradsplinter
 
@@ -253,6 +300,18 @@ PYBIND11_MODULE(_C, m) {
       .def("insert", &ModeTable::insert)
       .def("missing", &ModeTable::missing)
       .def("copy", &ModeTable::copy);
+  py::class_<PlaneRegions>(m, "PlaneRegions")
+      .def(py::init(&plane_regions))
+      .def_property_readonly("regions", &PlaneRegions::regions)
+      .def_property_readonly("sides", &PlaneRegions::sides)
+      .def_property_readonly("complete", &PlaneRegions::complete)
+      .def_property_readonly("cleared", &PlaneRegions::cleared)
+      .def("write", &write_plane_regions);
+  py::class_<LineRegions>(m, "LineRegions")
+      .def(py::init(&line_regions))
+      .def_property_readonly("regions", &LineRegions::regions)
+      .def_property_readonly("cleared", &LineRegions::cleared)
+      .def("write", &write_line_regions);
   m.def("instruction_sets", instruction_sets);
   m.def("instruction_set", [] { return kernels().name; });
   m.def("use_instruction_set", [](const std::string& name) { use(name.c_str()); });

@@ -103,6 +103,50 @@ class ModeTable:
         first: Tensor,  # out: int64 [size]
     ) -> None: ...
 
+class PlaneRegions:
+    """The linear regions of a network on a polygon."""
+
+    def __init__(
+        self,
+        weights: list[Tensor],  # of the hidden layers, float64; the first is [h_1, 2]
+        biases: list[Tensor],
+        domain: Tensor,  # float64 [corners, 2], convex and counter-clockwise
+        most: int,  # regions, after which to stop
+        threads: int,
+    ) -> None: ...
+    @property
+    def regions(self) -> int: ...
+    @property
+    def sides(self) -> int: ...
+    @property
+    def complete(self) -> bool: ...
+    @property
+    def cleared(self) -> int: ...
+    def write(
+        self,
+        vertices: Tensor,  # out: float64 [sides, 2]
+        offsets: Tensor,  # out: int64 [regions + 1]
+        signatures: Tensor,  # out: int64 [regions, words]
+        areas: Tensor,  # out: float64 [regions]
+        centroids: Tensor,  # out: float64 [regions, 2]
+        neighbours: Tensor,  # out: int64 [sides]
+        threads: int,
+    ) -> None: ...
+
+class LineRegions:
+    """The linear regions of a network on the segment from 0 to 1."""
+
+    def __init__(self, weights: list[Tensor], biases: list[Tensor]) -> None: ...
+    @property
+    def regions(self) -> int: ...
+    @property
+    def cleared(self) -> int: ...
+    def write(
+        self,
+        breakpoints: Tensor,  # out: float64 [regions + 1]
+        signatures: Tensor,  # out: int64 [regions, words]
+    ) -> None: ...
+
 def instruction_sets() -> list[str]: ...
 def instruction_set() -> str: ...
 def use_instruction_set(name: str) -> None: ...

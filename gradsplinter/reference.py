@@ -278,6 +278,82 @@ def neighbour_sets(rows: Tensor, angle: float) -> list[int]:
     return sets
 
 
+def plane_regions(
+    net: ReluNetwork, domain: Sequence[Sequence[float]]
+) -> list[tuple[list[int], Fraction]]:
+    """Signature and area of every linear region of a network of two inputs in a convex polygon, exactly.
+
+    Every region is cut by one unit after the other, in rational arithmetic.
+
+    Examples:
+        >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
+        >>> plane_regions(net, [[-1.0, 0.0], [3.0, 0.0], [3.0, 2.0], [-1.0, 2.0]])
+        [([3], Fraction(6, 1)), ([2], Fraction(2, 1))]
+    """
+    corners = [tuple(map(Fraction, corner)) for corner in domain]
+    inputs = [[Fraction(1), Fraction(0), Fraction(0)], [Fraction(0), Fraction(1), Fraction(0)]]
+    # A region: its signature, its corners, and each a_k as coefficients of s, t and 1.
+    regions: list[tuple[list[int], _Polygon, list[list[Fraction]]]] = [([], corners, inputs)]
+    for weight, bias in zip(net.weights[:-1], net.biases[:-1], strict=True):
+        rows = [list(map(Fraction, row)) for row in weight.tolist()]
+        offsets = list(map(Fraction, bias.tolist()))
+        following = []
+        for signature, polygon, below in regions:
+            z = [
+                [
+                    sum(w * a[i] for w, a in zip(row, below, strict=True)) + b * (i == 2)
+                    for i in range(3)
+                ]
+                for row, b in zip(rows, offsets, strict=True)
+            ]
+            pieces = [polygon]
+            for unit in z:
+                pieces = [part for piece in pieces for part in _cut(piece, unit)]
+            for piece in pieces:
+                on = [any(_value(unit, corner) > 0 for corner in piece) for unit in z]
+                bits = pack_bits(torch.tensor([on])).tolist()[0]
+                above = [
+                    unit if is_on else [Fraction(0)] * 3 for unit, is_on in zip(z, on, strict=True)
+                ]
+                following.append((signature + bits, piece, above))
+        regions = following
+    return [(signature, _area(polygon)) for signature, polygon, _ in regions]
+
+
+_Polygon = list[tuple[Fraction, ...]]
+
+
+def _value(affine: Sequence[Fraction], point: Sequence[Fraction]) -> Fraction:
+    return affine[0] * point[0] + affine[1] * point[1] + affine[2]
+
+
+def _area(polygon: _Polygon) -> Fraction:
+    following = polygon[1:] + polygon[:1]
+    twice = sum(a[0] * b[1] - a[1] * b[0] for a, b in zip(polygon, following, strict=True))
+    return Fraction(twice) / 2
+
+
+def _cut(polygon: _Polygon, affine: Sequence[Fraction]) -> list[_Polygon]:
+    """The parts of a convex polygon where an affine function is above and below 0."""
+    values = [_value(affine, corner) for corner in polygon]
+    if min(values) >= 0 or max(values) <= 0:
+        return [polygon]
+    above: _Polygon = []
+    below: _Polygon = []
+    ends = zip(polygon, polygon[1:] + polygon[:1], values, values[1:] + values[:1], strict=True)
+    for a, b, left, right in ends:
+        if left >= 0:
+            above.append(a)
+        if left <= 0:
+            below.append(a)
+        if left * right < 0:
+            t = left / (left - right)
+            middle = tuple(p + t * (q - p) for p, q in zip(a, b, strict=True))
+            above.append(middle)
+            below.append(middle)
+    return [above, below]
+
+
 def _cosine(dot: float, square: float, other: float, same: bool) -> float:
     if square == 0 or other == 0:
         return 0.0

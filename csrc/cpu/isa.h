@@ -51,6 +51,9 @@ void cross(const CrossBlock<double>&);
 void gram(const GramBlock&);
 void dots(const DotsBlock<float>&);
 void dots(const DotsBlock<double>&);
+int64_t signs(const PointsBlock&);
+int64_t between(const BetweenBlock&);
+void gather(const GatherBlock&);
 extern const Kernels table;
 }  // namespace GRADSPLINTER_ISA
 

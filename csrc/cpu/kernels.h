@@ -115,6 +115,47 @@ struct DotsBlock {
   double* dots;  // out [count]
 };
 
+// Points and the pre-activations of a layer there. `stride` is a multiple of 8, padded with zeros;
+// bit j of word w belongs to unit 64 w + j.
+struct PointsBlock {
+  double* z;  // [points, stride]
+  int64_t points;
+  int64_t stride;
+  const double* tolerance;  // [stride]
+  uint64_t* positive;       // out [points, words]
+  uint64_t* negative;       // out [points, words]
+  int64_t words;
+};
+
+// Some entries of each row, those below 0 as 0.
+struct GatherBlock {
+  const double* from;  // [rows, stride]
+  int64_t stride;
+  int64_t rows;
+  const int32_t* at;  // [count]
+  int64_t count;
+  int64_t padded;  // at least count
+  double* to;      // [rows, padded], padded with zeros
+};
+
+// The point at a + t (b - a), where a unit is 0.
+struct BetweenBlock {
+  const double* a;  // [stride]
+  const double* b;  // [stride]
+  double t;
+  int64_t unit;
+  int64_t stride;
+  const double* tolerance;     // [stride]
+  const uint64_t* a_positive;  // [words], as the next three
+  const uint64_t* a_negative;
+  const uint64_t* b_positive;
+  const uint64_t* b_negative;
+  int64_t words;
+  double* z;           // out [stride]
+  uint64_t* positive;  // out [words]
+  uint64_t* negative;  // out [words]
+};
+
 template <class T>
 struct KernelsOf {
   int64_t lanes;          // of Vec<T>
@@ -134,6 +175,9 @@ struct Kernels {
   KernelsOf<float> f32;
   KernelsOf<double> f64;
   void (*gram)(const GramBlock&);
+  int64_t (*signs)(const PointsBlock&);  // -> how many z within tolerance were set to 0
+  int64_t (*between)(const BetweenBlock&);
+  void (*gather)(const GatherBlock&);
 };
 
 template <class T>

@@ -1,0 +1,476 @@
+// A part of a plane, cut by the units of one layer after the other into faces on which every unit
+// is on or off. Faces share points and edges, so an edge is cut once for both of its faces.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "buffer.h"
+#include "forward_pass.h"
+#include "ops.h"
+#include "scalar.h"
+
+namespace gradsplinter {
+
+// Where the units of a layer are on: for all points of a mesh, a few of them are on anywhere.
+struct Active {
+  std::vector<int32_t> units;
+  std::vector<double> a, panels;  // scratch: activations and weights of these units only
+};
+
+// A layer over points whose rows are padded to whole vectors.
+class MeshLayer {
+ public:
+  // `bounds` [inputs]: the largest |a| over the domain, for each input.
+  MeshLayer(const Layer<double>& layer, const std::vector<double>& bounds)
+      : inputs_(layer.inputs),
+        stride_(stride_of(layer.outputs)),
+        words_(words_of(layer.outputs)),
+        panels_(padded() * layer.inputs),
+        bias_(padded()),
+        tolerance_(stride_) {
+    pack_layer(layer, kernel_.tile, panels_.get(), bias_.get());
+    std::fill_n(bias_.get() + layer.outputs, padded() - layer.outputs, 0.0);
+    std::fill_n(tolerance_.get(), stride_, 0.0);
+    for (int64_t j = 0; j < layer.outputs; ++j) {
+      double bound = std::abs(layer.bias[j]), most = layer.bias[j];
+      for (int64_t k = 0; k < layer.inputs; ++k) {
+        const double weight = layer.weight[j * layer.inputs + k];
+        bound += std::abs(weight) * bounds[static_cast<size_t>(k)];
+        // Of activations, which are not negative, only those with a positive weight add.
+        most += std::max(weight, 0.0) * bounds[static_cast<size_t>(k)];
+      }
+      tolerance_[j] = relative_tolerance * bound;
+      bounds_.push_back(std::max(most, 0.0));
+    }
+  }
+
+  int64_t stride() const { return stride_; }
+  int64_t words() const { return words_; }
+  const double* tolerance() const { return tolerance_.get(); }
+  const std::vector<double>& bounds() const { return bounds_; }  // of the activations
+
+  // a [points, inputs] -> z [points, stride].
+  void compute(const double* a, int64_t points, double* z) const {
+    compute(a, points, inputs_, panels_.get(), z);
+  }
+
+  // The same from pre-activations of the layer before, [points, before], where no units are on but
+  // the active ones. Terms that are 0 change no sum, so the bits are the same.
+  void compute(const double* before, int64_t stride, int64_t points, Active& active,
+               double* z) const {
+    const auto count = static_cast<int64_t>(active.units.size());
+    const int64_t inputs = count % 16 == 0 ? count + 1 : count;  // as stride_of
+    active.a.resize(static_cast<size_t>(points * inputs));
+    active.panels.resize(static_cast<size_t>(padded() * inputs));
+    kernels().gather({before, stride, points, active.units.data(), count, inputs, active.a.data()});
+    const int64_t tile = kernel_.tile;
+    for (int64_t begin = 0; begin < padded(); begin += tile) {
+      const double* panel = panels_.get() + begin * inputs_;
+      double* to = active.panels.data() + begin * inputs;
+      for (const int32_t unit : active.units) to = std::copy_n(panel + unit * tile, tile, to);
+      if (inputs > count) std::fill_n(to, tile, 0.0);
+    }
+    compute(active.a.data(), points, inputs, active.panels.data(), z);
+  }
+
+ private:
+  static constexpr double relative_tolerance = 1e-14;
+
+  // Whole vectors; rows that lie a power of two apart would share few sets of the cache.
+  static int64_t stride_of(int64_t units) {
+    const int64_t stride = round_up(units, 8);
+    return stride % 64 == 0 ? stride + 8 : stride;
+  }
+  int64_t padded() const { return round_up(stride_, kernel_.tile); }
+
+  void compute(const double* a, int64_t points, int64_t inputs, const double* panels,
+               double* z) const {
+    const ForwardLayer<double> layer{panels, bias_.get(), inputs, stride_, -1};
+    for (int64_t begin = 0; begin < points; begin += kernel_.block_rows) {
+      kernel_.signature({&layer, 1, a + begin * inputs,
+                         std::min(kernel_.block_rows, points - begin), nullptr, 0,
+                         z + begin * stride_, nullptr, 0});
+    }
+  }
+
+  const KernelsOf<double>& kernel_ = kernels_of<double>(kernels());
+  int64_t inputs_, stride_, words_;
+  Buffer<double> panels_, bias_, tolerance_;
+  std::vector<double> bounds_;
+};
+
+// Points with the pre-activations of a layer, and the signs of these.
+class Points {
+ public:
+  int32_t size() const { return static_cast<int32_t>(position_.size() / dims_); }
+  const double* position(int32_t i) const { return position_.data() + i * dims_; }
+  const double* z(int32_t i) const { return z_.data() + i * stride_; }
+  int64_t bytes() const { return size() * stride_ * 8; }
+  int64_t cleared() const { return cleared_; }
+  uint64_t positive(int32_t i, int64_t word) const {
+    return positive_[static_cast<size_t>(i * words_ + word)];
+  }
+  uint64_t negative(int32_t i, int64_t word) const {
+    return negative_[static_cast<size_t>(i * words_ + word)];
+  }
+  // The units of a word that change sign between two points.
+  uint64_t crossing(int32_t a, int32_t b, int64_t word) const {
+    return (positive(a, word) & negative(b, word)) | (negative(a, word) & positive(b, word));
+  }
+
+  void add(const double* position) {
+    position_.insert(position_.end(), position, position + dims_);
+  }
+
+  // The pre-activations of a layer: of the first one from the positions, else from the layer
+  // before.
+  void enter(const MeshLayer& layer, bool first) {
+    if (!first) {
+      find_active();
+      std::swap(before_, z_);
+    }
+    const int64_t n = size(), stride = stride_;
+    tolerance_ = layer.tolerance();
+    stride_ = layer.stride();
+    words_ = layer.words();
+    z_.resize(static_cast<size_t>(n * stride_));
+    positive_.resize(static_cast<size_t>(n * words_));
+    negative_.resize(static_cast<size_t>(n * words_));
+    if (first) {
+      layer.compute(position_.data(), n, z_.data());
+    } else {
+      layer.compute(before_.data(), stride, n, active_, z_.data());
+    }
+    cleared_ += kernels().signs(
+        {z_.data(), n, stride_, tolerance_, positive_.data(), negative_.data(), words_});
+  }
+
+  // Adds the points between two others where units of a word change sign -> these, in order from a.
+  const std::vector<int32_t>& cut(int32_t a, int32_t b, int64_t word, uint64_t crossing) {
+    order_.clear();
+    for (uint64_t left = crossing; left != 0; left &= left - 1) {
+      const int unit = __builtin_ctzll(left);
+      const double za = z(a)[word * 64 + unit], zb = z(b)[word * 64 + unit];
+      order_.push_back({za / (za - zb), unit});
+    }
+    std::sort(order_.begin(), order_.end());
+    cuts_.clear();
+    for (const auto& [t, unit] : order_) {
+      if (!cuts_.empty() && at_border(cuts_.back(), word, unit)) continue;  // both are 0 there
+      cuts_.push_back(add_between(a, b, word, unit, t));
+    }
+    return cuts_;
+  }
+
+  // Some of the points.
+  Points select(const std::vector<int32_t>& some) const {
+    Points points(dims_);
+    points.stride_ = stride_;
+    points.words_ = words_;
+    points.tolerance_ = tolerance_;
+    const auto copy = [&](const auto& from, auto& to, auto width) {
+      to.reserve(some.size() * static_cast<size_t>(width));
+      for (const int32_t i : some) {
+        const auto row =
+            from.begin() + static_cast<std::ptrdiff_t>(i) * static_cast<std::ptrdiff_t>(width);
+        to.insert(to.end(), row, row + static_cast<std::ptrdiff_t>(width));
+      }
+    };
+    copy(position_, points.position_, dims_);
+    copy(z_, points.z_, stride_);
+    copy(positive_, points.positive_, words_);
+    copy(negative_, points.negative_, words_);
+    return points;
+  }
+
+  explicit Points(size_t dims = 2) : dims_(dims) {}
+
+ private:
+  uint64_t* signs(std::vector<uint64_t>& of, int32_t i) { return of.data() + i * words_; }
+
+  int32_t add_between(int32_t a, int32_t b, int64_t word, int unit, double t) {
+    const int32_t c = size();
+    for (size_t i = 0; i < dims_; ++i) {
+      const double pa = position(a)[i], pb = position(b)[i];
+      position_.push_back(__builtin_fma(t, pb - pa, pa));
+    }
+    z_.resize(z_.size() + static_cast<size_t>(stride_));
+    positive_.resize(positive_.size() + static_cast<size_t>(words_));
+    negative_.resize(negative_.size() + static_cast<size_t>(words_));
+    cleared_ += kernels().between({z(a), z(b), t, word * 64 + unit, stride_, tolerance_,
+                                   signs(positive_, a), signs(negative_, a), signs(positive_, b),
+                                   signs(negative_, b), words_, z_.data() + c * stride_,
+                                   signs(positive_, c), signs(negative_, c)});
+    return c;
+  }
+
+  bool at_border(int32_t i, int64_t word, int unit) const {
+    return ((positive(i, word) | negative(i, word)) >> unit & 1) == 0;
+  }
+
+  void find_active() {
+    active_.units.clear();
+    for (int64_t word = 0; word < words_; ++word) {
+      uint64_t on = 0;
+      for (int32_t i = 0; i < size(); ++i) on |= positive(i, word);
+      for (; on != 0; on &= on - 1) {
+        active_.units.push_back(static_cast<int32_t>(word * 64 + __builtin_ctzll(on)));
+      }
+    }
+  }
+
+  size_t dims_;
+  int64_t stride_ = 0, words_ = 0, cleared_ = 0;
+  const double* tolerance_ = nullptr;
+  std::vector<double> position_, z_;
+  std::vector<uint64_t> positive_, negative_;
+  std::vector<double> before_;  // scratch, as what follows
+  Active active_;
+  std::vector<std::pair<double, int>> order_;
+  std::vector<int32_t> cuts_;
+};
+
+struct Edge {
+  int32_t a, b;
+  // Where the edge came from: inside, the domain's border, or a seam to another mesh.
+  int64_t seam;
+  static constexpr int64_t inside = 0, border = -1;
+};
+
+class Mesh {
+ public:
+  Points points;
+  std::vector<Edge> edges;
+  std::vector<int32_t> sides;      // of the faces, counter-clockwise: 2 edge + (from b to a)
+  std::vector<int32_t> begins;     // [faces + 1]
+  std::vector<int32_t> parents;    // [faces]: the face at the begin of the layer
+  std::vector<uint64_t> patterns;  // [faces at the begin of the layer, pattern_words]
+  int64_t pattern_words = 0;
+
+  int32_t faces() const { return static_cast<int32_t>(parents.size()); }
+  int32_t from(int32_t side) const {
+    const Edge& edge = edges[static_cast<size_t>(side >> 1)];
+    return side & 1 ? edge.b : edge.a;
+  }
+
+  void enter(const MeshLayer& layer, bool first) { points.enter(layer, first); }
+
+  // Cuts every face by the units of a word of the layer.
+  void cut(int64_t word) {
+    const size_t whole = edges.size();
+    rest_.assign(whole, {0, 0});
+    for (size_t e = 0; e < whole; ++e) {
+      const uint64_t crossing = points.crossing(edges[e].a, edges[e].b, word);
+      if (crossing != 0) rest_[e] = split(e, word, crossing);
+    }
+    old_sides_.swap(sides);
+    old_begins_.swap(begins);
+    old_parents_.swap(parents);
+    sides.clear();
+    begins.assign(1, 0);
+    parents.clear();
+    for (size_t f = 0; f < old_parents_.size(); ++f) {
+      polygons_.clear();
+      for (int32_t i = old_begins_[f]; i < old_begins_[f + 1]; ++i) {
+        add_pieces(old_sides_[static_cast<size_t>(i)]);
+      }
+      cut_face(word, old_parents_[f]);
+    }
+  }
+
+  // What the layer adds to the patterns.
+  void leave(const MeshLayer& layer) {
+    const int64_t words = layer.words(), all = pattern_words + words;
+    std::vector<uint64_t> with(static_cast<size_t>(faces() * all), 0);
+    for (int32_t f = 0; f < faces(); ++f) {
+      uint64_t* pattern = with.data() + f * all;
+      const int32_t parent = std::exchange(parents[static_cast<size_t>(f)], f);
+      std::copy_n(patterns.data() + parent * pattern_words, pattern_words, pattern);
+      for (int32_t i = begins[static_cast<size_t>(f)]; i < begins[static_cast<size_t>(f) + 1];
+           ++i) {
+        const int32_t point = from(sides[static_cast<size_t>(i)]);
+        for (int64_t w = 0; w < words; ++w) pattern[pattern_words + w] |= points.positive(point, w);
+      }
+    }
+    patterns = std::move(with);
+    pattern_words = all;
+  }
+
+  // Meshes of about as many faces each, whose common edges get a number of their own.
+  template <class NewSeam>
+  std::vector<Mesh> divide(int64_t count, const NewSeam& new_seam) {
+    const auto first = [&](int64_t part) { return static_cast<size_t>(part * faces() / count); };
+    std::vector<int64_t> owner(edges.size(), -1);
+    for (int64_t part = 0; part < count; ++part) {
+      for (int32_t i = begins[first(part)]; i < begins[first(part + 1)]; ++i) {
+        const auto e = static_cast<size_t>(sides[static_cast<size_t>(i)] >> 1);
+        if (owner[e] >= 0 && owner[e] != part) edges[e].seam = new_seam();
+        owner[e] = part;
+      }
+    }
+    Copies point_copies(static_cast<size_t>(points.size())), edge_copies(edges.size());
+    std::vector<Mesh> parts;
+    for (int64_t part = 0; part < count; ++part) {
+      parts.push_back(select(first(part), first(part + 1), point_copies, edge_copies));
+    }
+    return parts;
+  }
+
+ private:
+  struct Rest {
+    int32_t begin, count;  // the pieces of an edge after the first, which keeps its number
+  };
+
+  // The things of a mesh that a part of it has, and their new numbers.
+  class Copies {
+   public:
+    explicit Copies(size_t things) : numbers_(things, -1) {}
+    int32_t number(int32_t thing) {
+      int32_t& number = numbers_[static_cast<size_t>(thing)];
+      if (number < 0) {
+        number = static_cast<int32_t>(copied_.size());
+        copied_.push_back(thing);
+      }
+      return number;
+    }
+    const std::vector<int32_t>& copied() const { return copied_; }
+    void clear() {
+      for (const int32_t thing : copied_) numbers_[static_cast<size_t>(thing)] = -1;
+      copied_.clear();
+    }
+
+   private:
+    std::vector<int32_t> numbers_, copied_;
+  };
+
+  // Some faces, one after the other, as a mesh.
+  Mesh select(size_t begin, size_t end, Copies& point_copies, Copies& edge_copies) const {
+    Mesh part;
+    point_copies.clear();
+    edge_copies.clear();
+    part.pattern_words = pattern_words;
+    part.begins.assign(1, 0);
+    for (size_t f = begin; f < end; ++f) {
+      for (int32_t i = begins[f]; i < begins[f + 1]; ++i) {
+        const int32_t side = sides[static_cast<size_t>(i)];
+        part.sides.push_back(2 * edge_copies.number(side >> 1) + (side & 1));
+      }
+      part.begins.push_back(static_cast<int32_t>(part.sides.size()));
+      // Faces with one parent lie next to each other.
+      if (f == begin || parents[f] != parents[f - 1]) {
+        const auto pattern =
+            patterns.begin() + static_cast<std::ptrdiff_t>(parents[f]) * pattern_words;
+        part.patterns.insert(part.patterns.end(), pattern, pattern + pattern_words);
+        part.parents.push_back(f == begin ? 0 : part.parents.back() + 1);
+      } else {
+        part.parents.push_back(part.parents.back());
+      }
+    }
+    for (const int32_t e : edge_copies.copied()) {
+      const Edge& edge = edges[static_cast<size_t>(e)];
+      const int32_t a = point_copies.number(edge.a), b = point_copies.number(edge.b);
+      part.edges.push_back({a, b, edge.seam});
+    }
+    part.points = points.select(point_copies.copied());
+    return part;
+  }
+
+  Rest split(size_t e, int64_t word, uint64_t crossing) {
+    const auto [a, b, seam] = edges[e];
+    const std::vector<int32_t>& cuts = points.cut(a, b, word, crossing);
+    const Rest rest{static_cast<int32_t>(edges.size()), static_cast<int32_t>(cuts.size())};
+    edges[e].b = cuts.front();
+    for (size_t i = 1; i < cuts.size(); ++i) edges.push_back({cuts[i - 1], cuts[i], seam});
+    edges.push_back({cuts.back(), b, seam});
+    return rest;
+  }
+
+  void add_pieces(int32_t side) {
+    const auto e = static_cast<size_t>(side >> 1);
+    const Rest rest = e < rest_.size() ? rest_[e] : Rest{0, 0};
+    if ((side & 1) == 0) polygons_.push_back(side);
+    for (int32_t i = 0; i < rest.count; ++i) {
+      polygons_.push_back(side & 1 ? 2 * (rest.begin + rest.count - 1 - i) + 1
+                                   : 2 * (rest.begin + i));
+    }
+    if (side & 1) polygons_.push_back(side);
+  }
+
+  // The face in polygons_ -> its parts, each on one side of every unit of the word.
+  void cut_face(int64_t word, int32_t parent) {
+    open_.assign(1, 0);
+    while (!open_.empty()) {
+      const size_t begin = open_.back();
+      uint64_t positive = 0, negative = 0;
+      for (size_t i = begin; i < polygons_.size(); ++i) {
+        const int32_t point = from(polygons_[i]);
+        positive |= points.positive(point, word);
+        negative |= points.negative(point, word);
+      }
+      const uint64_t both = positive & negative;
+      if (both == 0) {
+        sides.insert(sides.end(), polygons_.begin() + static_cast<std::ptrdiff_t>(begin),
+                     polygons_.end());
+        begins.push_back(static_cast<int32_t>(sides.size()));
+        parents.push_back(parent);
+        polygons_.resize(begin);
+        open_.pop_back();
+      } else {
+        cut_polygon(begin, word, __builtin_ctzll(both));
+      }
+    }
+  }
+
+  // The last polygon -> its part where the unit is off and, last, the one where it is on.
+  void cut_polygon(size_t begin, int64_t word, int unit) {
+    polygon_.assign(polygons_.begin() + static_cast<std::ptrdiff_t>(begin), polygons_.end());
+    const size_t n = polygon_.size();
+    const auto side = [&](size_t i) { return polygon_[i < n ? i : i - n]; };
+    const auto sign = [&](size_t i) {
+      const int32_t point = from(side(i));
+      return static_cast<int>(points.positive(point, word) >> unit & 1) -
+             static_cast<int>(points.negative(point, word) >> unit & 1);
+    };
+    const auto after = [&](size_t i) { return i + 1 < n ? i + 1 : 0; };
+    // The corner at `begin` or later from which the sign changes to the other one, which is met at
+    // `next`: a corner at 0. Corners at 0 between two of one sign only touch the unit's border.
+    const auto change = [&](size_t begin, int from) {
+      for (size_t last = begin;;) {
+        while (sign(last) == from) last = after(last);
+        size_t next = last;
+        while (sign(next) == 0) next = after(next);
+        if (sign(next) != from) return std::pair(last, next);
+        last = next;
+      }
+    };
+    size_t positive = 0;
+    while (sign(positive) <= 0) ++positive;
+    const auto [p, negative] = change(positive, 1);
+    const size_t q = change(negative, -1).first;
+    const size_t steps = q >= p ? q - p : q + n - p;
+    const int32_t from_p = from(side(p)), from_q = from(side(q));
+    const auto chord = static_cast<int32_t>(edges.size());
+    edges.push_back({from_p, from_q, Edge::inside});
+    const uint64_t crossing = points.crossing(from_p, from_q, word);
+    const Rest rest =
+        crossing != 0 ? split(static_cast<size_t>(chord), word, crossing) : Rest{0, 0};
+    polygons_.resize(begin);
+    for (size_t j = 0; j < steps; ++j) polygons_.push_back(side(p + j));
+    for (int32_t j = rest.count; j-- > 0;) polygons_.push_back(2 * (rest.begin + j) + 1);
+    polygons_.push_back(2 * chord + 1);
+    open_.push_back(polygons_.size());
+    polygons_.push_back(2 * chord);
+    for (int32_t j = 0; j < rest.count; ++j) polygons_.push_back(2 * (rest.begin + j));
+    for (size_t j = steps; j < n; ++j) polygons_.push_back(side(p + j));
+  }
+
+  std::vector<Rest> rest_;
+  std::vector<int32_t> old_sides_, old_begins_, old_parents_;
+  std::vector<int32_t> polygons_, polygon_;  // the open ones, one after the other; the one in hand
+  std::vector<size_t> open_;                 // where each begins in polygons_
+};
+
+}  // namespace gradsplinter
