@@ -8,6 +8,7 @@ layers before allow. Regions do not depend on the number of threads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,8 +26,8 @@ from gradsplinter.patterns import words_of
 SLIVER = 1e-12
 """A region is called a sliver where area / perimeter is at most this share of the domain's."""
 
-_DIGITS = 1e-12
-"""Below this sine of their angle two vectors count as parallel, and a corner as straight."""
+_SINE = 1e-12
+"""Up to this sine of their angle two vectors count as parallel, and a corner as straight."""
 
 
 class Affine(NamedTuple):
@@ -306,15 +307,14 @@ def plane(
         _vector(value, name, net) for value, name in ((origin, "origin"), (u, "u"), (v, "v"))
     )
     axes = torch.stack([u, v])
-    if not _independent(axes):
+    if not _independent(u, v):
         raise ValueError(
             "u and v must not be parallel or zero (of a plane through three examples: these must not "
             f"lie on a line), got vectors of length {u.norm():.6g} and {v.norm():.6g}"
         )
     corners = _polygon(((0, 0), (1, 0), (1, 1), (0, 1)) if domain is None else domain)
-    restricted = _restrict(net, origin, axes)
     threads = torch.get_num_threads()
-    found = _C.PlaneRegions(*_hidden(restricted), corners, most, threads)
+    found = _C.PlaneRegions(*_hidden(net, origin, axes), corners, most, threads)
     n, sides = found.regions, found.sides
     vertices, centroids = _empty(sides, 2), _empty(n, 2)
     offsets, neighbours = _empty(n + 1, dtype=torch.int64), _empty(sides, dtype=torch.int64)
@@ -360,7 +360,7 @@ def plane_through(
     net = _double(net)
     a, b, c = (_vector(value, name, net) for value, name in ((a, "a"), (b, "b"), (c, "c")))
     triangle = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)) if domain is None else domain
-    if not _independent(torch.stack([b - a, c - a])):
+    if not _independent(b - a, c - a):
         raise ValueError("a, b and c must not lie on a line, got three collinear inputs")
     return plane(net, a, b - a, c - a, triangle, max_regions=max_regions)
 
@@ -393,7 +393,7 @@ def line(
     a, b = _vector(a, "a", net), _vector(b, "b", net)
     if torch.equal(a, b):
         raise ValueError("a and b must differ, got a segment of length zero")
-    found = _C.LineRegions(*_hidden(_restrict(net, a, (b - a).unsqueeze(0))))
+    found = _C.LineRegions(*_hidden(net, a, (b - a).unsqueeze(0)))
     breakpoints = _empty(found.regions + 1)
     signatures = _empty(found.regions, _words_until(net, net.depth), dtype=torch.int64)
     found.write(breakpoints, signatures)
@@ -405,6 +405,8 @@ def _double(net: ReluNetwork | nn.Module) -> ReluNetwork:
         net = ReluNetwork.from_module(net)
     if not isinstance(net, ReluNetwork):
         raise TypeError(f"net must be a ReluNetwork or an nn.Module, got {type(net).__name__}")
+    if net.dtype == torch.float64 and net.device.type == "cpu":
+        return net
     return ReluNetwork(
         tuple(weight.cpu().double() for weight in net.weights),
         tuple(bias.cpu().double() for bias in net.biases),
@@ -413,14 +415,20 @@ def _double(net: ReluNetwork | nn.Module) -> ReluNetwork:
 
 def _restrict(net: ReluNetwork, origin: Tensor, axes: Tensor) -> ReluNetwork:
     """The network as a function of the coordinates on the axes `[k, h_0]`."""
-    first = net.weights[0]
-    return ReluNetwork(
-        (first @ axes.mT, *net.weights[1:]), (net.biases[0] + first @ origin, *net.biases[1:])
-    )
+    weight, bias = _first_layer(net, origin, axes)
+    return ReluNetwork((weight, *net.weights[1:]), (bias, *net.biases[1:]))
 
 
-def _hidden(net: ReluNetwork) -> tuple[list[Tensor], list[Tensor]]:
-    return list(net.weights[:-1]), list(net.biases[:-1])
+def _first_layer(net: ReluNetwork, origin: Tensor, axes: Tensor) -> tuple[Tensor, Tensor]:
+    return net.weights[0] @ axes.mT, torch.addmv(net.biases[0], net.weights[0], origin)
+
+
+def _hidden(net: ReluNetwork, origin: Tensor, axes: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Hidden layers of the restricted network."""
+    if net.depth == 1:
+        return [], []
+    weight, bias = _first_layer(net, origin, axes)
+    return [weight, *net.weights[1:-1]], [bias, *net.biases[1:-1]]
 
 
 def _words_until(net: ReluNetwork, site: int) -> int:
@@ -498,13 +506,13 @@ def _numbers(value: Any, name: str) -> Tensor:
     return numbers
 
 
-def _independent(axes: Tensor) -> bool:
+def _independent(u: Tensor, v: Tensor) -> bool:
     """Whether two vectors span a plane."""
-    lengths = axes.norm(dim=1, keepdim=True)
-    if not bool((lengths > 0).all()):
+    length = float(u @ u)
+    if length == 0:
         return False
-    first, second = axes / lengths
-    return float((second - (first @ second) * first).norm()) > _DIGITS
+    rest = v - (u @ v) / length * u
+    return float(rest @ rest) > _SINE**2 * float(v @ v)
 
 
 def _polygon(value: Any) -> Tensor:
@@ -514,23 +522,25 @@ def _polygon(value: Any) -> Tensor:
         raise ValueError(
             f"domain must have shape [K, 2] with at least 3 corners, got {list(corners.shape)}"
         )
-    edges = corners.roll(-1, 0) - corners
-    lengths = edges.norm(dim=1)
-    if not bool((lengths > 0).all()):
-        raise ValueError(
-            f"domain must have no corner twice in a row, got corner {int(lengths.argmin())} twice"
-        )
-    units = edges / lengths.unsqueeze(1)
-    following = units.roll(-1, 0)
-    sine = units[:, 0] * following[:, 1] - units[:, 1] * following[:, 0]
-    turns = torch.atan2(sine, (units * following).sum(1))
-    whole = float(turns.sum()) / (2 * torch.pi)  # how often the border goes around
+    points = corners.tolist()
+    units = []  # along the edges
+    for i, ((s, t), (s_next, t_next)) in enumerate(
+        zip(points, points[1:] + points[:1], strict=True)
+    ):
+        length = math.hypot(s_next - s, t_next - t)
+        if length == 0:
+            raise ValueError(f"domain must have no corner twice in a row, got corner {i} twice")
+        units.append(((s_next - s) / length, (t_next - t) / length))
+    turns = []  # from each edge to the next one
+    for (a, b), (c, d) in zip(units, units[1:] + units[:1], strict=True):
+        turns.append(math.atan2(a * d - b * c, a * c + b * d))
+    whole = sum(turns) / (2 * math.pi)  # how often the border goes around
     if whole < 0:
         return _polygon(corners.flip(0))
-    if abs(whole - 1) > 0.01 or bool((sine < -_DIGITS).any()) or bool((turns.abs() > 3.14).any()):
+    if abs(whole - 1) > 0.01 or min(turns) < -_SINE or max(turns) > math.pi - _SINE:
         raise ValueError(
             "domain must be a convex polygon that does not cross itself, its corners in order, "
-            f"got one that turns by {[round(float(turn), 3) for turn in turns.rad2deg()]} degrees"
+            f"got one that turns by {[round(math.degrees(turn), 3) for turn in turns]} degrees"
         )
     return corners.contiguous()
 
