@@ -299,7 +299,7 @@ def plane(
         >>> found.areas.tolist(), found.signatures[:, 0].tolist()
         ([0.375, 0.125, 0.375, 0.125], [3, 1, 2, 0])
     """
-    net = _double(net)
+    net = float64_network(net)
     most = check_integer(max_regions, "max_regions", 1)
     if (origin, u, v) == (None, None, None) and net.widths[0] == 2:
         origin, u, v = (0.0, 0.0), (1.0, 0.0), (0.0, 1.0)
@@ -357,7 +357,7 @@ def plane_through(
         >>> plane_through(net, [1, 0, 0], [0, 1, 0], [-1, -1, 1])
         Regions2D(4 regions of 3-3-1, 9 edges)
     """
-    net = _double(net)
+    net = float64_network(net)
     a, b, c = (_vector(value, name, net) for value, name in ((a, "a"), (b, "b"), (c, "c")))
     triangle = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)) if domain is None else domain
     if not _independent(b - a, c - a):
@@ -389,7 +389,7 @@ def line(
         >>> found.affine().gradients.flatten().tolist()
         [0.0, 1.0, 2.0]
     """
-    net = _double(net)
+    net = float64_network(net)
     a, b = _vector(a, "a", net), _vector(b, "b", net)
     if torch.equal(a, b):
         raise ValueError("a and b must differ, got a segment of length zero")
@@ -400,7 +400,8 @@ def line(
     return Regions1D(net, a, b, breakpoints, signatures, found.cleared)
 
 
-def _double(net: ReluNetwork | nn.Module) -> ReluNetwork:
+def float64_network(net: ReluNetwork | nn.Module) -> ReluNetwork:
+    """On the CPU; the same network if it is that already."""
     if isinstance(net, nn.Module):
         net = ReluNetwork.from_module(net)
     if not isinstance(net, ReluNetwork):

@@ -9,11 +9,11 @@ each other after every small product, which costs a multiple of its gain on a bu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
-from threading import Event
+from threading import Event, Lock
 from typing import NoReturn
 
 import torch
@@ -26,6 +26,8 @@ from gradsplinter.network import ReluNetwork
 
 # What a chunk's activations and their gradients may take, to stay in a core's share of the cache.
 CHUNK_BYTES = 4 * 2**20
+
+Callback = Callable[[int, ReluNetwork, int], object]
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,14 @@ def initialise(widths: Sequence[int], seed: int, dtype: torch.dtype = torch.floa
 
 
 def train(
-    config: TrainConfig, x: Tensor, y: Tensor, seeds: Sequence[int], *, progress: bool = True
+    config: TrainConfig,
+    x: Tensor,
+    y: Tensor,
+    seeds: Sequence[int],
+    *,
+    checkpoints: Sequence[int] = (),
+    callback: Callback | None = None,
+    progress: bool = True,
 ) -> Trained:
     """Train M networks, each on its own data, with `torch.get_num_threads()` threads.
 
@@ -119,6 +128,9 @@ def train(
         x: inputs `[M, n, h_0]`, float32 or float64, on the CPU; `expand` shares them for nothing.
         y: targets `[M, n, h_L]` of the same dtype.
         seeds: M integers of at least 0.
+        checkpoints: numbers of steps, 0..steps, after which `callback` is called.
+        callback: called as callback(step, network, i) for each network i of the M; from the threads
+            that train, one call at a time.
         progress: show a bar on stderr, which counts the steps of every network.
 
     Raises:
@@ -134,15 +146,42 @@ def train(
         (ReluNetwork(1-8-1, float32), torch.Size([3, 20]))
     """
     seeds = _check_data(config, x, y, seeds)
+    at_step = _Checkpoints(config, checkpoints, callback)
     total = len(seeds) * config.steps
     with tqdm(total=total, disable=not progress, unit="step", desc="training") as bar:
-        parts = _train_chunks(config, x, y, seeds, bar)
+        parts = _train_chunks(config, x, y, seeds, bar, at_step)
     networks = [network for part in parts for network in part.networks]
     return Trained(networks, torch.cat([part.losses for part in parts]))
 
 
+class _Checkpoints:
+    """Calls the callback at the steps at which it is wanted."""
+
+    def __init__(
+        self, config: TrainConfig, steps: Sequence[int], callback: Callback | None
+    ) -> None:
+        self.steps = {check_integer(step, f"checkpoints[{i}]", 0) for i, step in enumerate(steps)}
+        if self.steps and max(self.steps) > config.steps:
+            raise ValueError(f"checkpoints must be in 0..{config.steps}, got {max(self.steps)}")
+        if bool(self.steps) != (callback is not None):
+            raise ValueError("checkpoints and callback must be given together")
+        self.callback, self.lock = callback, Lock()
+
+    def __call__(self, step: int, stack: Stack, first: int) -> None:
+        if self.callback is None or step not in self.steps:
+            return
+        with self.lock:
+            for i, network in enumerate(stack.networks(), first):
+                self.callback(step, network, i)
+
+
 def _train_chunks(
-    config: TrainConfig, x: Tensor, y: Tensor, seeds: list[int], bar: tqdm[NoReturn]
+    config: TrainConfig,
+    x: Tensor,
+    y: Tensor,
+    seeds: list[int],
+    bar: tqdm[NoReturn],
+    at_step: _Checkpoints,
 ) -> list[Trained]:
     threads = torch.get_num_threads()
     chunks = _chunks(config, x, threads)
@@ -157,9 +196,11 @@ def _train_chunks(
             for step in range(config.steps):
                 if stop.is_set():
                     raise CancelledError
+                at_step(step, stack, chunk.start)
                 stack.step(config.learning_rate, losses[step])
                 done[i] += len(seeds[chunk])
             _check_losses(losses, seeds[chunk], config.learning_rate)
+            at_step(config.steps, stack, chunk.start)
             return Trained(stack.networks(), losses.mT)
 
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))

@@ -23,9 +23,9 @@ FLOORS = [  # from the top down
     {"store", "graph_export"},
     {"graph_attribution", "graph_layout"},
     {"graph_view", "communities"},
-    {"graph", "store_index", "table"},
+    {"graph", "store_index", "table", "field", "region_statistics"},
     {"splinters", "regions", "clusters", "train", "batches", "ids", "modes"},
-    {"ops", "network", "tasks", "data", "reference", "scores", "modularity", "_stack"},
+    {"ops", "network", "tasks", "formula", "data", "reference", "scores", "modularity", "_stack"},
     {"_library", "modules", "patterns", "checks", "io", "_C"},
 ]
 FLOOR_OF = {part: -depth for depth, floor in enumerate(FLOORS) for part in floor}

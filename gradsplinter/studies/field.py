@@ -1,0 +1,399 @@
+"""How well does the gradient field of a network follow the exact one of its task?
+
+Networks learn tasks whose gradients are known. On planes through the input space every linear region
+is found exactly, and in each the gradient of the output is compared with the exact gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from gradsplinter.checks import check_integer
+from gradsplinter.field import FieldErrors, best_rms, field_errors, network_field
+from gradsplinter.formula import Formula
+from gradsplinter.network import ReluNetwork
+from gradsplinter.region_statistics import RegionCounts, sampled_counts
+from gradsplinter.regions import Regions2D, plane
+from gradsplinter.studies.input_mixing import input_mixing
+from gradsplinter.tasks import GatedProduct, ParallelProducts, QuotientOfDifference, Task
+from gradsplinter.train import TrainConfig, initialise, train
+
+TASKS = ("products", "gate", "quotient", "formula")
+LONG_FORMULA = "sin(3*x1)*x2 + x1**2*exp(-x2)"
+
+SIZES = (
+    (4,), (8,), (16,), (32,), (64,), (128,),
+    (8, 8), (16, 16), (32, 32), (64, 64),
+    (8, 8, 8), (16, 16, 16), (32, 32, 32),
+    (8, 8, 8, 8), (16, 16, 16, 16),
+)  # fmt: skip
+SAMPLES = tuple(10**n for n in range(1, 7))
+FRAMES = 40
+
+
+@dataclass(frozen=True)
+class FieldConfig:
+    """What is trained and measured.
+
+    Raises:
+        ValueError: a task that is not known, a number that must be positive is not.
+    """
+
+    tasks: tuple[str, ...] = TASKS
+    """Of products (two tasks, the other one's inputs held at 0.5), gate (x1 x2 where the gate is 1),
+    quotient ((x1 - x2) / x3) and formula (a function of x1 and x2 on the unit square)."""
+    expression: str = LONG_FORMULA
+    """The formula: x1, x2, pi, e, + - * / ** and functions such as sin, exp, max."""
+    hidden: tuple[int, ...] = (32, 32)
+    """Widths of the hidden layers."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """A network each; the figures show the first."""
+    mixing_seeds: int = 20
+    """Networks for the question which site mixes the inputs; 0 leaves it out."""
+    sizes: bool = True
+    """Whether to measure how the error falls with width, depth and regions (15 sizes, for the product)."""
+    examples: int = 8000
+    """Examples that each network is trained on, uniform on the unit cube."""
+    steps: int = 3000
+    """Full-batch steps of Adam."""
+    learning_rate: float = 5e-3
+    """Of Adam."""
+
+    def __post_init__(self) -> None:
+        for task in self.tasks:
+            if task not in TASKS:
+                raise ValueError(f"tasks must be of {', '.join(TASKS)}, got {task}")
+        if not self.seeds:
+            raise ValueError("seeds must hold at least one value, got none")
+        for seed in self.seeds:
+            check_integer(seed, "seeds", 0)
+        for width in self.hidden:
+            check_integer(width, "hidden", 1)
+        check_integer(self.examples, "examples", 1)
+        check_integer(self.mixing_seeds, "mixing_seeds", 0)
+        self.training(2, 1)  # checks the rest
+        if "formula" in self.tasks and Formula(self.expression).n_inputs > 2:
+            raise ValueError(f"expression must be of x1 and x2 only, got {self.expression!r}")
+
+    def training(
+        self, inputs: int, outputs: int, hidden: tuple[int, ...] | None = None
+    ) -> TrainConfig:
+        widths = (inputs, *(self.hidden if hidden is None else hidden), outputs)
+        return TrainConfig(widths, self.steps, self.learning_rate)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A plane through the inputs: two of them move over the unit square, the others are held."""
+
+    name: str
+    held: tuple[float | None, ...]
+    """The value of each input; None for the two that move."""
+
+    @property
+    def moving(self) -> list[int]:
+        return [i for i, value in enumerate(self.held) if value is None]
+
+    def plane(self) -> tuple[Tensor, Tensor, Tensor]:
+        """origin, u and v."""
+        n = len(self.held)
+        origin = torch.tensor([value or 0.0 for value in self.held], dtype=torch.float64)
+        u, v = torch.eye(n, dtype=torch.float64)[self.moving]
+        return origin, u, v
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task, how its inputs are drawn, and where its field is looked at."""
+
+    name: str
+    task: Task
+    sample: Callable[[int, torch.Generator], Tensor]
+    slices: tuple[Slice, ...]
+
+    def exact(self, x: Tensor) -> Tensor:
+        """The gradient of the first target."""
+        return self.task.gradient(x)[:, 0]
+
+
+def _uniform(inputs: int) -> Callable[[int, torch.Generator], Tensor]:
+    return lambda n, generator: torch.rand(n, inputs, generator=generator)
+
+
+def _gated(n: int, generator: torch.Generator) -> Tensor:
+    x = torch.rand(n, 3, generator=generator)
+    x[:, 2] = torch.randint(2, (n,), generator=generator).float()
+    return x
+
+
+def case_of(name: str, config: FieldConfig) -> Case:
+    """One of TASKS."""
+    if name == "products":
+        held = Slice("x3 = x4 = 0.5", (None, None, 0.5, 0.5))
+        return Case(name, ParallelProducts(2), _uniform(4), (held,))
+    if name == "gate":
+        gates = tuple(Slice(f"gate = {gate:g}", (None, None, gate)) for gate in (0.0, 0.5, 1.0))
+        return Case(name, GatedProduct(), _gated, gates)
+    if name == "quotient":
+        task = QuotientOfDifference()
+        divisors = tuple(Slice(f"x3 = {z:g}", (None, None, z)) for z in (0.5, 0.75, 1.0))
+        return Case(name, task, lambda n, g: task.sample(n, generator=g), divisors)
+    formula = Formula(config.expression, 2)
+    return Case(name, formula, _uniform(2), (Slice(config.expression, (None, None)),))
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One network on one slice."""
+
+    case: Case
+    slice: Slice
+    seed: int
+    loss: float
+    found: Regions2D
+    errors: FieldErrors
+    best_rms: float
+    """The least that so many regions can reach, see `gradsplinter.field.best_rms`."""
+
+    def columns(self) -> dict[str, object]:
+        """A row of fields.csv."""
+        return {
+            "task": self.case.name,
+            "slice": self.slice.name,
+            "seed": self.seed,
+            "loss": self.loss,
+            "regions": len(self.found),
+            "edges": self.found.n_edges,
+            "mean_degree": float(self.found.degrees.double().mean()),
+            "slivers": int(self.found.slivers.sum()),
+            "angle": self.errors.angle,
+            "relative": self.errors.relative,
+            "rms": self.errors.rms,
+            "best_rms": self.best_rms,
+        }
+
+
+@dataclass(frozen=True)
+class Size:
+    """One network of the product task, of some size."""
+
+    hidden: tuple[int, ...]
+    seed: int
+    loss: float
+    regions: int
+    angle: float
+    relative: float
+    rms: float
+    best_rms: float
+
+    @property
+    def parameters(self) -> int:
+        return sum(n * (m + 1) for m, n in pairwise((2, *self.hidden, 1)))
+
+    def columns(self) -> dict[str, object]:
+        """A row of sizes.csv."""
+        return vars(self) | {
+            "hidden": "-".join(map(str, self.hidden)),
+            "depth": len(self.hidden),
+            "width": self.hidden[0],
+            "parameters": self.parameters,
+        }
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How far two inputs run through the same units of a site, in one network."""
+
+    task: str
+    seed: int
+    trained: bool
+    site: int
+    pair: str
+    orthogonality: float
+    """1 - mean abs(cos) of ∂a^site/∂x_i and ∂a^site/∂x_j."""
+    overlap: float
+    """Mean cos of abs(g · ∂a^site/∂x_i) and abs(g · ∂a^site/∂x_j), with g = ∂y/∂a^site: how far the output
+    reads both from the same units."""
+
+
+@dataclass(frozen=True)
+class Interference:
+    """How much the field of one product changes as the inputs of the other move."""
+
+    seed: int
+    change: float
+    """sqrt of the mean of |g - mean g|² over that of |g*|²."""
+    error: float
+    """The same of the field's error at 0.5."""
+
+
+@dataclass(frozen=True, eq=False)
+class FieldResult:
+    config: FieldConfig
+    seen: list[Seen]
+    interference: list[Interference]
+    sizes: list[Size]
+    mixing: list[Mixing]
+    counts: dict[str, list[tuple[int, int]]]
+    """(step, regions) along the training of the first network of each task, on its first slice."""
+    frames: list[tuple[int, Regions2D]] = field(default_factory=list)
+    """Regions of the formula's first network, as it is trained."""
+
+    def first(self, case: str) -> list[Seen]:
+        """The slices of the first network."""
+        seed = self.config.seeds[0]
+        return [seen for seen in self.seen if seen.case.name == case and seen.seed == seed]
+
+    @cached_property
+    def sampled(self) -> dict[str, Tensor]:
+        """Regions that so many random points (SAMPLES) find, for the first slice of each task."""
+        firsts = {
+            seen.case.name: seen
+            for seen in reversed(self.seen)
+            if seen.seed == self.config.seeds[0]
+        }
+        return {name: sampled_counts(firsts[name].found, SAMPLES) for name in self.config.tasks}
+
+    @property
+    def exponent(self) -> float:
+        """p of rms = c · regions^p, by least squares of logarithms over all networks of all sizes."""
+        return fitted_exponent(
+            [size.regions for size in self.sizes], [size.rms for size in self.sizes]
+        )
+
+
+def fitted_exponent(x: Sequence[float], y: Sequence[float]) -> float:
+    """The slope of log y against log x."""
+    a, b = torch.tensor([x, y], dtype=torch.float64).log()
+    a, b = a - a.mean(), b - b.mean()
+    return float((a @ b) / (a @ a))
+
+
+def run_field(config: FieldConfig, *, progress: bool = True) -> FieldResult:
+    """Train and measure.
+
+    Args:
+        config: what to train and measure.
+        progress: show progress bars.
+
+    Examples:
+        >>> config = FieldConfig(tasks=("formula",), seeds=(0,), hidden=(8,), steps=20, examples=100,
+        ...                      mixing_seeds=0, sizes=False)
+        >>> result = run_field(config, progress=False)
+        >>> result.seen[0].found.complete
+        True
+    """
+    seen: list[Seen] = []
+    interference: list[Interference] = []
+    counts: dict[str, list[tuple[int, int]]] = {}
+    frames: list[tuple[int, Regions2D]] = []
+    for name in config.tasks:
+        case = case_of(name, config)
+        steps = sorted({round(config.steps * (i / FRAMES) ** 2) for i in range(FRAMES + 1)})
+        where = case.slices[0].plane()
+        history = RegionCounts(*where)
+
+        def at_step(step: int, network: ReluNetwork, i: int) -> None:
+            if i == 0:
+                history(step, network)  # noqa: B023 (called before the next one)
+                if name == "formula":  # noqa: B023
+                    frames.append((step, plane(network, *where)))  # noqa: B023
+
+        networks, losses = _trained(config, case, config.seeds, progress, steps, at_step)
+        counts[name] = history.counts[0]
+        for seed, network, loss in zip(config.seeds, networks, losses, strict=True):
+            seen += [_see(case, view, seed, network, loss) for view in case.slices]
+            if name == "products":
+                interference.append(_interference(case, seed, network))
+    sizes = _sizes(config, progress) if config.sizes else []
+    mixing = _mixing(config, progress) if config.mixing_seeds else []
+    return FieldResult(config, seen, interference, sizes, mixing, counts, frames)
+
+
+def _trained(
+    config: FieldConfig,
+    case: Case,
+    seeds: Sequence[int],
+    progress: bool,
+    checkpoints: Sequence[int] = (),
+    callback: Callable[[int, ReluNetwork, int], None] | None = None,
+    hidden: tuple[int, ...] | None = None,
+) -> tuple[list[ReluNetwork], list[float]]:
+    data = [_data(config, case, seed) for seed in seeds]
+    trained = train(
+        config.training(case.task.n_inputs, case.task.n_outputs, hidden),
+        torch.stack([x for x, _ in data]),
+        torch.stack([y for _, y in data]),
+        seeds,
+        checkpoints=checkpoints,
+        callback=callback,
+        progress=progress,
+    )
+    return trained.networks, trained.losses[:, -1].tolist()
+
+
+def _data(config: FieldConfig, case: Case, seed: int) -> tuple[Tensor, Tensor]:
+    # Apart from the generator of the weights, which starts from the same seed.
+    x = case.sample(config.examples, torch.Generator().manual_seed(seed + 2**32))
+    return x, case.task.target(x)
+
+
+def _see(case: Case, view: Slice, seed: int, network: ReluNetwork, loss: float) -> Seen:
+    found = plane(network, *view.plane())
+    errors = field_errors(found, case.exact)
+    return Seen(case, view, seed, loss, found, errors, best_rms(found, case.exact, len(found)))
+
+
+def _interference(case: Case, seed: int, network: ReluNetwork, steps: int = 5) -> Interference:
+    """Move the other product's inputs over a grid, and compare the fields at points of a grid."""
+    axis = (torch.arange(48, dtype=torch.float64) + 0.5) / 48
+    points = torch.cartesian_prod(axis, axis)
+    others = torch.linspace(0, 1, steps, dtype=torch.float64).tolist()
+    fields = []
+    for a in others:
+        for b in others:
+            found = plane(network, *Slice("", (None, None, a, b)).plane())
+            fields.append(network_field(found, points))
+    moved = torch.stack(fields)
+    found = plane(network, *case.slices[0].plane())
+    exact = points.flip(1)
+    size = exact.square().sum(1).mean()
+    change = (moved - moved.nanmean(0)).square().sum(2).nanmean()
+    error = (network_field(found, points) - exact).square().sum(1).nanmean()
+    return Interference(seed, float((change / size).sqrt()), float((error / size).sqrt()))
+
+
+def _sizes(config: FieldConfig, progress: bool) -> list[Size]:
+    case = Case("product", Formula("x1*x2"), _uniform(2), (Slice("x1 x2", (None, None)),))
+    rows = []
+    for hidden in SIZES:
+        networks, losses = _trained(config, case, config.seeds, progress, hidden=hidden)
+        for seed, network, loss in zip(config.seeds, networks, losses, strict=True):
+            at = _see(case, case.slices[0], seed, network, loss)
+            rows.append(
+                Size(hidden, seed, loss, len(at.found), at.errors.angle, at.errors.relative,
+                     at.errors.rms, at.best_rms)
+            )  # fmt: skip
+    return rows
+
+
+def _mixing(config: FieldConfig, progress: bool) -> list[Mixing]:
+    seeds = range(config.mixing_seeds)
+    rows = []
+    for name in config.tasks:
+        if name not in ("gate", "quotient"):
+            continue
+        case = case_of(name, config)
+        networks, _ = _trained(config, case, seeds, progress)
+        for seed, network in zip(seeds, networks, strict=True):
+            x = case.sample(2000, torch.Generator().manual_seed(seed + 2**33))
+            rows += [Mixing(name, seed, True, *row) for row in input_mixing(network, x)]
+            untrained = initialise(network.widths, seed)
+            rows += [Mixing(name, seed, False, *row) for row in input_mixing(untrained, x)]
+    return rows
