@@ -28,8 +28,12 @@ class FieldErrors:
     """sqrt(∫ |g - g*|² / ∫ |g*|²) over the domain."""
     rms: float
     """sqrt(mean |g - g*|²)."""
+    exact_rms: float
+    """sqrt(mean |g*|²)."""
     angle: float
     """Degrees between g and g*, mean over the area; 90 where one of them is zero."""
+    rms_of_region: Tensor
+    """float64 [R]: sqrt(mean |g - g*|²) over each region."""
     relative_of_region: Tensor
     """float64 [R]: sqrt(∫ |g - g*|² / ∫ |g*|²) over each region."""
     angle_of_region: Tensor
@@ -80,7 +84,9 @@ def field_errors(found: Regions2D, exact: Field, output: int = 0) -> FieldErrors
     return FieldErrors(
         relative=float((error.sum() / size.sum()).sqrt()),
         rms=float((error.sum() / area.sum()).sqrt()),
+        exact_rms=float((size.sum() / area.sum()).sqrt()),
         angle=float(angles.sum() / area.sum()),
+        rms_of_region=(error / area_or_1).sqrt(),
         relative_of_region=(error / size.where(size > 0, 1.0)).sqrt(),
         angle_of_region=angles / area_or_1,
         exact=integral(wanted) / area_or_1.unsqueeze(1),

@@ -191,7 +191,7 @@ TEST_CASE("regions: the same for any number of threads") {
 }
 
 TEST_CASE("regions: an interruption") {
-  const Net<double> net = random_net({2, 300, 300, 300}, 5);
+  const Net<double> net = random_net({2, 700, 700, 700}, 5);  // seconds, without it
   const Run run{2, [] { return true; }};
   CHECK_THROWS_AS(PlaneRegions(net.layers(), square, 4, int64_t{1} << 40, run), Interrupted);
 }

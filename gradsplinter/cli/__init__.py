@@ -1,4 +1,4 @@
-"""The command line: `gradsplinter mixing`, `communities`, `graph`, `extract`, `merge` and `info`."""
+"""The command line: `gradsplinter mixing`, `communities`, `field`, `graph`, `extract`, `merge` and `info`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import gradsplinter
 from gradsplinter.cli.command import Command, command_of_line, error_console
 from gradsplinter.cli.communities import CommunitiesStudy
+from gradsplinter.cli.field import FieldStudy
 from gradsplinter.cli.graph import Graph
 from gradsplinter.cli.mixing import Mixing
 from gradsplinter.cli.tables import Extract, Info, Merge
@@ -26,6 +27,7 @@ def main() -> None:
             {
                 "mixing": Mixing,
                 "communities": CommunitiesStudy,
+                "field": FieldStudy,
                 "graph": Graph,
                 "extract": Extract,
                 "merge": Merge,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
+from gradsplinter import io
 from gradsplinter.network import ReluNetwork
 
 try:
@@ -40,6 +42,23 @@ def command_of_line(commands: Mapping[str, type[Command]], description: str) -> 
     return tyro.extras.subcommand_cli_from_dict(
         dict(commands), prog="gradsplinter", description=description
     )
+
+
+@contextmanager
+def results_folder(out: Path, overwrite: bool) -> Iterator[Path]:
+    """`io.new_folder`, for one writer only.
+
+    Raises:
+        ValueError: it holds files that must not be overwritten, or cannot be written to.
+    """
+    out = out.resolve()  # which stays the same where "." becomes another folder
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise ValueError(
+            f"out must be a new folder, got {out}, which holds files; choose another --out or "
+            "replace the results with --overwrite"
+        )
+    with io.only_writer(out), io.new_folder(out) as folder:
+        yield folder
 
 
 def load_network(path: Path) -> ReluNetwork:

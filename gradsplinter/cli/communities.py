@@ -16,7 +16,7 @@ from rich.table import Table
 
 import gradsplinter
 from gradsplinter import io
-from gradsplinter.cli.command import Command, console
+from gradsplinter.cli.command import Command, console, results_folder
 from gradsplinter.studies.communities import METHODS, CommunitiesConfig, Row, run_communities
 
 
@@ -45,13 +45,7 @@ class CommunitiesStudy(Command):
         from gradsplinter.plot.style import save  # noqa: PLC0415
 
         begin = time.perf_counter()
-        out = self.out.resolve()
-        if out.is_dir() and any(out.iterdir()) and not self.overwrite:
-            raise ValueError(
-                f"out must be a new folder, got {out}, which holds files; choose another --out or "
-                "replace the results with --overwrite"
-            )
-        with io.only_writer(out), io.new_folder(out) as folder:
+        with results_folder(self.out, self.overwrite) as folder:
             rows = run_communities(self.config)
             io.write_csv(folder / "results.csv", (row.columns() for row in rows))
             versions = {"gradsplinter": gradsplinter.__version__, "torch": torch.__version__}

@@ -8,10 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gradsplinter.plot.style import BLUE, GREEN, GREY, INK, ORANGE, style
+from gradsplinter.plot.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, style
 from gradsplinter.studies.communities import Row
 
-PURPLE = "#CC79A7"
 METHODS = {
     "ours": (BLUE, "o", "-", "ours: no outputs, no k"),
     "input gradients": (GREEN, "^", "--", "|cos| of gradients, Louvain"),

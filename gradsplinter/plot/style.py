@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 BLUE = "#0072B2"
 ORANGE = "#D55E00"
 GREEN = "#009E73"
+PURPLE = "#CC79A7"
 GREY = "#8A8A8A"
 INK = "#222222"
 

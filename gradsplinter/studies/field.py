@@ -7,7 +7,7 @@ is found exactly, and in each the gradient of the output is compared with the ex
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ from gradsplinter.checks import check_integer
 from gradsplinter.field import FieldErrors, best_rms, field_errors, network_field
 from gradsplinter.formula import Formula
 from gradsplinter.network import ReluNetwork
-from gradsplinter.region_statistics import RegionCounts, sampled_counts
+from gradsplinter.region_statistics import sampled_counts
 from gradsplinter.regions import Regions2D, plane
 from gradsplinter.studies.input_mixing import input_mixing
 from gradsplinter.tasks import GatedProduct, ParallelProducts, QuotientOfDifference, Task
@@ -240,10 +240,8 @@ class FieldResult:
     interference: list[Interference]
     sizes: list[Size]
     mixing: list[Mixing]
-    counts: dict[str, list[tuple[int, int]]]
-    """(step, regions) along the training of the first network of each task, on its first slice."""
-    frames: list[tuple[int, Regions2D]] = field(default_factory=list)
-    """Regions of the formula's first network, as it is trained."""
+    frames: dict[str, list[tuple[int, Regions2D]]]
+    """By task: (step, regions) along the training of its first network, on its first slice."""
 
     def first(self, case: str) -> list[Seen]:
         """The slices of the first network."""
@@ -291,29 +289,25 @@ def run_field(config: FieldConfig, *, progress: bool = True) -> FieldResult:
     """
     seen: list[Seen] = []
     interference: list[Interference] = []
-    counts: dict[str, list[tuple[int, int]]] = {}
-    frames: list[tuple[int, Regions2D]] = []
+    frames: dict[str, list[tuple[int, Regions2D]]] = {}
     for name in config.tasks:
         case = case_of(name, config)
         steps = sorted({round(config.steps * (i / FRAMES) ** 2) for i in range(FRAMES + 1)})
+        film = frames.setdefault(name, [])
         where = case.slices[0].plane()
-        history = RegionCounts(*where)
 
         def at_step(step: int, network: ReluNetwork, i: int) -> None:
             if i == 0:
-                history(step, network)  # noqa: B023 (called before the next one)
-                if name == "formula":  # noqa: B023
-                    frames.append((step, plane(network, *where)))  # noqa: B023
+                film.append((step, plane(network, *where)))  # noqa: B023 (called before the next one)
 
         networks, losses = _trained(config, case, config.seeds, progress, steps, at_step)
-        counts[name] = history.counts[0]
         for seed, network, loss in zip(config.seeds, networks, losses, strict=True):
             seen += [_see(case, view, seed, network, loss) for view in case.slices]
             if name == "products":
                 interference.append(_interference(case, seed, network))
     sizes = _sizes(config, progress) if config.sizes else []
     mixing = _mixing(config, progress) if config.mixing_seeds else []
-    return FieldResult(config, seen, interference, sizes, mixing, counts, frames)
+    return FieldResult(config, seen, interference, sizes, mixing, frames)
 
 
 def _trained(

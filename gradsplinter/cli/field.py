@@ -1,0 +1,130 @@
+"""`gradsplinter field`: the study, its folder and its report."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import torch
+import tyro
+from rich import box
+from rich.table import Table
+
+import gradsplinter
+from gradsplinter import io
+from gradsplinter.cli.command import Command, console, results_folder
+from gradsplinter.studies.field import SAMPLES, FieldConfig, FieldResult, run_field
+
+
+@dataclass(frozen=True)
+class FieldStudy(Command):
+    """How well does the gradient field of a network follow the exact one of its task?
+
+    Trains networks on tasks whose gradients are known, finds every linear region on planes through
+    their inputs, and compares the gradient in each with the exact one. Minutes on two cores.
+    """
+
+    typed: ClassVar = {"out": "--out", "expression": "--expression", "tasks": "--tasks"}
+
+    config: Annotated[FieldConfig, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=FieldConfig
+    )
+    out: Path = Path("results/field")
+    """Folder to write."""
+    overwrite: bool = False
+    """Replace the results that are there; other files beside them stay."""
+
+    def run(self) -> None:
+        # Only here, since matplotlib takes its time.
+        from gradsplinter.plot import field_study as plot_field  # noqa: PLC0415
+        from gradsplinter.plot.style import save  # noqa: PLC0415
+
+        begin = time.perf_counter()
+        with results_folder(self.out, self.overwrite) as folder:
+            result = run_field(self.config)
+            _write(result, folder)
+            for name, figure in plot_field.figures(result).items():
+                save(figure, folder, name)
+            plot_field.write_animations(result, folder)
+        _report(result)
+        console.print(f"Written to {self.out}/ in {time.perf_counter() - begin:.0f} s")
+
+
+def _write(result: FieldResult, folder: Path) -> None:
+    tables = {
+        "fields": [seen.columns() for seen in result.seen],
+        "interference": [vars(row) for row in result.interference],
+        "sizes": [size.columns() for size in result.sizes],
+        "mixing": [vars(row) for row in result.mixing],
+        "counts": [
+            {"task": task, "step": step, "regions": len(found)}
+            for task, films in result.frames.items()
+            for step, found in films
+        ],
+        "sampled": [
+            {"task": task, "points": points, "found": int(found)}
+            for task, numbers in result.sampled.items()
+            for points, found in zip(SAMPLES, numbers, strict=True)
+        ],
+    }
+    for name, rows in tables.items():
+        if rows:
+            io.write_csv(folder / f"{name}.csv", rows)
+    (folder / "networks").mkdir()
+    for task in result.config.tasks:
+        for seen in result.seen:
+            if seen.case.name == task and seen.slice == seen.case.slices[0]:
+                seen.found.net.save(folder / "networks" / f"{task}-seed-{seen.seed}.safetensors")
+    versions = {"gradsplinter": gradsplinter.__version__, "torch": torch.__version__}
+    io.write_json(
+        folder / "config.json",
+        {"config": dataclasses.asdict(result.config), "versions": versions},
+    )
+
+
+def _report(result: FieldResult) -> None:
+    console.print(
+        "The field of the first output against the exact one, mean ± deviation over seeds"
+    )
+    table = Table(box=box.SIMPLE)
+    for column in (
+        "task",
+        "plane",
+        "regions",
+        "angle",
+        "relative\nerror",
+        "best with as\nmany regions",
+    ):
+        table.add_column(column, justify="left" if column in ("task", "plane") else "right")
+    for task in result.config.tasks:
+        for name in dict.fromkeys(at.slice.name for at in result.seen if at.case.name == task):
+            some = [at for at in result.seen if (at.case.name, at.slice.name) == (task, name)]
+            table.add_row(
+                task,
+                name,
+                _spread([len(at.found) for at in some], 0),
+                _spread([at.errors.angle for at in some], 1) + "°",
+                _spread([at.errors.relative for at in some], 2),
+                _spread([at.best_rms / at.errors.exact_rms for at in some], 2),
+            )
+    console.print(table)
+    if result.interference:
+        changes = _spread([row.change for row in result.interference], 3)
+        errors = _spread([row.error for row in result.interference], 3)
+        console.print(
+            "As the other product's inputs move, the field of one product changes by "
+            f"{changes} of its size; its error is {errors}"
+        )
+    if result.sizes:
+        console.print(f"Error against regions, over all sizes: regions^{result.exponent:.2f}")
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    numbers = torch.tensor(values, dtype=torch.float64)
+    if len(numbers) == 1:
+        return f"{float(numbers):.{digits}f}"
+    return f"{float(numbers.mean()):.{digits}f} ± {float(numbers.std()):.{digits}f}"
