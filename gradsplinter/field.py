@@ -25,19 +25,20 @@ class FieldErrors:
     """How the field of a network differs from an exact one; in the plane's coordinates (s, t)."""
 
     relative: float
-    """sqrt(∫ |g - g*|² / ∫ |g*|²) over the domain."""
+    """sqrt(∫ |g - g*|² / ∫ |g*|²) over the domain; infinite where g* is 0 everywhere and g is not."""
     rms: float
     """sqrt(mean |g - g*|²)."""
     exact_rms: float
     """sqrt(mean |g*|²)."""
     angle: float
-    """Degrees between g and g*, mean over the area; 90 where one of them is zero."""
+    """Degrees between g and g*, mean over the area where g* is not 0; 90 where g alone is 0. NaN where
+    g* is 0 everywhere."""
     rms_of_region: Tensor
     """float64 [R]: sqrt(mean |g - g*|²) over each region."""
     relative_of_region: Tensor
     """float64 [R]: sqrt(∫ |g - g*|² / ∫ |g*|²) over each region."""
     angle_of_region: Tensor
-    """float64 [R]: degrees, mean over each region."""
+    """float64 [R]: degrees, mean over each region in the same way."""
     exact: Tensor
     """float64 [R, 2]: the mean of the exact field over each region."""
 
@@ -71,24 +72,29 @@ def field_errors(found: Regions2D, exact: Field, output: int = 0) -> FieldErrors
     lengths = got.norm(dim=1) * wanted.norm(dim=1)
     cosine = (got * wanted).sum(1) / lengths.where(lengths > 0, 1.0)
     angle = cosine.clamp(-1, 1).acos().rad2deg()
+    there = (wanted != 0).any(1).double()
 
     def integral(values: Tensor) -> Tensor:
         shape = (len(found), *values.shape[1:])
         scaled = values * weights.view(-1, *[1] * (values.dim() - 1))
         return values.new_zeros(shape).index_add_(0, region, scaled)
 
-    area = integral(torch.ones_like(square))
-    error, size, angles = integral(square), integral(wanted.square().sum(1)), integral(angle)
+    area, sized = integral(torch.ones_like(square)), integral(there)
+    error, size, angles = (
+        integral(square),
+        integral(wanted.square().sum(1)),
+        integral(angle * there),
+    )
     # A region so thin that its area is 0 has a share of nothing.
     area_or_1 = area.where(area > 0, 1.0)
     return FieldErrors(
         relative=float((error.sum() / size.sum()).sqrt()),
         rms=float((error.sum() / area.sum()).sqrt()),
         exact_rms=float((size.sum() / area.sum()).sqrt()),
-        angle=float(angles.sum() / area.sum()),
+        angle=float(angles.sum() / sized.sum()),
         rms_of_region=(error / area_or_1).sqrt(),
         relative_of_region=(error / size.where(size > 0, 1.0)).sqrt(),
-        angle_of_region=angles / area_or_1,
+        angle_of_region=angles / sized,
         exact=integral(wanted) / area_or_1.unsqueeze(1),
     )
 

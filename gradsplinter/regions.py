@@ -498,6 +498,10 @@ def _numbers(value: Any, name: str) -> Tensor:
     """float64 on the CPU, finite."""
     try:
         numbers = torch.as_tensor(value)
+        if numbers.is_floating_point() and not hasattr(value, "dtype"):
+            numbers = torch.as_tensor(
+                value, dtype=torch.float64
+            )  # the precision of Python's floats
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} must be a tensor or a sequence of numbers: {error}") from error
     if numbers.is_complex() or numbers.dtype == torch.bool:

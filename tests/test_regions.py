@@ -506,6 +506,17 @@ def test_bad_input(call, error, message):
 STAR = [[math.sin(4 * math.pi * i / 5), math.cos(4 * math.pi * i / 5)] for i in range(5)]
 
 
+def test_numbers_of_python_keep_their_precision():
+    found = regions.plane(
+        hidden((1.0, 0.0, -0.3)), [0.1, 0.7], [0.3, 0], [0, 1], [[0, 0], [0.9, 0], [0.9, 1 / 3]]
+    )
+    assert found.domain.tolist() == [[0, 0], [0.9, 0], [0.9, 1 / 3]]
+    assert found.origin.tolist() == [0.1, 0.7]
+    assert found.axes.tolist() == [[0.3, 0], [0, 1]]
+    segment = regions.line(hidden((1.0, 0.0, -0.3)), [0.1, 0.7], (0.2, 0.1))
+    assert (segment.a.tolist(), segment.b.tolist()) == ([0.1, 0.7], [0.2, 0.1])
+
+
 def test_a_clockwise_domain_is_turned_over():
     found = regions.plane(NET, domain=SQUARE.flip(0))
     check(found)

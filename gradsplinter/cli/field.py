@@ -60,6 +60,7 @@ def _write(result: FieldResult, folder: Path) -> None:
         "interference": [vars(row) for row in result.interference],
         "sizes": [size.columns() for size in result.sizes],
         "mixing": [vars(row) for row in result.mixing],
+        "switching": [vars(row) for row in result.switching],
         "counts": [
             {"task": task, "step": step, "regions": len(found)}
             for task, films in result.frames.items()
@@ -96,7 +97,8 @@ def _report(result: FieldResult) -> None:
         "plane",
         "regions",
         "angle",
-        "relative\nerror",
+        "rms\nexact",
+        "rms of the\ndifference",
         "best with as\nmany regions",
     ):
         table.add_column(column, justify="left" if column in ("task", "plane") else "right")
@@ -108,8 +110,9 @@ def _report(result: FieldResult) -> None:
                 name,
                 _spread([len(at.found) for at in some], 0),
                 _spread([at.errors.angle for at in some], 1) + "°",
-                _spread([at.errors.relative for at in some], 2),
-                _spread([at.best_rms / at.errors.exact_rms for at in some], 2),
+                f"{some[0].errors.exact_rms:.3f}",
+                _spread([at.errors.rms for at in some], 3),
+                f"{sum(at.best_rms for at in some) / len(some):.3f}",
             )
     console.print(table)
     if result.interference:

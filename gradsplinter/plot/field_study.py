@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gradsplinter.plot.field import animation, fields, layer_color, region_maps
+from gradsplinter.plot.field import fields
+from gradsplinter.plot.regions import animation, layer_color, region_maps
 from gradsplinter.plot.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, style
-from gradsplinter.studies.field import SAMPLES, FieldResult, Mixing, Seen
+from gradsplinter.studies.field import SAMPLES, FieldResult, Seen
 
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, INK, GREY)
 MARKERS = "osD^vx"
@@ -107,39 +109,53 @@ def _means(pairs: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
 
 
 def mixing(result: FieldResult) -> Figure:
-    """For each task, site by site: how orthogonal inputs run, and how far the output reads them together."""
+    """For each task, layer by layer: where inputs mix, and where one switches what the others do.
+
+    Points are means over seeds, bars standard deviations; hollow ones are untrained.
+    """
     tasks = list(dict.fromkeys(row.task for row in result.mixing))
+    inputs = 0, len(result.config.mixing_hidden) + 1  # where all is known
     with style():
-        figure = Figure(figsize=(3.6 * len(tasks) + 0.6, 5.6), layout="constrained")
-        grid = figure.subplots(2, len(tasks), sharex=True, sharey=True, squeeze=False)
+        figure = Figure(figsize=(3.7 * len(tasks) + 0.6, 8.2), layout="constrained")
+        grid = figure.subplots(3, len(tasks), sharex=True, sharey="row", squeeze=False)
         for column, task in zip(grid.T, tasks, strict=True):
             rows = [row for row in result.mixing if row.task == task]
-            for ax, measure in zip(column, ("orthogonality", "overlap"), strict=True):
-                _by_site(ax, rows, measure)
+            for ax, measure in zip(column[:2], ("orthogonality", "overlap"), strict=True):
+                _by_site(ax, [(r.pair, r.trained, r.site, getattr(r, measure)) for r in rows])
+            column[0].plot(inputs, (1, 0), "*", color=INK, ms=8, label="by definition")
             column[0].set_title(task)
-            column[1].set_xlabel("site")
+            switches = [row for row in result.switching if row.task == task]
+            _by_site(
+                column[2], [(f"{r.moved} moves", r.trained, r.site, r.share) for r in switches]
+            )
+            column[2].set_xlabel("site (0: inputs)")
         grid[0, 0].set_ylabel("orthogonality of two inputs")
         grid[1, 0].set_ylabel("overlap of what the output reads")
-        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        grid[2, 0].set_ylabel("share of the layer in switching")
+        for line in grid:
+            line[-1].legend(
+                *line[-1].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1, 0.5)
+            )
     return figure
 
 
-def _by_site(ax: Axes, rows: Sequence[Mixing], measure: str) -> None:
-    sites = sorted({row.site for row in rows})
-    pairs = sorted({row.pair for row in rows})
-    for k, pair in enumerate(pairs):
+def _by_site(ax: Axes, values: Sequence[tuple[str, bool, int, float]]) -> None:
+    """Values of (name, whether trained, site, value): a line for each name."""
+    sites = sorted({site for _, _, site, _ in values})
+    for k, name in enumerate(dict.fromkeys(name for name, *_ in values)):
         for trained in (True, False):
-            values = torch.tensor(
+            found = torch.tensor(
                 [
-                    [getattr(row, measure) for row in rows
-                     if (row.site, row.pair, row.trained) == (site, pair, trained)]
+                    [v for n, t, s, v in values if (n, t, s) == (name, trained, site)]
                     for site in sites
                 ]
-            )  # fmt: skip
+            )
+            look: dict[str, Any] = (
+                {"ls": "-", "label": name} if trained else {"ls": ":", "alpha": 0.7, "mfc": "white"}
+            )
             ax.errorbar(
-                np.array(sites) + 0.05 * (k - 1), values.mean(1), values.std(1), color=COLORS[k],
-                marker=MARKERS[k], ms=4, lw=1, ls="-" if trained else ":", alpha=1 if trained else 0.6,
-                label=f"{pair.replace(' ', ', ')}{'' if trained else ', untrained'}",
+                np.array(sites) + 0.06 * (k - 1), found.mean(1), found.std(1) if found.shape[1] > 1 else None,
+                color=COLORS[k], marker=MARKERS[k], ms=4, lw=1, elinewidth=0.8, **look,
             )  # fmt: skip
-    ax.set_xticks(sites)
-    ax.set_ylim(0, 1.03)
+    ax.set_xticks(range(max(sites) + 2))
+    ax.set_ylim(-0.03, 1.05)

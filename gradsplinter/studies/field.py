@@ -20,12 +20,17 @@ from gradsplinter.formula import Formula
 from gradsplinter.network import ReluNetwork
 from gradsplinter.region_statistics import sampled_counts
 from gradsplinter.regions import Regions2D, plane
-from gradsplinter.studies.input_mixing import input_mixing
-from gradsplinter.tasks import GatedProduct, ParallelProducts, QuotientOfDifference, Task
+from gradsplinter.studies.field_cases import (
+    LONG_FORMULA,
+    TASKS,
+    UNIT,
+    Case,
+    Slice,
+    case_of,
+    uniform,
+)
+from gradsplinter.studies.input_mixing import Mixing, Switching, measure
 from gradsplinter.train import TrainConfig, initialise, train
-
-TASKS = ("products", "gate", "quotient", "formula")
-LONG_FORMULA = "sin(3*x1)*x2 + x1**2*exp(-x2)"
 
 SIZES = (
     (4,), (8,), (16,), (32,), (64,), (128,),
@@ -35,6 +40,8 @@ SIZES = (
 )  # fmt: skip
 SAMPLES = tuple(10**n for n in range(1, 7))
 FRAMES = 40
+MIXING = ("gate", "quotient")
+"""Tasks for which the mixing of inputs is measured."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,8 @@ class FieldConfig:
     """A network each; the figures show the first."""
     mixing_seeds: int = 20
     """Networks for the question which site mixes the inputs; 0 leaves it out."""
+    mixing_hidden: tuple[int, ...] = (32, 32, 32, 32)
+    """Widths of their hidden layers."""
     sizes: bool = True
     """Whether to measure how the error falls with width, depth and regions (15 sizes, for the product)."""
     examples: int = 8000
@@ -73,8 +82,9 @@ class FieldConfig:
             raise ValueError("seeds must hold at least one value, got none")
         for seed in self.seeds:
             check_integer(seed, "seeds", 0)
-        for width in self.hidden:
-            check_integer(width, "hidden", 1)
+        for name in ("hidden", "mixing_hidden"):
+            for width in getattr(self, name):
+                check_integer(width, name, 1)
         check_integer(self.examples, "examples", 1)
         check_integer(self.mixing_seeds, "mixing_seeds", 0)
         self.training(2, 1)  # checks the rest
@@ -86,66 +96,6 @@ class FieldConfig:
     ) -> TrainConfig:
         widths = (inputs, *(self.hidden if hidden is None else hidden), outputs)
         return TrainConfig(widths, self.steps, self.learning_rate)
-
-
-@dataclass(frozen=True)
-class Slice:
-    """A plane through the inputs: two of them move over the unit square, the others are held."""
-
-    name: str
-    held: tuple[float | None, ...]
-    """The value of each input; None for the two that move."""
-
-    @property
-    def moving(self) -> list[int]:
-        return [i for i, value in enumerate(self.held) if value is None]
-
-    def plane(self) -> tuple[Tensor, Tensor, Tensor]:
-        """origin, u and v."""
-        n = len(self.held)
-        origin = torch.tensor([value or 0.0 for value in self.held], dtype=torch.float64)
-        u, v = torch.eye(n, dtype=torch.float64)[self.moving]
-        return origin, u, v
-
-
-@dataclass(frozen=True)
-class Case:
-    """A task, how its inputs are drawn, and where its field is looked at."""
-
-    name: str
-    task: Task
-    sample: Callable[[int, torch.Generator], Tensor]
-    slices: tuple[Slice, ...]
-
-    def exact(self, x: Tensor) -> Tensor:
-        """The gradient of the first target."""
-        return self.task.gradient(x)[:, 0]
-
-
-def _uniform(inputs: int) -> Callable[[int, torch.Generator], Tensor]:
-    return lambda n, generator: torch.rand(n, inputs, generator=generator)
-
-
-def _gated(n: int, generator: torch.Generator) -> Tensor:
-    x = torch.rand(n, 3, generator=generator)
-    x[:, 2] = torch.randint(2, (n,), generator=generator).float()
-    return x
-
-
-def case_of(name: str, config: FieldConfig) -> Case:
-    """One of TASKS."""
-    if name == "products":
-        held = Slice("x3 = x4 = 0.5", (None, None, 0.5, 0.5))
-        return Case(name, ParallelProducts(2), _uniform(4), (held,))
-    if name == "gate":
-        gates = tuple(Slice(f"gate = {gate:g}", (None, None, gate)) for gate in (0.0, 0.5, 1.0))
-        return Case(name, GatedProduct(), _gated, gates)
-    if name == "quotient":
-        task = QuotientOfDifference()
-        divisors = tuple(Slice(f"x3 = {z:g}", (None, None, z)) for z in (0.5, 0.75, 1.0))
-        return Case(name, task, lambda n, g: task.sample(n, generator=g), divisors)
-    formula = Formula(config.expression, 2)
-    return Case(name, formula, _uniform(2), (Slice(config.expression, (None, None)),))
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,22 +157,6 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Mixing:
-    """How far two inputs run through the same units of a site, in one network."""
-
-    task: str
-    seed: int
-    trained: bool
-    site: int
-    pair: str
-    orthogonality: float
-    """1 - mean abs(cos) of ∂a^site/∂x_i and ∂a^site/∂x_j."""
-    overlap: float
-    """Mean cos of abs(g · ∂a^site/∂x_i) and abs(g · ∂a^site/∂x_j), with g = ∂y/∂a^site: how far the output
-    reads both from the same units."""
-
-
-@dataclass(frozen=True)
 class Interference:
     """How much the field of one product changes as the inputs of the other move."""
 
@@ -240,6 +174,7 @@ class FieldResult:
     interference: list[Interference]
     sizes: list[Size]
     mixing: list[Mixing]
+    switching: list[Switching]
     frames: dict[str, list[tuple[int, Regions2D]]]
     """By task: (step, regions) along the training of its first network, on its first slice."""
 
@@ -291,7 +226,7 @@ def run_field(config: FieldConfig, *, progress: bool = True) -> FieldResult:
     interference: list[Interference] = []
     frames: dict[str, list[tuple[int, Regions2D]]] = {}
     for name in config.tasks:
-        case = case_of(name, config)
+        case = case_of(name, config.expression)
         steps = sorted({round(config.steps * (i / FRAMES) ** 2) for i in range(FRAMES + 1)})
         film = frames.setdefault(name, [])
         where = case.slices[0].plane()
@@ -306,8 +241,8 @@ def run_field(config: FieldConfig, *, progress: bool = True) -> FieldResult:
             if name == "products":
                 interference.append(_interference(case, seed, network))
     sizes = _sizes(config, progress) if config.sizes else []
-    mixing = _mixing(config, progress) if config.mixing_seeds else []
-    return FieldResult(config, seen, interference, sizes, mixing, frames)
+    mixing, switches = _mixing(config, progress)
+    return FieldResult(config, seen, interference, sizes, mixing, switches, frames)
 
 
 def _trained(
@@ -364,7 +299,7 @@ def _interference(case: Case, seed: int, network: ReluNetwork, steps: int = 5) -
 
 
 def _sizes(config: FieldConfig, progress: bool) -> list[Size]:
-    case = Case("product", Formula("x1*x2"), _uniform(2), (Slice("x1 x2", (None, None)),))
+    case = Case("product", Formula("x1*x2"), uniform(2), (Slice("x1 x2", (None, None)),), UNIT * 2)
     rows = []
     for hidden in SIZES:
         networks, losses = _trained(config, case, config.seeds, progress, hidden=hidden)
@@ -377,17 +312,16 @@ def _sizes(config: FieldConfig, progress: bool) -> list[Size]:
     return rows
 
 
-def _mixing(config: FieldConfig, progress: bool) -> list[Mixing]:
+def _mixing(config: FieldConfig, progress: bool) -> tuple[list[Mixing], list[Switching]]:
+    mixing: list[Mixing] = []
+    switches: list[Switching] = []
     seeds = range(config.mixing_seeds)
-    rows = []
-    for name in config.tasks:
-        if name not in ("gate", "quotient"):
-            continue
-        case = case_of(name, config)
-        networks, _ = _trained(config, case, seeds, progress)
-        for seed, network in zip(seeds, networks, strict=True):
-            x = case.sample(2000, torch.Generator().manual_seed(seed + 2**33))
-            rows += [Mixing(name, seed, True, *row) for row in input_mixing(network, x)]
-            untrained = initialise(network.widths, seed)
-            rows += [Mixing(name, seed, False, *row) for row in input_mixing(untrained, x)]
-    return rows
+    for name in [task for task in config.tasks if task in MIXING and seeds]:
+        case = case_of(name, config.expression)
+        networks, _ = _trained(config, case, seeds, progress, hidden=config.mixing_hidden)
+        for seed, trained in zip(seeds, networks, strict=True):
+            for net in (trained, initialise(trained.widths, seed)):
+                rows = measure(net, case, seed, trained=net is trained)
+                mixing += rows[0]
+                switches += rows[1]
+    return mixing, switches

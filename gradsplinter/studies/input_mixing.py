@@ -2,19 +2,72 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import combinations
 
+import torch
 from torch import Tensor
 
 from gradsplinter import ops
 from gradsplinter.network import ReluNetwork
 from gradsplinter.patterns import words_of
+from gradsplinter.regions import float64_network, line
 from gradsplinter.scores import unit_rows
+from gradsplinter.studies.field_cases import Case
 from gradsplinter.table import splinter
+
+EXAMPLES = 2000
+SEGMENTS = 100
+"""Examples in which each input is moved."""
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How far two inputs run through the same units of a site, in one network."""
+
+    task: str
+    seed: int
+    trained: bool
+    site: int
+    pair: str
+    orthogonality: float
+    """1 - mean abs(cos) of ∂a^site/∂x_i and ∂a^site/∂x_j."""
+    overlap: float
+    """Mean cos of abs(g · ∂a^site/∂x_i) and abs(g · ∂a^site/∂x_j), with g = ∂y/∂a^site: how far the output
+    reads both from the same units."""
+
+
+@dataclass(frozen=True)
+class Switching:
+    """Which layer's units change what the other inputs do as one input moves, in one network."""
+
+    task: str
+    seed: int
+    trained: bool
+    site: int
+    moved: str
+    share: float
+    """Of the jumps of the gradient by the other inputs, see `switching`."""
+
+
+def measure(
+    net: ReluNetwork, case: Case, seed: int, *, trained: bool
+) -> tuple[list[Mixing], list[Switching]]:
+    """All of it for one network, on fresh examples of its task."""
+    x = case.sample(EXAMPLES, torch.Generator().manual_seed(seed + 2**33))
+    mixing = [Mixing(case.name, seed, trained, *row) for row in input_mixing(net, x)]
+    switches = []
+    for moved, (low, high) in enumerate(case.ranges):
+        shares = switching(net, x[:SEGMENTS], moved, low, high).tolist()
+        switches += [
+            Switching(case.name, seed, trained, site, f"x{moved + 1}", share)
+            for site, share in enumerate(shares, 1)
+        ]
+    return mixing, switches
 
 
 def input_mixing(net: ReluNetwork, x: Tensor) -> list[tuple[int, str, float, float]]:
-    """For every hidden site and pair of inputs: (site, "xi xj", orthogonality, overlap).
+    """For every hidden site and pair of inputs: (site, "xi, xj", orthogonality, overlap).
 
     In a mode, ∂a^site/∂x_i says which units of the site input i moves; times g = ∂y/∂a^site, unit by
     unit, it is what the first output reads of it there. Orthogonality is 1 - mean abs(cos) of the
@@ -26,7 +79,7 @@ def input_mixing(net: ReluNetwork, x: Tensor) -> list[tuple[int, str, float, flo
         >>> import torch
         >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
         >>> input_mixing(net, torch.rand(10, 2))
-        [(1, 'x1 x2', 1.0, 0.0)]
+        [(1, 'x1, x2', 1.0, 0.0)]
     """
     found = splinter(net, x)
     counts = found.counts.double() / found.counts.sum()
@@ -38,9 +91,46 @@ def input_mixing(net: ReluNetwork, x: Tensor) -> list[tuple[int, str, float, flo
             cosine = _cosine(moved[..., i], moved[..., j]).abs()
             overlap = _cosine(read[..., i].abs(), read[..., j].abs())
             rows.append(
-                (site, f"x{i + 1} x{j + 1}", float(1 - counts @ cosine), float(counts @ overlap))
+                (site, f"x{i + 1}, x{j + 1}", float(1 - counts @ cosine), float(counts @ overlap))
             )
     return rows
+
+
+def switching(net: ReluNetwork, x: Tensor, moved: int, low: float, high: float) -> Tensor:
+    """Which layer's units change what the other inputs do, as one input moves.
+
+    Input `moved` goes from `low` to `high` while the others stay as in an example. At each breakpoint
+    units flip and the gradient of the first output by the other inputs jumps; the length of the jump
+    counts for the layer of these units (the first one, where layers flip together). Breakpoints are
+    found exactly.
+
+    Args:
+        net: a network.
+        x: examples `[N, h_0]`.
+        moved: an input.
+        low, high: where it goes.
+
+    Returns:
+        float64 `[L - 1]`: the share of each hidden layer in all jumps; 0 everywhere if there are none.
+
+    Examples:
+        >>> net = ReluNetwork([torch.tensor([[1.0, 1.0]]), torch.ones(1, 1)], [torch.tensor([-1.0]), torch.zeros(1)])
+        >>> switching(net, torch.rand(5, 2), 1, 0.0, 1.0)
+        tensor([1.], dtype=torch.float64)
+    """
+    net = float64_network(net)
+    sizes = torch.zeros(net.depth - 1, dtype=torch.float64)
+    others = [i for i in range(net.widths[0]) if i != moved]
+    begins, ends = x.double().clone(), x.double().clone()
+    begins[:, moved], ends[:, moved] = low, high
+    found = [line(net, a, b) for a, b in zip(begins, ends, strict=True)]
+    gradients = ops.jacobian(net, torch.cat([of.signatures for of in found]))[:, 0, others]
+    for of, pieces in zip(found, gradients.split([len(of) for of in found]), strict=True):
+        jumps = pieces.diff(dim=0).norm(dim=1)
+        border, site, _ = of.flips
+        first = border.diff(prepend=border.new_zeros(1)) != 0  # sites of a breakpoint ascend
+        sizes.index_add_(0, site[first] - 1, jumps[border[first] - 1])
+    return sizes / sizes.sum().where(sizes.sum() > 0, 1.0)
 
 
 def _forward(net: ReluNetwork, signatures: Tensor, site: int) -> Tensor:
