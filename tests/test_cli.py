@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,16 @@ import torch
 from networks import random_inputs, random_network
 
 import gradsplinter
-from gradsplinter import ReluNetwork, SplinterTable, Store, cli, extraction, io, splinter
+from gradsplinter import (
+    ReluNetwork,
+    SplinterTable,
+    Store,
+    cli,
+    extraction,
+    io,
+    regions,
+    splinter,
+)
 
 UMASK = os.umask(0)
 os.umask(UMASK)
@@ -358,3 +368,63 @@ def test_the_communities_study(tmp_path, monkeypatch, capsys):
         cli.main()
     assert error.value.code == 2
     assert "--out must be a new folder" in " ".join(capsys.readouterr().err.split())
+
+
+FIELD = (
+    "field --out f --seeds 0 1 --hidden 5 --steps 10 --examples 64 --mixing-seeds 2 "
+    "--mixing-hidden 4 4 --no-sizes"
+)
+
+
+def test_the_field_study(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gradsplinter.studies.field.FRAMES", 2)
+    run(monkeypatch, *FIELD.split(), "--tasks", "gate", "formula", "--expression", "x1 * exp(x2)")
+    names = {path.relative_to("f").as_posix() for path in Path("f").rglob("*") if path.is_file()}
+    tasks = ("gate", "formula")
+    figures = [f"{kind}-{task}" for kind in ("field", "regions") for task in tasks]
+    assert names == {
+        "config.json",
+        *(f"{name}.csv" for name in ("fields", "mixing", "switching", "counts", "sampled")),
+        *(f"{name}.{end}" for name in (*figures, "counts", "mixing") for end in ("png", "pdf")),
+        *(f"training-{task}.gif" for task in tasks),
+        *(f"networks/{task}-seed-{seed}.safetensors" for task in tasks for seed in (0, 1)),
+    }
+    with Path("f/fields.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["task"], row["slice"], row["seed"]) for row in rows] == [
+        *(("gate", f"gate = {gate}", seed) for seed in "01" for gate in ("0", "0.5", "1")),
+        *(("formula", "x1 * exp(x2)", seed) for seed in "01"),
+    ]
+    net = ReluNetwork.load(Path("f/networks/gate-seed-1.safetensors"))
+    again = regions.plane(net, [0, 0, 0.5], [1, 0, 0], [0, 1, 0])
+    assert str(len(again)) == rows[4]["regions"]
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "gate, gate = 0.5" in printed
+    assert "x1, x2 mix before x1, x3 in" in printed
+    assert "Written to f/ in" in printed
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, *FIELD.split())
+    assert stopped.value.code == 2
+    assert "--out must be a new folder" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--expression", "log(x1)"], "error: expression must be finite on the unit cube"),
+        (["--expression", "x1 +"], "error: expression must be a formula, got 'x1 +'"),
+        (["--expression", "foo(x1)"], "error: expression must use only the functions abs,"),
+        (
+            ["--tasks", "sum"],
+            "error: tasks must be of products, gate, quotient, formula, got sum",
+        ),
+    ],
+)
+def test_bad_field_studies_leave_nothing(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, "field", *arguments)
+    assert stopped.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert list(tmp_path.iterdir()) == []

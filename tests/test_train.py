@@ -278,3 +278,42 @@ def test_ctrl_c_stops_the_threads(capsys, monkeypatch):
     # Only this call's steps follow: no thread is left, and training works as before.
     train(TrainConfig((4, 8, 2), steps=3, chunk=4), x, y, range(4), progress=False)
     assert steps[done:] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_checkpoints_see_the_networks_of_each_step(chunk):
+    x, y = data(5, 40, (3, 6, 2))
+    seen = {}
+
+    def callback(step, network, i):
+        assert (step, i) not in seen
+        seen[step, i] = parameters(network)
+
+    config = TrainConfig((3, 6, 2), steps=7, chunk=chunk)
+    trained = train(
+        config, x, y, range(5), checkpoints=(7, 0, 3, 3), callback=callback, progress=False
+    )
+    assert set(seen) == {(step, i) for step in (0, 3, 7) for i in range(5)}
+    for i, network in enumerate(trained.networks):
+        assert torch.equal(seen[7, i], parameters(network))
+        assert torch.equal(seen[0, i], parameters(initialise((3, 6, 2), i)))
+    # What is kept does not change as the training goes on, and nothing else changes by looking.
+    short = TrainConfig((3, 6, 2), steps=3, chunk=chunk)
+    for i, network in enumerate(train(short, x, y, range(5), progress=False).networks):
+        assert torch.equal(seen[3, i], parameters(network))
+    again = train(config, x, y, range(5), progress=False)
+    assert torch.equal(again.losses, trained.losses)
+
+
+def test_an_error_in_a_callback_stops_the_training():
+    x, y = data(4, 40, (3, 6, 2))
+    calls = []
+
+    def callback(step, network, i):
+        calls.append((step, i))
+        raise RuntimeError(f"{network} at {step}")
+
+    with pytest.raises(RuntimeError, match=r"ReluNetwork\(3-6-2, float32\) at 1"):
+        train(TrainConfig((3, 6, 2), steps=10**9), x, y, range(4), checkpoints=[1], callback=callback,
+              progress=False)  # fmt: skip
+    assert {step for step, _ in calls} == {1}

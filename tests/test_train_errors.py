@@ -85,3 +85,19 @@ def test_bad_data(x, y, seeds, error, message):
 def test_batch_larger_than_the_data():
     with pytest.raises(ValueError, match="batch_size must be at most n = 10, got 11"):
         train(TrainConfig((4, 8, 2), batch_size=11), X, Y, [0, 1], progress=False)
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "callback", "error", "message"),
+    [
+        ([0, 6], print, ValueError, r"checkpoints must be in 0\.\.5, got 6"),
+        ([-1], print, ValueError, r"checkpoints\[0\] must be at least 0, got -1"),
+        ([1.0], print, TypeError, r"checkpoints\[0\] must be an integer, got float"),
+        ([1], None, ValueError, "checkpoints and callback must be given together"),
+        ([], print, ValueError, "checkpoints and callback must be given together"),
+    ],
+)
+def test_bad_checkpoints(checkpoints, callback, error, message):
+    with pytest.raises(error, match=message):
+        train(TrainConfig((4, 8, 2), steps=5), X, Y, [0, 1], checkpoints=checkpoints,
+              callback=callback, progress=False)  # fmt: skip

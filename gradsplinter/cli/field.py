@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -28,7 +29,7 @@ class FieldStudy(Command):
     their inputs, and compares the gradient in each with the exact one. Minutes on two cores.
     """
 
-    typed: ClassVar = {"out": "--out", "expression": "--expression", "tasks": "--tasks"}
+    typed: ClassVar = {"out": "--out"}
 
     config: Annotated[FieldConfig, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=FieldConfig
@@ -92,27 +93,19 @@ def _report(result: FieldResult) -> None:
         "The field of the first output against the exact one, mean ± deviation over seeds"
     )
     table = Table(box=box.SIMPLE)
-    for column in (
-        "task",
-        "plane",
-        "regions",
-        "angle",
-        "rms\nexact",
-        "rms of the\ndifference",
-        "best with as\nmany regions",
-    ):
-        table.add_column(column, justify="left" if column in ("task", "plane") else "right")
+    columns = ("plane", "regions", "angle (°)", "rms of the\ndifference", "best\nrms", "exact\nrms")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "plane" else "right", no_wrap=True)
     for task in result.config.tasks:
-        for name in dict.fromkeys(at.slice.name for at in result.seen if at.case.name == task):
-            some = [at for at in result.seen if (at.case.name, at.slice.name) == (task, name)]
+        for seen in result.first(task):
+            some = [at for at in result.seen if (at.case, at.slice) == (seen.case, seen.slice)]
             table.add_row(
-                task,
-                name,
+                task if task == "formula" else f"{task}, {seen.slice.name}",
                 _spread([len(at.found) for at in some], 0),
-                _spread([at.errors.angle for at in some], 1) + "°",
-                f"{some[0].errors.exact_rms:.3f}",
+                _spread([at.errors.angle for at in some], 1),
                 _spread([at.errors.rms for at in some], 3),
                 f"{sum(at.best_rms for at in some) / len(some):.3f}",
+                f"{seen.errors.exact_rms:.3f}",
             )
     console.print(table)
     if result.interference:
@@ -123,11 +116,29 @@ def _report(result: FieldResult) -> None:
             f"{changes} of its size; its error is {errors}"
         )
     if result.sizes:
-        console.print(f"Error against regions, over all sizes: regions^{result.exponent:.2f}")
+        slope, error = result.exponent
+        console.print(f"rms against regions, over all sizes: regions^({slope:.3f} ± {error:.3f})")
+    for task in dict.fromkeys(row.task for row in result.mixing):
+        _report_mixing(result, task)
+
+
+def _report_mixing(result: FieldResult, task: str) -> None:
+    depths, null = (result.mixing_depths(task, trained=trained) for trained in (True, False))
+    pairs = (
+        f"{pair} {_spread(of.tolist(), 2)} (untrained {_spread(null[pair].tolist(), 2)})"
+        for pair, of in depths.items()
+    )
+    console.print(f"{task}: layers that two inputs run apart: {'; '.join(pairs)}")
+    for first, second in combinations(depths, 2):
+        earlier = int((depths[first] < depths[second]).sum())
+        n = len(depths[first])
+        console.print(f"  {first} mix before {second} in {earlier} of {n} networks")
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
     numbers = torch.tensor(values, dtype=torch.float64)
+    if numbers.isnan().any():
+        return "-"
     if len(numbers) == 1:
         return f"{float(numbers):.{digits}f}"
     return f"{float(numbers.mean()):.{digits}f} ± {float(numbers.std()):.{digits}f}"

@@ -30,7 +30,8 @@ def figures(result: FieldResult) -> dict[str, Figure]:
         axes = _axes(seen)
         found[f"field-{task}"] = fields(views, seen[0].case.exact, axes=axes)
         found[f"regions-{task}"] = region_maps(views, seen[0].case.exact, axes=axes)
-    found["counts"] = counts(result)
+    if result.frames:
+        found["counts"] = counts(result)
     if result.sizes:
         found["sizes"] = sizes(result)
     if result.mixing:
@@ -63,6 +64,7 @@ def counts(result: FieldResult) -> Figure:
             right.plot(SAMPLES, share, color=color, marker=marker, ms=4, lw=1)
         left.set(xlabel="step of training", ylabel="regions", ylim=(0, None))
         left.set_xscale("symlog", linthresh=10)
+        left.set_xlim(0, 1.1 * result.config.steps)
         left.set_title("exact number of regions")
         right.set(xscale="log", xlabel="random points", ylabel="share of the regions found")
         right.set_ylim(0, 1.03)
@@ -90,9 +92,9 @@ def sizes(result: FieldResult) -> Figure:
         best = result.sizes[0].best_rms * result.sizes[0].regions ** 0.5
         by_regions.plot(at, best / at**0.5, color=INK, lw=1.2, label="best partition")
         middle = np.exp(np.mean([np.log([s.regions, s.rms]) for s in result.sizes], axis=0))
-        fit = middle[1] * (at / middle[0]) ** result.exponent
+        fit = middle[1] * (at / middle[0]) ** result.exponent.slope
         by_regions.plot(
-            at, fit, color=GREY, lw=1.2, ls="--", label=f"fit: exponent {result.exponent:.2f}"
+            at, fit, color=GREY, lw=1.2, ls="--", label=f"fit: exponent {result.exponent.slope:.2f}"
         )
         by_regions.set(xlabel="regions", ylabel="rms error of the gradient")
         by_width.set(xlabel="width", ylabel="the same, mean over seeds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,10 @@ def region_maps(
             if exact is not None:
                 errors = field_errors(found, exact, output)
                 fill(line[2], found, errors.angle_of_region, "Oranges", RIGHT_ANGLE)
-                line[2].set_title(f"angle to the exact gradient: {errors.angle:.1f}°")
+                line[2].set_title(
+                    "the exact gradient is 0" if math.isnan(errors.angle)
+                    else f"angle to the exact gradient: {errors.angle:.1f}°"
+                )  # fmt: skip
             for ax in line:
                 frame(ax, found.domain, axes)
         bar(figure, grid[:, 0], WHEEL, WHOLE_TURN, f"direction of the gradient, degrees from {axes[0]}",

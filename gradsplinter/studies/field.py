@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -78,8 +79,13 @@ class FieldConfig:
         for task in self.tasks:
             if task not in TASKS:
                 raise ValueError(f"tasks must be of {', '.join(TASKS)}, got {task}")
-        if not self.seeds:
-            raise ValueError("seeds must hold at least one value, got none")
+        for name in ("seeds", "hidden", "mixing_hidden"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} must hold at least one value, got none")
+        for name in ("tasks", "seeds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} must not repeat, got {', '.join(map(str, values))}")
         for seed in self.seeds:
             check_integer(seed, "seeds", 0)
         for name in ("hidden", "mixing_hidden"):
@@ -194,18 +200,46 @@ class FieldResult:
         return {name: sampled_counts(firsts[name].found, SAMPLES) for name in self.config.tasks}
 
     @property
-    def exponent(self) -> float:
-        """p of rms = c · regions^p, by least squares of logarithms over all networks of all sizes."""
-        return fitted_exponent(
+    def exponent(self) -> Fit:
+        """Of the rms error against the number of regions, over all networks of all sizes."""
+        return fit_exponent(
             [size.regions for size in self.sizes], [size.rms for size in self.sizes]
         )
 
+    def mixing_depths(self, task: str, *, trained: bool = True) -> dict[str, Tensor]:
+        """For each pair of inputs, how many layers they run apart, float64 by seed.
 
-def fitted_exponent(x: Sequence[float], y: Sequence[float]) -> float:
-    """The slope of log y against log x."""
+        It is the sum of their orthogonality over sites 0 (where it is 1) to the last hidden one: the
+        mean site at which it is lost.
+        """
+        rows = [row for row in self.mixing if (row.task, row.trained) == (task, trained)]
+        seeds = sorted({row.seed for row in rows})
+        depths = {row.pair: torch.ones(len(seeds), dtype=torch.float64) for row in rows}
+        for row in rows:
+            depths[row.pair][seeds.index(row.seed)] += row.orthogonality
+        return depths
+
+
+class Fit(NamedTuple):
+    """y = c · x^slope."""
+
+    slope: float
+    error: float
+    """Standard error of the slope."""
+
+
+def fit_exponent(x: Sequence[float], y: Sequence[float]) -> Fit:
+    """Least squares of log y against log x, of more than two points.
+
+    Examples:
+        >>> fit_exponent([1, 10, 100], [5, 0.5, 0.05]).slope
+        -1.0
+    """
     a, b = torch.tensor([x, y], dtype=torch.float64).log()
     a, b = a - a.mean(), b - b.mean()
-    return float((a @ b) / (a @ a))
+    slope = float((a @ b) / (a @ a))
+    rest = float((b - slope * a).square().sum()) / (len(a) - 2)
+    return Fit(slope, (rest / float(a @ a)) ** 0.5)
 
 
 def run_field(config: FieldConfig, *, progress: bool = True) -> FieldResult:
@@ -223,7 +257,7 @@ def run_field(config: FieldConfig, *, progress: bool = True) -> FieldResult:
         True
     """
     seen: list[Seen] = []
-    interference: list[Interference] = []
+    moved: list[Interference] = []
     frames: dict[str, list[tuple[int, Regions2D]]] = {}
     for name in config.tasks:
         case = case_of(name, config.expression)
@@ -239,10 +273,10 @@ def run_field(config: FieldConfig, *, progress: bool = True) -> FieldResult:
         for seed, network, loss in zip(config.seeds, networks, losses, strict=True):
             seen += [_see(case, view, seed, network, loss) for view in case.slices]
             if name == "products":
-                interference.append(_interference(case, seed, network))
+                moved.append(interference(case, seed, network))
     sizes = _sizes(config, progress) if config.sizes else []
     mixing, switches = _mixing(config, progress)
-    return FieldResult(config, seen, interference, sizes, mixing, switches, frames)
+    return FieldResult(config, seen, moved, sizes, mixing, switches, frames)
 
 
 def _trained(
@@ -279,7 +313,7 @@ def _see(case: Case, view: Slice, seed: int, network: ReluNetwork, loss: float) 
     return Seen(case, view, seed, loss, found, errors, best_rms(found, case.exact, len(found)))
 
 
-def _interference(case: Case, seed: int, network: ReluNetwork, steps: int = 5) -> Interference:
+def interference(case: Case, seed: int, network: ReluNetwork, steps: int = 5) -> Interference:
     """Move the other product's inputs over a grid, and compare the fields at points of a grid."""
     axis = (torch.arange(48, dtype=torch.float64) + 0.5) / 48
     points = torch.cartesian_prod(axis, axis)
