@@ -150,6 +150,9 @@ def test_mixing_rows(result):
             first = [r.orthogonality for r in rows if (r.pair, r.seed) == ("x1, x3", 1)]
             assert float(depths["x1, x3"][1]) == pytest.approx(1 + sum(first))
             shares = [r for r in result.switching if (r.task, r.trained) == (task, trained)]
+            at = [r.site * r.share for r in shares if (r.moved, r.seed) == ("x2", 1)]
+            switched = result.switching_depths(task, trained=trained)
+            assert float(switched["x2"][1]) == pytest.approx(sum(at))
             for seed in (0, 1):
                 for moved in ("x1", "x2", "x3"):
                     total = sum(r.share for r in shares if (r.seed, r.moved) == (seed, moved))

@@ -14,6 +14,7 @@ import torch
 import tyro
 from rich import box
 from rich.table import Table
+from torch import Tensor
 
 import gradsplinter
 from gradsplinter import io
@@ -89,11 +90,9 @@ def _write(result: FieldResult, folder: Path) -> None:
 
 
 def _report(result: FieldResult) -> None:
-    console.print(
-        "The field of the first output against the exact one, mean ± deviation over seeds"
-    )
+    console.print("The field of the first output against the exact one, mean±deviation over seeds")
     table = Table(box=box.SIMPLE)
-    columns = ("plane", "regions", "angle (°)", "rms of the\ndifference", "best\nrms", "exact\nrms")
+    columns = ("plane", "regions", "angle (°)", "difference\nrms", "best\nrms", "exact\nrms")
     for column in columns:
         table.add_column(column, justify="left" if column == "plane" else "right", no_wrap=True)
     for task in result.config.tasks:
@@ -123,16 +122,22 @@ def _report(result: FieldResult) -> None:
 
 
 def _report_mixing(result: FieldResult, task: str) -> None:
-    depths, null = (result.mixing_depths(task, trained=trained) for trained in (True, False))
-    pairs = (
-        f"{pair} {_spread(of.tolist(), 2)} (untrained {_spread(null[pair].tolist(), 2)})"
-        for pair, of in depths.items()
-    )
-    console.print(f"{task}: layers that two inputs run apart: {'; '.join(pairs)}")
-    for first, second in combinations(depths, 2):
-        earlier = int((depths[first] < depths[second]).sum())
-        n = len(depths[first])
-        console.print(f"  {first} mix before {second} in {earlier} of {n} networks")
+    console.print(f"\n{task}: layers that two inputs run apart")
+    _compare(result.mixing_depths(task), result.mixing_depths(task, trained=False))
+    console.print(f"{task}: mean layer in which an input switches the others")
+    _compare(result.switching_depths(task), result.switching_depths(task, trained=False))
+
+
+def _compare(trained: dict[str, Tensor], untrained: dict[str, Tensor]) -> None:
+    """Depths by name, and in how many networks one is less than another."""
+    for name, depths in trained.items():
+        null = _spread(untrained[name].tolist(), 2)
+        console.print(f"  {name}: {_spread(depths.tolist(), 2)}, untrained {null}")
+    for one, other in combinations(trained, 2):
+        less, null_less = (int((of[one] < of[other]).sum()) for of in (trained, untrained))
+        console.print(
+            f"  {one} less than {other} in {less} of {len(trained[one])} networks, untrained {null_less}"
+        )
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
@@ -141,4 +146,4 @@ def _spread(values: Sequence[float], digits: int) -> str:
         return "-"
     if len(numbers) == 1:
         return f"{float(numbers):.{digits}f}"
-    return f"{float(numbers.mean()):.{digits}f} ± {float(numbers.std()):.{digits}f}"
+    return f"{float(numbers.mean()):.{digits}f}±{float(numbers.std()):.{digits}f}"

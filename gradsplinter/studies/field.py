@@ -219,6 +219,15 @@ class FieldResult:
             depths[row.pair][seeds.index(row.seed)] += row.orthogonality
         return depths
 
+    def switching_depths(self, task: str, *, trained: bool = True) -> dict[str, Tensor]:
+        """For each input that moves, the mean layer that switches the others, float64 by seed."""
+        rows = [row for row in self.switching if (row.task, row.trained) == (task, trained)]
+        seeds = sorted({row.seed for row in rows})
+        depths = {row.moved: torch.zeros(len(seeds), dtype=torch.float64) for row in rows}
+        for row in rows:
+            depths[row.moved][seeds.index(row.seed)] += row.site * row.share
+        return depths
+
 
 class Fit(NamedTuple):
     """y = c · x^slope."""
