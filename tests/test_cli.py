@@ -46,7 +46,7 @@ def test_mixing_writes_tables_networks_and_figures(tmp_path, monkeypatch, capsys
     }  # fmt: skip
     with (out / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == (4 + 2) * 3
+    assert len(rows) == (4 + 4 + 2) * 3
     written = json.loads((out / "config.json").read_text())
     assert written["config"]["seeds"] == [0, 1]
     assert written["versions"]["gradsplinter"] == gradsplinter.__version__
