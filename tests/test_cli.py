@@ -353,7 +353,9 @@ def test_the_communities_study(tmp_path, monkeypatch, capsys):
                                         for end in ("png", "pdf")),
     }  # fmt: skip
     assert len((tmp_path / "c" / "results.csv").read_text().splitlines()) == 1 + 8
-    assert "in which some were found: " in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "in which some were found: " in printed
+    assert all(word in printed for word in ("selectivity", "carrier", "0.999", "chained products"))
     with pytest.raises(SystemExit) as error:
         cli.main()
     assert error.value.code == 2
