@@ -65,6 +65,17 @@ def truth(net: ReluNetwork, task: Task, x: Tensor) -> Truth:
         net: a network that was trained on the task.
         task: whose targets the outputs are compared with.
         x: inputs `[N, h_0]`.
+
+    Examples:
+        Inputs of products are positive, so neurons that hand them on are always on:
+
+        >>> from gradsplinter.tasks import ParallelProducts
+        >>> task = ParallelProducts(2)
+        >>> x = task.sample(500, generator=torch.Generator().manual_seed(0))
+        >>> net = ReluNetwork([torch.eye(4), torch.tensor([[0.3, 0.3, 0, 0], [0, 0, 0.3, 0.3]])],
+        ...                   [torch.zeros(4), torch.zeros(2)])
+        >>> truth(net, task, x).kinds()
+        {1: ['carrier', 'carrier', 'carrier', 'carrier']}
     """
     activations = _activations(net, x)
     growth, on = {}, {}
@@ -85,6 +96,15 @@ def selectivity(net: ReluNetwork, task: Task, x: Tensor, units: Mapping[int, Ten
     Args:
         net, task, x: as in `truth`.
         units: by hidden site, int64 `[h]`: the group of each neuron, -1 for none.
+
+    Examples:
+        >>> from gradsplinter.tasks import ParallelProducts
+        >>> task = ParallelProducts(2)
+        >>> x = task.sample(500, generator=torch.Generator().manual_seed(0))
+        >>> net = ReluNetwork([torch.eye(4), torch.tensor([[0.3, 0.3, 0, 0], [0, 0, 0.3, 0.3]])],
+        ...                   [torch.zeros(4), torch.zeros(2)])
+        >>> selectivity(net, task, x, {1: torch.tensor([0, 0, 1, 1])})
+        1.0
     """
     activations = _activations(net, x)
     hidden = {site: units[site] for site in activations if site > 0}
