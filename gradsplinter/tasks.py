@@ -97,7 +97,7 @@ class ParallelProducts(Task):
 
     @property
     def name(self) -> str:
-        return f"{self.n} products"
+        return f"{self.n} product{'s' * (self.n != 1)}"
 
     @property
     def n_inputs(self) -> int:

@@ -56,7 +56,7 @@ def test_mixing_writes_tables_networks_and_figures(tmp_path, monkeypatch, capsys
     }  # fmt: skip
     with (out / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == (4 + 2) * 3
+    assert len(rows) == (4 + 4 + 2) * 3
     written = json.loads((out / "config.json").read_text())
     assert written["config"]["seeds"] == [0, 1]
     assert written["versions"]["gradsplinter"] == gradsplinter.__version__
@@ -363,7 +363,9 @@ def test_the_communities_study(tmp_path, monkeypatch, capsys):
                                         for end in ("png", "pdf")),
     }  # fmt: skip
     assert len((tmp_path / "c" / "results.csv").read_text().splitlines()) == 1 + 8
-    assert "in which some were found: " in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "in which some were found: " in printed
+    assert all(word in printed for word in ("selectivity", "carrier", "0.999", "chained products"))
     with pytest.raises(SystemExit) as error:
         cli.main()
     assert error.value.code == 2

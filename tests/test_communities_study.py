@@ -1,18 +1,21 @@
 """The communities study: what neurons are for, by hand; the older ways; rows and figures."""
 
 import dataclasses
+from itertools import pairwise
 
 import pytest
 import torch
 
-from gradsplinter import ReluNetwork
+from gradsplinter import ReluNetwork, communities, computation_graph, neuron_communities
 from gradsplinter.plot.communities import figures
-from gradsplinter.studies.communities import CommunitiesConfig, run_communities, truth
+from gradsplinter.studies.ablation import selectivity, truth
+from gradsplinter.studies.communities import CommunitiesConfig, run_communities
 from gradsplinter.studies.neuron_groups import BASELINES, ari
-from gradsplinter.tasks import Task
+from gradsplinter.tasks import ParallelProducts, Task
+from gradsplinter.train import initialise
 
 TINY = CommunitiesConfig(
-    products=(2,), lambdas=(0.0, 0.5), seeds=(0, 1), hidden=(8, 8), correlations=(0.5,), steps=300,
+    products=(2,), lambdas=(0.0, 0.5), seeds=(0, 4), hidden=(8, 8), correlations=(0.5,), steps=300,
     training_examples=512, examples=256,
 )  # fmt: skip
 
@@ -44,7 +47,11 @@ def test_what_each_neuron_is_for():
     net = ReluNetwork([WEIGHTS, OUT], [BIASES, torch.zeros(2)])
     x = Halves().sample(5000, generator=torch.Generator().manual_seed(0))
     of = truth(net, Halves(), x)
-    assert of.kinds == {1: ["task", "task", "shared", "inert", "carrier", "dead"]}
+    assert of.kinds() == {1: ["task", "task", "shared", "inert", "carrier", "dead"]}
+    assert of.on[1].tolist()[4:] == [1, 0]
+    # The third is on in half of the examples.
+    assert of.kinds(0.4)[1] == ["carrier", "carrier", "carrier", "inert", "carrier", "dead"]
+    assert of.tasks(0.4) == ([], [])
     neurons, tasks = of.tasks()
     assert neurons == [(1, 0), (1, 1)]
     assert tasks == [0, 1]
@@ -54,6 +61,40 @@ def test_what_each_neuron_is_for():
     without[:, 1] = hidden[:, 1].mean()
     errors = [(h @ OUT.T - y).square().mean(0) for h in (hidden, without)]
     torch.testing.assert_close(of.growth[1][1], (errors[1] - errors[0]) / y.var(0))
+
+
+def test_selectivity_of_groups_of_neurons():
+    """Groups of one output each, one group of both, and the mean of groups."""
+    net = ReluNetwork([WEIGHTS, OUT], [BIASES, torch.zeros(2)])
+    x = Halves().sample(5000, generator=torch.Generator().manual_seed(0))
+
+    def of(*groups):
+        return selectivity(net, Halves(), x, {0: torch.tensor([7, 7]), 1: torch.tensor(groups)})
+
+    assert of(0, 1, -1, -1, -1, -1) == pytest.approx(1)
+    # The first two work on one output each, so without both each output misses what it misses alone.
+    growth = truth(net, Halves(), x).growth[1]
+    both = torch.stack([growth[0, 0], growth[1, 1]])
+    share = float(both.max() / both.sum())
+    assert of(3, 3, -1, -1, -1, -1) == pytest.approx(share, rel=1e-4)
+    assert of(3, 3, -1, 0, -1, -1) == pytest.approx((share + 1) / 2, rel=1e-4)
+    assert of(-1, -1, -1, -1, -1, -1) == 0
+
+
+def test_a_group_is_taken_away_at_all_sites_at_once():
+    """y = (relu(x1), relu(x2)) through two layers; a unit of the second hides what the first did."""
+    eye, zero = torch.eye(2), torch.zeros(2)
+    net = ReluNetwork([eye, eye, eye], [zero, zero, zero])
+
+    class Through(Halves):
+        def _target(self, x):
+            return x.relu()
+
+    x = Through().sample(2000, generator=torch.Generator().manual_seed(0))
+    one, two = torch.tensor([0, 1]), torch.tensor([0, 0])
+    assert selectivity(net, Through(), x, {1: one, 2: one}) == pytest.approx(1)
+    assert selectivity(net, Through(), x, {1: one, 2: 1 - one}) == pytest.approx(0.5, abs=0.05)
+    assert selectivity(net, Through(), x, {1: two, 2: two}) == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -94,10 +135,40 @@ def test_every_network_has_a_row(rows):
     for row in rows:
         assert row.tasks == (2 if row.kind in ("mixing", "correlation") else 1)
         assert (row.loss is None) == (row.kind == "untrained")
-        assert sum(row.kinds.values()) in (0, 16)
+        assert list(row.agreement) == [0.99, 0.999, 1.0]
+        compared = row.kind in ("mixing", "correlation")
+        for of in row.agreement.values():
+            assert sum(of.kinds.values()) == (16 if compared else 0)
+        assert (row.selectivity is not None) == compared
         assert list(row.columns()) == list(rows[0].columns())
         assert all(not isinstance(value, dict) for value in row.columns().values())
     assert [row.found for row in rows if row.kind == "untrained"] == [1, 1]
+
+
+def test_a_row_is_what_the_parts_say_of_its_network(rows):
+    """Of an untrained network, which can be made again; this one has two communities by chance."""
+    row = next(row for row in rows if (row.kind, row.seed) == ("untrained", 4))
+    net = initialise((4, 8, 8, 2), 4)
+    x = ParallelProducts(2).sample(256, generator=torch.Generator().manual_seed(4 + 2**33))
+    assert row.found == neuron_communities(net, x).n == 1
+    assert row.found_from_outputs == communities(computation_graph(net, x)).n == 2
+
+
+def test_carriers_become_neurons_that_are_compared_as_the_definition_is_stricter(rows):
+    compared = [row for row in rows if row.kind in ("mixing", "correlation")]
+    for row in compared:
+        kinds = [of.kinds for of in row.agreement.values()]
+        for looser, stricter in pairwise(kinds):
+            assert stricter["carrier"] <= looser["carrier"]
+            assert stricter["task"] >= looser["task"]
+            assert (stricter["inert"], stricter["dead"]) == (looser["inert"], looser["dead"])
+    assert any(of.kinds["carrier"] for row in compared for of in row.agreement.values())
+    always_on = {"always_on": (0.0, 0.99)}
+    again = run_communities(dataclasses.replace(TINY, **always_on), progress=False)
+    for row, before in zip(again, rows, strict=True):
+        assert row.agreement[0.99] == before.agreement[0.99]
+        assert row.neurons == {}  # all that are not inert or dead are carriers
+        assert row.agreement[0.0].kinds.get("task", 0) == 0
 
 
 def test_the_same_configuration_gives_the_same_rows(rows):
@@ -111,6 +182,13 @@ def test_figures_are_drawn(rows):
     assert set(drawn) == {"communities", "controls"}
     for figure in drawn.values():
         figure.canvas.draw()
+    for ax, way in zip(drawn["controls"].axes, ("found", "found_from_outputs"), strict=True):
+        ones = [bar.get_width() for bar in ax.containers[0]]
+        names = [label.get_text() for label in drawn["controls"].axes[0].get_yticklabels()]
+        assert names[-1] == "2 chained products, tasks that share inputs"
+        assert "1 product" in names
+        of = [getattr(row, way) for row in rows if row.kind == "shared inputs"]
+        assert ones[-1] == of.count(1) / len(of)
 
 
 def test_bad_configurations():
@@ -118,5 +196,8 @@ def test_bad_configurations():
         CommunitiesConfig(seeds=())
     with pytest.raises(ValueError, match=r"^products must be at least 2, got 1$"):
         CommunitiesConfig(products=(1,))
-    with pytest.raises(ValueError, match=r"must be in \[0, 1\], got 2"):
-        CommunitiesConfig(lambdas=(2.0,))
+    with pytest.raises(ValueError, match=r"^always_on must hold at least one value, got none$"):
+        CommunitiesConfig(always_on=())
+    for values in ({"lambdas": (2.0,)}, {"always_on": (0.99, 2.0)}):
+        with pytest.raises(ValueError, match=r"must be in \[0, 1\], got 2"):
+            CommunitiesConfig(**values)

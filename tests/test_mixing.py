@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import gradsplinter
+from gradsplinter import ReluNetwork
 from gradsplinter.plot import mixing as plot_mixing
-from gradsplinter.studies.mixing import MixingConfig, run_mixing
+from gradsplinter.studies.mixing import MixingConfig, mix_outputs, run_mixing
 from gradsplinter.tasks import ParallelProducts, SoftMixing, exact_orthogonality
 
 TINY = MixingConfig(
@@ -18,11 +19,60 @@ def result():
     return run_mixing(TINY, progress=False)
 
 
-def test_one_row_per_network_and_site_and_the_untrained_ones(result):
-    trained = [(r.strength, r.seed, r.site) for r in result.rows if r.trained]
-    assert trained == [(v, s, k) for v in (0.0, 0.5) for s in (3, 1) for k in (0, 1, 2)]
-    untrained = [(r.strength, r.seed, r.site) for r in result.rows if not r.trained]
-    assert untrained == [(None, s, k) for s in (3, 1) for k in (0, 1, 2)]
+def test_one_row_per_network_and_site_and_the_controls(result):
+    rows = {kind: [(r.strength, r.seed, r.site) for r in result.rows if r.kind == kind]
+            for kind in ("trained", "mixed by hand", "untrained")}  # fmt: skip
+    every = [(v, s, k) for v in (0.0, 0.5) for s in (3, 1) for k in (0, 1, 2)]
+    assert rows["trained"] == rows["mixed by hand"] == every
+    assert rows["untrained"] == [(None, s, k) for s in (3, 1) for k in (0, 1, 2)]
+    assert len(result.rows) == sum(map(len, rows.values()))
+    assert all((r.loss is not None) == (r.kind == "trained") for r in result.rows)
+
+
+def test_outputs_are_mixed_by_hand(result):
+    """The outputs are the mixture, and so are the gradients at every site."""
+    net = result.trained.networks[1]
+    x = ParallelProducts(2).sample(50, generator=torch.Generator().manual_seed(0))
+    mixed = mix_outputs(net, 0.3)
+    own = net(x)
+    torch.testing.assert_close(mixed(x), 0.7 * own + 0.3 * own.flip(1))
+    mixture = torch.tensor([[0.7, 0.3], [0.3, 0.7]])
+    for site in (0, 1, 2):
+        found, of_own = (gradsplinter.splinter(n, x, site) for n in (mixed, net))
+        torch.testing.assert_close(found.jacobian(), mixture @ of_own.jacobian())
+
+
+def test_mixing_by_hand_goes_from_the_separate_network_to_one_function(result):
+    for site in (0, 1, 2):
+        by_hand = result.scores(site, "paired", "mixed by hand")
+        assert torch.equal(by_hand[0], result.scores(site, "paired")[0])  # λ = 0 changes nothing
+        assert by_hand[1].abs().max() < 1e-6  # at λ = 0.5 both outputs are read in the same way
+
+
+def test_without_separate_tasks_nothing_is_mixed_by_hand():
+    config = MixingConfig(
+        lambdas=(0.5,), seeds=(0,), steps=2, training_examples=20, validation_examples=20
+    )
+    result = run_mixing(config, progress=False)
+    assert {row.kind for row in result.rows} == {"trained", "untrained"}
+    assert result.scores(0, "paired", "mixed by hand").shape == (0, 1)
+    labels = plot_mixing.figures(result)["orthogonality"].axes[0].get_legend_handles_labels()[1]
+    assert "mixed at the output by hand" not in labels
+
+
+def test_separate_paths_are_orthogonal_at_every_hidden_site_whatever_they_compute(result):
+    """The other extreme: both outputs are one function, each with units of its own."""
+    net = result.trained.networks[0]
+    first, second, last = net.weights
+    paths = ReluNetwork(
+        (torch.cat([first, first]), torch.block_diag(second, second),
+         torch.block_diag(last[:1], last[:1])),
+        (net.biases[0].repeat(2), net.biases[1].repeat(2), net.biases[2][:1].repeat(2)),
+    )  # fmt: skip
+    x = ParallelProducts(2).sample(50, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(*paths(x).T)
+    scores = [gradsplinter.splinter(paths, x, site).orthogonality() for site in (0, 1, 2)]
+    assert scores == pytest.approx([0, 1, 1], abs=1e-6)
 
 
 def test_rows_are_what_splinter_says_of_the_network_on_its_validation_data(result):
@@ -31,7 +81,8 @@ def test_rows_are_what_splinter_says_of_the_network_on_its_validation_data(resul
     task.sample(300, generator=generator)
     x = task.sample(200, generator=generator)
     found = gradsplinter.splinter(result.trained.networks[3], x)  # λ = 0.5, seed 1
-    (row,) = [r for r in result.rows if (r.strength, r.seed, r.site) == (0.5, 1, 0)]
+    (row,) = [r for r in result.rows
+              if (r.kind, r.strength, r.seed, r.site) == ("trained", 0.5, 1, 0)]  # fmt: skip
     assert row.paired == found.orthogonality()
     assert row.all_pairs == found.all_pairs_orthogonality()
     assert row.modes == found.n_modes
@@ -106,6 +157,11 @@ def test_figures_show_every_site_and_score(result):
     assert len(axes) == 3
     theory = next(line for line in axes[0].lines if "theory" in str(line.get_label()))
     assert theory.get_ydata() == pytest.approx(result.mean(0, "theory"))
+    by_hand = [line.get_ydata() for ax in axes for line in ax.lines
+               if "by hand" in str(line.get_label())]  # fmt: skip
+    for site, drawn in enumerate(by_hand):
+        assert drawn == pytest.approx(result.mean(site, "paired", "mixed by hand"))
+    assert len(by_hand) == 3
     drawn = [c.lines[0].get_ydata() for ax in axes for c in ax.containers]
     expected = [result.mean(k, s) for k in (0, 1, 2) for s in ("all_pairs", "paired")]
     for ours, theirs in zip(drawn, expected, strict=True):

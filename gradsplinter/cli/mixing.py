@@ -143,21 +143,28 @@ def _write(result: MixingResult, folder: Path) -> None:
 
 def _report(result: MixingResult) -> None:
     console.print("Orthogonality of the two outputs, mean over seeds")
+    by_hand = 0 in result.config.lambdas
     table = Table(box=box.SIMPLE)
     for column in ("\nλ", "input\ntheory", "input\npaired", "input\nall pairs"):
         table.add_column(column, justify="right")
     for site in result.config.sites[1:]:
         table.add_column(f"site {site}\npaired", justify="right")
+        if by_hand:
+            table.add_column(f"site {site}\nby hand", justify="right")
     columns = [
         result.mean(0, "theory"),
         result.mean(0, "paired"),
         result.mean(0, "all_pairs"),
-        *(result.mean(site, "paired") for site in result.config.sites[1:]),
+        *(
+            result.mean(site, "paired", kind)
+            for site in result.config.sites[1:]
+            for kind in ("trained", "mixed by hand")[: 1 + by_hand]
+        ),
     ]
     for row, strength in enumerate(result.config.lambdas):
         table.add_row(f"{strength:g}", *(f"{column[row]:.3f}" for column in columns))
     console.print(table)
-    dead = sum(1 for row in result.rows if row.trained and row.zero_gradients)
+    dead = sum(1 for row in result.rows if row.kind == "trained" and row.zero_gradients)
     if dead:
         console.print(
             f"In {dead} of {len(result.config.sites) * result.config.networks} measurements some "

@@ -15,8 +15,8 @@ METHODS = {
     "ours": (BLUE, "o", "-", "ours: no outputs, no k"),
     "input gradients": (GREEN, "^", "--", "|cos| of gradients, Louvain"),
     "weight rows": (ORANGE, "s", "--", "|cos| of weights, Louvain"),
-    "bit correlation": (PURPLE, "D", ":", "correlation of bits, Louvain"),
-    "activation correlation": (GREY, "v", ":", "correlation of activations, Louvain"),
+    "bits": (PURPLE, "D", ":", "correlation of bits, Louvain"),
+    "activations": (GREY, "v", ":", "correlation of activations, Louvain"),
     "principal components, k given": (INK, "x", ":", "principal components, k given"),
 }
 FEWEST = 5
@@ -73,34 +73,41 @@ def _agreement(ax: Axes, rows: list[Row]) -> None:
 
 def controls(rows: list[Row]) -> Figure:
     """How many communities are found where there is one task, none, or tasks that share inputs."""
+    ways = {"found": "from the neurons alone", "found_from_outputs": "from the outputs"}
     names = {
         "untrained": "untrained",
         "one task": "one task that cannot be divided",
         "shared inputs": "tasks that share inputs",
     }
-    groups: dict[str, list[int]] = {}
+    groups: dict[str, list[Row]] = {}
     for kind, label in names.items():
         for row in rows:
             if row.kind == kind:
-                groups.setdefault(
-                    f"{row.task}, {label}" if kind != "one task" else row.task, []
-                ).append(row.found)
+                name = row.task if kind == "one task" else f"{row.task}, {label}"
+                groups.setdefault(name, []).append(row)
     with style():
-        figure = Figure(figsize=(6.4, 0.32 * len(groups) + 1.0), layout="constrained")
-        ax = figure.subplots()
-        begins = np.zeros(len(groups))
-        colors = [GREY, BLUE, GREEN, ORANGE, PURPLE]
-        for found in range(1, 1 + max(max(of) for of in groups.values())):
-            shares = np.array([of.count(found) / len(of) for of in groups.values()])
-            label = "1 community" if found == 1 else f"{found} communities"
-            ax.barh(
-                range(len(groups)), shares, left=begins, label=label, color=colors[(found - 1) % 5]
-            )
-            begins += shares
-        ax.set_yticks(range(len(groups)), list(groups))
-        ax.invert_yaxis()
-        ax.set_xlim(0, 1)
-        ax.set_xlabel("share of networks")
-        ax.grid(visible=False)
-        figure.legend(loc="outside lower center", ncols=5)
+        figure = Figure(figsize=(8.6, 0.32 * len(groups) + 1.3), layout="constrained")
+        axes = figure.subplots(1, len(ways), sharey=True)
+        most = max(getattr(row, way) for of in groups.values() for row in of for way in ways)
+        for (way, title), ax in zip(ways.items(), axes, strict=True):
+            counts = [[getattr(row, way) for row in of] for of in groups.values()]
+            _shares(ax, counts, most)
+            ax.set_title(title)
+        axes[0].set_yticks(range(len(groups)), list(groups))
+        axes[0].invert_yaxis()
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
+
+
+def _shares(ax: Axes, counts: list[list[int]], most: int) -> None:
+    """A bar for each list: the shares of 1, 2, ... in it."""
+    begins = np.zeros(len(counts))
+    colors = [GREY, BLUE, GREEN, ORANGE, PURPLE]
+    for found in range(1, most + 1):
+        shares = np.array([of.count(found) / len(of) for of in counts])
+        label = "1 community" if found == 1 else f"{found} communities"
+        ax.barh(range(len(counts)), shares, left=begins, label=label, color=colors[(found - 1) % 5])
+        begins += shares
+    ax.set_xlim(0, 1)
+    ax.set_xlabel("share of networks")
+    ax.grid(visible=False)

@@ -31,7 +31,7 @@ def site_name(site: int) -> str:
 
 
 def orthogonality(result: MixingResult) -> Figure:
-    """Both scores against λ at every site, with theory at the input and untrained networks."""
+    """Both scores against λ at every site, with theory at the input and both controls."""
     sites = result.config.sites
     with style():
         figure = Figure(figsize=(3.1 * len(sites) + 0.4, 3.4), layout="constrained")
@@ -40,18 +40,23 @@ def orthogonality(result: MixingResult) -> Figure:
             _orthogonality_at(result, site, ax)
         axes[0].set_ylabel("orthogonality of the two outputs")
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(sites))
     return figure
 
 
 def _orthogonality_at(result: MixingResult, site: int, ax: Axes) -> None:
     strengths = np.array(result.config.lambdas)
-    null = result.scores(site, "paired", trained=False)
+    null = result.scores(site, "paired", "untrained")
     low, high = float(null.min()), float(null.max())
     ax.axhspan(low, high, color=GREY, alpha=0.22, lw=0, label="untrained (range over seeds)")
     if site == 0:
         ax.plot(
             strengths, result.mean(0, "theory"), color=INK, lw=1.4, label="theory (exact gradients)"
+        )
+    by_hand = result.mean(site, "paired", "mixed by hand")
+    if len(by_hand):
+        ax.plot(
+            strengths, by_hand, color=GREEN, ls="--", lw=1.4, label="mixed at the output by hand"
         )
     scores = (("all_pairs", ORANGE, "s", "all pairs"), ("paired", BLUE, "o", "paired, by count"))
     for score, color, marker, label in scores:

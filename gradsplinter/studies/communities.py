@@ -18,9 +18,10 @@ from tqdm import tqdm
 
 from gradsplinter.checks import check_integer
 from gradsplinter.communities import Communities, communities, neuron_communities
-from gradsplinter.graph import computation_graph
+from gradsplinter.graph import ComputationGraph, computation_graph
 from gradsplinter.network import ReluNetwork
 from gradsplinter.studies import neuron_groups
+from gradsplinter.studies.ablation import ALWAYS_ON, KINDS, Truth, selectivity, truth
 from gradsplinter.tasks import (
     ChainedProducts,
     CorrelatedInputs,
@@ -32,12 +33,6 @@ from gradsplinter.tasks import (
 )
 from gradsplinter.train import TrainConfig, initialise, train
 
-INERT = 0.01
-"""Growth of the error, as a share of the target's variance, below which a neuron is inert."""
-SHARED = 0.25
-"""Second growth as a share of the first, above which a neuron is shared."""
-
-KINDS = ("task", "shared", "carrier", "inert", "dead")
 METHODS = ("ours", *neuron_groups.BASELINES)
 
 
@@ -67,22 +62,33 @@ class CommunitiesConfig:
     """Steps of Adam with 256 examples each."""
     learning_rate: float = 5e-3
     """Of Adam."""
-    always_on: float = 0.99
-    """Share of examples from which on a neuron counts as a carrier, which hands on a sum."""
+    always_on: tuple[float, ...] = (ALWAYS_ON, 0.999, 1.0)
+    """Shares of the examples from which on a neuron counts as a carrier, which hands on a sum. The neurons
+    that are compared depend on it, so all are tried on the same networks; the first is drawn."""
 
     def __post_init__(self) -> None:
-        for name in ("products", "seeds", "hidden"):
+        for name in ("products", "seeds", "hidden", "always_on"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must hold at least one value, got none")
         for n in self.products:
             check_integer(n, "products", 2)
         for name in ("training_examples", "examples"):
             check_integer(getattr(self, name), name, 256)
-        for strength in (*self.lambdas, *self.correlations, self.always_on):
+        for strength in (*self.lambdas, *self.correlations, *self.always_on):
             if not 0 <= strength <= 1:
                 raise ValueError(
                     f"lambdas, correlations and always_on must be in [0, 1], got {strength}"
                 )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of groups of neurons with what these are for, by one definition of a neuron that is always on."""
+
+    ari: dict[str, float]
+    """Adjusted Rand index of the neurons of one task, by method; none with fewer than two tasks in them."""
+    kinds: dict[str, int]
+    """Neurons of each kind: task, shared, carrier, inert, dead."""
 
 
 @dataclass(frozen=True)
@@ -98,110 +104,34 @@ class Row:
     tasks: int
     """How many independent tasks were planted."""
     found: int
+    """Communities found in the neurons alone."""
+    found_from_outputs: int
+    """Communities found from the outputs, by `communities`."""
     inputs_right: bool
     """Whether the groups of inputs are exactly the planted ones."""
     from_outputs_ari: float | None
     """Of the components of the input site, found from the outputs, and the inputs they touch."""
-    neurons: dict[str, float]
-    """Adjusted Rand index of the neurons of one task, by method; none with fewer than two tasks in them."""
     selectivity: float | None
-    """Mean over groups: the share of the error growth without a group that falls on one output."""
-    kinds: dict[str, int]
-    """Neurons of each kind: task, shared, carrier, inert, dead."""
+    """Of the groups of neurons, as in `ablation.selectivity`."""
+    selectivity_by_chance: float | None
+    """Of groups of as many neurons of each site, drawn at random."""
+    agreement: dict[float, Agreement]
+    """By the share of examples from which on a neuron is always on; nothing in them for controls."""
     loss: float | None
     """Mean squared error / variance of the targets."""
 
+    @property
+    def neurons(self) -> dict[str, float]:
+        """Adjusted Rand index by method, by the first definition of a neuron that is always on."""
+        return next(iter(self.agreement.values())).ari
+
     def columns(self) -> dict[str, object]:
         """One value a column, for a table."""
-        flat = {k: v for k, v in vars(self).items() if k not in ("neurons", "kinds")}
-        flat |= {f"ari: {name}": self.neurons.get(name) for name in METHODS}
-        return flat | {f"neurons: {kind}": self.kinds.get(kind, 0) for kind in KINDS}
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """What the hidden neurons of a network are for, by what their absence does."""
-
-    growth: dict[int, Tensor]
-    """By site, [h, outputs]: growth of the squared error, as a share of the target's variance, with the
-    neuron at its mean."""
-    kinds: dict[int, list[str]]
-    """By site: "dead" (never on), "inert", "carrier" (always on), "shared" or "task"."""
-
-    def tasks(self) -> tuple[list[tuple[int, int]], list[int]]:
-        """Neurons (site, unit) of one task, and the output that each is for."""
-        neurons = [
-            (s, j) for s, kinds in self.kinds.items() for j, k in enumerate(kinds) if k == "task"
-        ]
-        return neurons, [int(self.growth[s][j].argmax()) for s, j in neurons]
-
-
-def truth(net: ReluNetwork, task: Task, x: Tensor, always_on: float = 0.99) -> Truth:
-    """What each hidden neuron is for.
-
-    Args:
-        net: a network that was trained on the task.
-        task: whose targets the outputs are compared with.
-        x: inputs `[N, h_0]`.
-        always_on: share of examples from which on a neuron counts as a carrier.
-    """
-    activations = _activations(net, x)
-    growth, kinds = {}, {}
-    for site in range(1, net.depth):
-        of_site = []
-        for unit in range(net.widths[site]):
-            of_site.append(_growth(net, task, x, activations, {site: torch.tensor([unit])}))
-        growth[site] = torch.stack(of_site)
-        on = (activations[site] > 0).double().mean(dim=0)
-        kinds[site] = [
-            _kind(g, p, always_on) for g, p in zip(growth[site], on.tolist(), strict=True)
-        ]
-    return Truth(growth, kinds)
-
-
-def _kind(growth: Tensor, on: float, always_on: float) -> str:
-    first, *others = growth.sort(descending=True).values.tolist()
-    if on == 0:
-        return "dead"
-    if first < INERT:
-        return "inert"
-    if on >= always_on:
-        return "carrier"
-    return "shared" if others and others[0] > SHARED * first else "task"
-
-
-def _activations(net: ReluNetwork, x: Tensor) -> dict[int, Tensor]:
-    """By site, the input's too, [N, h]."""
-    found = {0: x}
-    for site in range(1, net.depth):
-        found[site] = (found[site - 1] @ net.weights[site - 1].T + net.biases[site - 1]).relu()
-    return found
-
-
-def _growth(
-    net: ReluNetwork,
-    task: Task,
-    x: Tensor,
-    activations: dict[int, Tensor],
-    without: dict[int, Tensor],
-) -> Tensor:
-    """Growth of the error of each output, as a share of its variance, with some units at their means."""
-    y = task.target(x)
-    errors = []
-    for units in (without, {}):
-        site = min(units, default=net.depth - 1)
-        a = activations[site]
-        while True:
-            if site in units:
-                a = a.clone()
-                a[:, units[site]] = activations[site][:, units[site]].mean(dim=0)
-            a = a @ net.weights[site].T + net.biases[site]
-            site += 1
-            if site == net.depth:
-                break
-            a = a.relu()
-        errors.append((a - y).square().mean(dim=0))
-    return (errors[0] - errors[1]) / y.var(dim=0)
+        flat = {k: v for k, v in vars(self).items() if k != "agreement"}
+        for share, of in self.agreement.items():
+            flat |= {f"ari, always on {share:g}: {name}": of.ari.get(name) for name in METHODS}
+            flat |= {f"neurons, always on {share:g}: {k}": of.kinds.get(k) for k in KINDS}
+        return flat
 
 
 def run_communities(config: CommunitiesConfig, *, progress: bool = True) -> list[Row]:
@@ -262,53 +192,50 @@ def _networks(
 
 def _row(
     net: ReluNetwork, task: Task, x: Tensor, kind: str, strength: float, seed: int,
-    groups: list[int], loss: float | None, always_on: float,
+    groups: list[int], loss: float | None, always_on: tuple[float, ...],
 ) -> Row:  # fmt: skip
     found = neuron_communities(net, x)
+    graph = computation_graph(net, x)
+    from_outputs = communities(graph)
     row = Row(
-        task.name, kind, strength, seed, len(set(groups)), found.n,
-        neuron_groups.ari(found.units[0].tolist(), groups) == 1, None, {}, None, {}, loss,
+        task.name, kind, strength, seed, len(set(groups)), found.n, from_outputs.n,
+        neuron_groups.ari(found.units[0].tolist(), groups) == 1, None, None, None,
+        {share: Agreement({}, {}) for share in always_on}, loss,
     )  # fmt: skip
     if kind not in ("mixing", "correlation"):
         return row
-    of = truth(net, task, x, always_on)
-    neurons, tasks = of.tasks()
-    scores = {}
-    if len(set(tasks)) > 1:
-        ways = {
-            name: way(net, x, len(set(groups))) for name, way in neuron_groups.BASELINES.items()
-        }
-        for name, units in {"ours": found.units, **ways}.items():
-            scores[name] = neuron_groups.ari([int(units[s][j]) for s, j in neurons], tasks)
+    ways = {name: way(net, x, len(set(groups))) for name, way in neuron_groups.BASELINES.items()}
+    of = truth(net, task, x)
     return dataclasses.replace(
         row,
-        neurons=scores,
-        from_outputs_ari=_from_outputs(net, x, groups),
-        selectivity=_selectivity(net, task, x, found),
-        kinds=dict(Counter(k for kinds in of.kinds.values() for k in kinds)),
+        from_outputs_ari=_components_ari(graph, from_outputs, groups),
+        selectivity=selectivity(net, task, x, found.units),
+        selectivity_by_chance=selectivity(net, task, x, _shuffled(found.units, seed)),
+        agreement={
+            share: _agreement({"ours": found.units, **ways}, of, share) for share in always_on
+        },
     )
 
 
-def _from_outputs(net: ReluNetwork, x: Tensor, groups: list[int]) -> float:
+def _components_ari(graph: ComputationGraph, found: Communities, groups: list[int]) -> float:
     """Communities of the components of the input site against the inputs that these touch most."""
-    graph = computation_graph(net, x)
     squares = graph.components(0).double().square()
     touched = squares @ torch.nn.functional.one_hot(torch.tensor(groups)).double()
     there = graph.lengths(0) > 0
-    of = communities(graph).of(graph)[0][there]
+    of = found.of(graph)[0][there]
     return neuron_groups.ari(of.tolist(), touched.argmax(dim=2)[there].tolist())
 
 
-def _selectivity(net: ReluNetwork, task: Task, x: Tensor, found: Communities) -> float:
-    activations = _activations(net, x)
-    shares = []
-    for group in range(found.n):
-        without = {
-            site: (of == group).nonzero().squeeze(1)
-            for site, of in found.units.items()
-            if site > 0 and bool((of == group).any())
-        }
-        if without:
-            growth = _growth(net, task, x, activations, without).clamp(min=0)
-            shares.append(float(growth.max() / growth.sum().clamp(min=1e-12)))
-    return sum(shares) / max(1, len(shares))
+def _shuffled(units: dict[int, Tensor], seed: int) -> dict[int, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {site: of[torch.randperm(len(of), generator=generator)] for site, of in units.items()}
+
+
+def _agreement(ways: dict[str, dict[int, Tensor]], of: Truth, always_on: float) -> Agreement:
+    neurons, tasks = of.tasks(always_on)
+    count = Counter(kind for of_site in of.kinds(always_on).values() for kind in of_site)
+    kinds = {kind: count[kind] for kind in KINDS}
+    if len(set(tasks)) < 2:
+        return Agreement({}, kinds)
+    found = {name: [int(units[s][j]) for s, j in neurons] for name, units in ways.items()}
+    return Agreement({name: neuron_groups.ari(of, tasks) for name, of in found.items()}, kinds)

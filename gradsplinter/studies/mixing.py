@@ -2,13 +2,14 @@
 
 Networks learn two products, each target being (1 - λ) · own + λ · other. The splinters of the two
 outputs are taken at every site before the output, and both scores are compared with the exact
-orthogonality of the target functions at the input.
+orthogonality of the target functions at the input, with untrained networks, and with networks that mix
+late by construction: those of λ = 0 whose outputs are mixed by hand.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gradsplinter.checks import check_integer
+from gradsplinter.network import ReluNetwork
 from gradsplinter.scores import unit_rows
 from gradsplinter.splinters import Splinters
 from gradsplinter.table import splinter
@@ -103,10 +105,11 @@ class MixingConfig:
 class Row:
     """One network at one site."""
 
+    kind: str
+    """"trained", "untrained" or "mixed by hand": trained at λ = 0, then `mix_outputs` with λ."""
     strength: float | None
     """λ; None for an untrained network, which does not depend on it."""
     seed: int
-    trained: bool
     site: int
     theory: float | None
     """Of the exact gradients; only at the input site of a trained network."""
@@ -120,7 +123,7 @@ class Row:
     zero_gradients: int
     """Over modes and outputs."""
     loss: float | None
-    """Final training loss."""
+    """Final training loss; only of a trained network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,20 +136,41 @@ class MixingResult:
     similarities: dict[tuple[float, int, int], Tensor]
     """abs(cos) between the unique gradients of output 1 and then output 2, by (λ, seed, site)."""
 
-    def mean(self, site: int, score: str) -> Tensor:
-        """Mean over seeds of a column of the trained networks' rows for each λ, float64 [λ]."""
-        return self.scores(site, score).mean(dim=1)
+    def mean(self, site: int, score: str, kind: str = "trained") -> Tensor:
+        """Mean over seeds of a column for each λ, float64 [λ]."""
+        return self.scores(site, score, kind).mean(dim=1)
 
-    def scores(self, site: int, score: str, *, trained: bool = True) -> Tensor:
-        """A column for each λ and seed, float64 [λ, seeds]."""
-        values = [
-            getattr(row, score) for row in self.rows if row.site == site and row.trained == trained
-        ]
+    def scores(self, site: int, score: str, kind: str = "trained") -> Tensor:
+        """A column for each λ and seed, float64 [λ, seeds]; one λ for untrained networks.
+
+        Networks mixed by hand have no λ where the configuration has no λ = 0.
+        """
+        values = [getattr(row, score) for row in self.rows if (row.site, row.kind) == (site, kind)]
         return torch.tensor(values, dtype=torch.float64).view(-1, len(self.config.seeds))
 
     def deviation(self, score: str) -> float:
         """Mean over λ of abs(score - theory) at the input site, each averaged over seeds."""
         return float((self.mean(0, score) - self.mean(0, "theory")).abs().mean())
+
+
+def mix_outputs(net: ReluNetwork, strength: float) -> ReluNetwork:
+    """The network with outputs (1 - λ) · own + λ · other: mixed as late as can be.
+
+    Args:
+        net: a network of two outputs.
+        strength: λ.
+
+    Examples:
+        >>> net = ReluNetwork([torch.eye(2)], [torch.tensor([0.0, 4.0])])
+        >>> mix_outputs(net, 0.25)(torch.tensor([[8.0, 0.0]]))
+        tensor([[7., 5.]])
+    """
+    mixture = torch.tensor(
+        [[1 - strength, strength], [strength, 1 - strength]], dtype=net.dtype, device=net.device
+    )
+    return ReluNetwork(
+        (*net.weights[:-1], mixture @ net.weights[-1]), (*net.biases[:-1], mixture @ net.biases[-1])
+    )
 
 
 def run_mixing(
@@ -166,8 +190,8 @@ def run_mixing(
         >>> config = MixingConfig(lambdas=(0.0, 0.5), seeds=(0,), steps=5, training_examples=50,
         ...                       validation_examples=20)
         >>> result = run_mixing(config, progress=False)
-        >>> len(result.rows)  # two networks and an untrained one, at three sites
-        9
+        >>> len(result.rows)  # two networks, two mixed by hand and an untrained one, at three sites
+        15
     """
     data = {seed: _sample(config, seed) for seed in config.seeds}
     if trained is None:
@@ -183,14 +207,27 @@ def run_mixing(
             theory = exact_orthogonality(SoftMixing(ParallelProducts(2), strength), x)
             for site in config.sites:
                 found = splinter(net, x, source=site)
-                rows.append(_row(found, strength, seed, theory if site == 0 else None, loss))
+                rows.append(
+                    _row(found, "trained", strength, seed, theory if site == 0 else None, loss)
+                )
                 similarities[strength, seed, site] = _similarity(found)
-    for seed in config.seeds:
-        net = initialise(config.training().widths, seed)
+    for kind, of, seed, net in _controls(config, trained):
         for site in config.sites:
-            found = splinter(net, data[seed][1], source=site)
-            rows.append(_row(found, None, seed, None, None))
+            rows.append(_row(splinter(net, data[seed][1], source=site), kind, of, seed))
     return MixingResult(config, trained, rows, similarities)
+
+
+def _controls(
+    config: MixingConfig, trained: Trained
+) -> Iterator[tuple[str, float | None, int, ReluNetwork]]:
+    """Kind, λ, seed and network."""
+    if 0 in config.lambdas:
+        first = config.lambdas.index(0) * len(config.seeds)
+        for strength in config.lambdas:
+            for i, seed in enumerate(config.seeds, first):
+                yield "mixed by hand", strength, seed, mix_outputs(trained.networks[i], strength)
+    for seed in config.seeds:
+        yield "untrained", None, seed, initialise(config.training().widths, seed)
 
 
 def _check_trained(trained: Trained, config: MixingConfig) -> None:
@@ -233,15 +270,16 @@ def _train(
 
 def _row(
     found: Splinters,
+    kind: str,
     strength: float | None,
     seed: int,
-    theory: float | None,
-    loss: float | None,
+    theory: float | None = None,
+    loss: float | None = None,
 ) -> Row:
     return Row(
+        kind=kind,
         strength=strength,
         seed=seed,
-        trained=loss is not None,
         site=found.source,
         theory=theory,
         paired=found.orthogonality(),

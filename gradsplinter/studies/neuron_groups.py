@@ -78,8 +78,8 @@ def principal_components(net: ReluNetwork, x: Tensor, n: int) -> dict[int, Tenso
 BASELINES: dict[str, Callable[[ReluNetwork, Tensor, int], dict[int, Tensor]]] = {
     "weight rows": weight_rows,
     "input gradients": input_gradients,
-    "activation correlation": activation_correlation,
-    "bit correlation": bit_correlation,
+    "activations": activation_correlation,
+    "bits": bit_correlation,
     "principal components, k given": principal_components,
 }
 
