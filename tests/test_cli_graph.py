@@ -290,7 +290,7 @@ def test_communities_colour_page_and_exports_alike(here, monkeypatch, capsys):
     assert found["groups"]["oneCommunity"]
     assert found["groups"]["names"] == ["y0", "y1", "y2"]
     assert {node["group"] for node in found["nodes"]} >= {0, 1, 2}
-    assert re.search(r"Communities: 1, .*; colours say the directions instead", printed)
+    assert re.search(r"Communities: 1, .*; so colours are by direction", printed)
 
 
 def vectors_of(found, site, width):

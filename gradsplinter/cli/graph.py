@@ -23,6 +23,7 @@ from gradsplinter.checks import check_integer, check_span
 from gradsplinter.cli.command import Command, console, load_network
 from gradsplinter.communities import Communities, communities
 from gradsplinter.graph import ComputationGraph, computation_graph
+from gradsplinter.graph_layout import groups
 from gradsplinter.graph_view import GraphView, view
 from gradsplinter.network import ReluNetwork
 from gradsplinter.page import (
@@ -125,12 +126,12 @@ class Graph(Command):
         files = {self.out: page.encode()} | {
             path: graph_export.text(found, path).encode() for path in self.export
         }
-        _report(graph)
-        _report_view(found, split, shown.index, most_whole, angle)
         self._check_files()  # others may have written some since
         io.write_files(files)
         self.written.extend(files)
         seconds = time.perf_counter() - begin
+        _report(graph)
+        _report_view(found, split, shown.index, most_whole, angle)
         for path in self.export:
             console.print(f"Written to {path}", highlight=False, markup=False)
         console.print(
@@ -274,7 +275,7 @@ def _report_view(
     """What the page holds of the graph."""
     console.print(repr(found), highlight=False, markup=False)
     if split is not None:
-        one = "; colours say the directions instead" if split.n < 2 else ""
+        one = "; so colours are by direction" if groups(found).names is found.directions else ""
         console.print(f"{split!r}{one}", highlight=False, markup=False)
     whole = int(whole_paths(found, shown).sum())
     console.print(
