@@ -159,27 +159,36 @@ def save(view: GraphView, path: str | Path) -> None:
         ValueError: another suffix, a file that exists, a folder that cannot be written to.
     """
     path = check_new(path)
-    if path.suffix == ".graphml":
-        text = to_graphml(view)
-    elif path.suffix == ".dot":
-        text = to_dot(view)
-    else:
-        text = json.dumps(to_circuit_tracer(view, path.stem), indent=1) + "\n"
     try:
-        write_file(path, text.encode())
+        write_file(path, text(view, path).encode())
     except OSError as error:
         raise ValueError(
             f"path must be in a folder that can be written, got {path}: {error}"
         ) from error
 
 
+def text(view: GraphView, path: Path) -> str:
+    """What `save` writes to a path that `check_new` has passed."""
+    if path.suffix == ".graphml":
+        return to_graphml(view)
+    if path.suffix == ".dot":
+        return to_dot(view)
+    return json.dumps(to_circuit_tracer(view, path.stem), indent=1) + "\n"
+
+
 def check_new(path: str | Path) -> Path:
-    """What `save` needs of a path, before any work."""
+    """What `save` needs of a path, before any work.
+
+    Raises:
+        TypeError, ValueError: as `save`.
+    """
     path = check_path(path, "path")
     if path.suffix not in (".graphml", ".dot", ".json"):
         raise ValueError(f"path must end in .graphml, .dot or .json, got {path}")
     if os.path.lexists(path):
         raise ValueError(f"path must be a new file, got {path}, which exists")
+    if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        raise ValueError(f"path must be in a folder that can be written, got {path}")
     return path
 
 

@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with suppress(ValueError), only_writer(left):  # by a process that was killed
             shutil.rmtree(left)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _beside(path, "tmp")
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
@@ -59,7 +59,7 @@ def _replace(path: Path, by: Path) -> None:
     if not path.exists():
         by.rename(path)
         return
-    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    old = _beside(path, "old")
     try:
         path.rename(old)
     except OSError:  # a mount point cannot be renamed
@@ -134,15 +134,52 @@ def write_file(path: Path, data: bytes) -> None:
     """All or nothing, also where the machine crashes: written elsewhere, flushed, renamed."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_flushed(temporary, data)
         temporary.rename(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    _flush_folder(path.parent)
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """All of them or none: after an error or Ctrl-C each path is as it was.
+
+    Where the machine crashes, every path has its old content or its new one, whole.
+    """
+    with ExitStack() as clean, ExitStack() as undo:
+        written = {}
+        for path, data in files.items():
+            written[path] = _beside(path, "tmp")
+            clean.callback(written[path].unlink, missing_ok=True)
+            _write_flushed(written[path], data)
+        for path, temporary in written.items():
+            if os.path.lexists(path):
+                old = _beside(path, "old")
+                clean.callback(old.unlink, missing_ok=True)
+                shutil.copy2(path, old, follow_symlinks=False)
+                undo.callback(old.rename, path)
+            else:
+                undo.callback(path.unlink, missing_ok=True)
+            temporary.rename(path)
+        for folder in {path.parent for path in files}:
+            _flush_folder(folder)
+        undo.pop_all()
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{suffix}")
+
+
+def _write_flushed(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

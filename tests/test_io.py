@@ -1,5 +1,8 @@
-"""Folders are written whole or not at all."""
+"""Folders, and files that belong together, are written whole or not at all."""
 
+import os
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -126,3 +129,38 @@ def test_a_failure_between_the_renames_puts_the_old_results_back(tmp_path, monke
     with pytest.raises(KeyboardInterrupt), io.new_folder(path) as folder:
         (folder / "table.csv").write_text("new")
     assert (path / "table.csv").read_text() == "old"
+
+
+def test_files_appear_together(tmp_path):
+    (tmp_path / "a").write_text("old")
+    io.write_files({tmp_path / "a": b"new", tmp_path / "b": b"other"})
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "new", "b": "other"}
+
+
+@pytest.mark.parametrize("stop", range(1, 14))
+def test_a_failure_at_any_step_leaves_every_file_as_it_was(tmp_path, monkeypatch, stop):
+    """Of the calls that touch the disk the one of this number is interrupted; there are 12."""
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "link").symlink_to("a")
+    files = {tmp_path / "b": b"new", tmp_path / "a": b"new", tmp_path / "link": b"new"}
+    calls = 0
+
+    def counting(call):
+        def counted(*arguments, **options):
+            nonlocal calls
+            calls += 1
+            if calls == stop:
+                raise KeyboardInterrupt
+            return call(*arguments, **options)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        for of, name in ((Path, "open"), (Path, "rename"), (os, "fsync"), (shutil, "copy2")):
+            patch.setattr(of, name, counting(getattr(of, name)))
+        with pytest.raises(KeyboardInterrupt) if stop <= 12 else nullcontext():
+            io.write_files(files)
+    found = {p.name: p.read_text() for p in tmp_path.iterdir()}
+    expected = ["a", "link"] if stop <= 12 else ["a", "b", "link"]
+    assert found == dict.fromkeys(expected, "old" if stop <= 12 else "new")
+    assert (tmp_path / "link").is_symlink() == (stop <= 12)

@@ -3,6 +3,7 @@
 Without Chromium these tests are skipped, and fail where the environment variable CI is set.
 """
 
+import math
 import os
 import re
 import shutil
@@ -14,8 +15,9 @@ from networks import random_inputs, random_network
 from playwright.sync_api import sync_playwright
 
 from gradsplinter import ReluNetwork, computation_graph
+from gradsplinter.graph_layout import NO_GROUP, groups, order_nodes
 from gradsplinter.graph_view import view
-from gradsplinter.page import Examples, chosen_examples, graph_page
+from gradsplinter.page import Examples, chosen_examples, graph_page, whole_paths
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = "</script><img src=x onerror='window.ran = 1'><b>&amp; \u2028 @data@"
@@ -23,6 +25,7 @@ HOSTILE = "</script><img src=x onerror='window.ran = 1'><b>&amp; \u2028 @data@"
 X = random_inputs(200, 4)
 VIEW = view(computation_graph(random_network((4, 7, 5, 3)), X), most_nodes=10**6, most_edges=10**6)
 PRUNED = view(VIEW.graph, most_nodes=40, most_edges=50)
+PARTLY = view(VIEW.graph, most_nodes=110, examples=range(0, 200, 12))
 LARGE = view(
     computation_graph(random_network((6, 20, 20, 4)), random_inputs(700, 6)), 1200, 4000
 )  # fmt: skip
@@ -38,10 +41,22 @@ def graph_of(weights, biases, x=None, **options):
     return computation_graph(ReluNetwork(weights, biases), x, **options)
 
 
+def with_communities(*of_directions):
+    """The view, its components having the communities of their directions."""
+    of = torch.tensor(of_directions)
+    return view(VIEW.graph, communities={
+        site: of.expand(VIEW.graph.splinters[site].n_modes, 3) for site in VIEW.graph.sites
+    })  # fmt: skip
+
+
 NET = VIEW.graph.net
+TWO, ONE, SOME = (with_communities(*of) for of in ((1, 0, 1), (0, 0, 0), (1, 0, -1)))
+MANY = view(computation_graph(random_network((3, 8, 23)), random_inputs(50, 3)), 200)
+NEAR = view(VIEW.graph, 30, angle=math.radians(12.5))
 PAGES = {
     "small": lambda: graph_page(VIEW, title="Small", examples=Examples(torch.arange(200), X)),
     "pruned": lambda: graph_page(PRUNED),
+    "partly": lambda: graph_page(PARTLY),
     "large": lambda: graph_page(LARGE),
     "image": lambda: graph_page(
         VIEW, examples=Examples(torch.arange(200), X), image_shape=(2, 2)
@@ -58,12 +73,11 @@ PAGES = {
         view(VIEW.graph, directions=[HOSTILE, "b" * 300, "c"]), title=HOSTILE,
         examples=Examples(torch.arange(200), X, [HOSTILE] * 200),
     ),
-    "communities": lambda: graph_page(
-        view(VIEW.graph, communities={
-            site: torch.arange(3).expand(VIEW.graph.splinters[site].n_modes, 3) // 2
-            for site in VIEW.graph.sites
-        })
-    ),
+    "communities": lambda: graph_page(TWO),
+    "one community": lambda: graph_page(ONE),
+    "some communities": lambda: graph_page(SOME),
+    "many directions": lambda: graph_page(MANY),
+    "merged": lambda: graph_page(NEAR, angle=math.radians(12.5)),
 }  # fmt: skip
 
 
@@ -263,11 +277,71 @@ def test_a_path_brings_in_what_the_filter_hides(load):
     page.locator("#number").fill("17")
     page.keyboard.press("Enter")
     assert drawn(page, "node.lit") == PRUNED.path(17)
-    missing = sum(
-        int((PRUNED.index[site][mode] < 0).sum()) for site, mode in PRUNED.graph.example(17).items()
-    )
-    assert missing > 0
-    assert f"{missing} of its components" in page.locator("#example-found").inner_text()
+    missing = missing_of(PRUNED, 17)
+    assert sum(missing.values()) > 0
+    words = page.locator("#example-found").inner_text()
+    where = ", ".join(f"{n} of 3 at site {site}" for site, n in missing.items() if n > 0)
+    assert f"{sum(missing.values())} of its components" in words
+    assert f"left out of this file: {where}" in words
+    assert f"left out of this file: {where}." in page.locator("#live").inner_text()
+
+
+def missing_of(found, i):
+    """By site, how many components of an example a view has left out."""
+    return {
+        site: int(((found.index[site] < 0) & (found.graph.lengths(site) > 0))[mode].sum())
+        for site, mode in found.graph.example(i).items()
+    }
+
+
+def test_examples_whose_path_is_whole_are_listed(load):
+    assert "this file has a part only" in load("pruned").locator("#example-found").inner_text()
+    assert load("pruned").locator("#whole").is_hidden()
+    assert load("small").locator("#whole").is_hidden()  # where all are
+    page = load("partly")
+    whole = [i for i in range(200) if sum(missing_of(PARTLY, i).values()) == 0]
+    assert whole == whole_paths(PARTLY, torch.arange(200)).nonzero().flatten().tolist()
+    assert 12 < len(whole) < 200
+    assert f"The whole path of {len(whole)} is in" in page.locator("#example-found").inner_text()
+    page.locator("#whole button").last.click()  # the others
+    assert page.locator("#whole button").all_inner_texts() == [str(i) for i in whole]
+    page.locator("#whole button").last.click()
+    assert drawn(page, "node.lit") == PARTLY.path(whole[-1])
+    assert "left out" not in page.locator("#example-found").inner_text()
+    dashed = page.locator("#rarest button.not-shown").all_inner_texts()
+    assert len(dashed) > 0
+    assert dashed == [str(i) for i in PARTLY.graph.rarest().tolist() if i not in whole]
+
+
+def test_edges_of_a_path_that_are_left_out_are_counted(chromium, folder):
+    found = view(VIEW.graph, 10**6, most_edges=10)
+    kept = {(e.a, e.b) for e in found.edges}
+    path, modes = set(), {VIEW.graph.start: 0} | found.graph.example(3)
+    for above, site in pairwise(found.sites):
+        ends = zip(found.index[above][modes[above]], found.index[site][modes[site]], strict=True)
+        path |= {(int(a), int(b)) for a, b in ends if a >= 0 and b >= 0}
+    file = folder / "edges.html"
+    file.write_text(graph_page(found), encoding="utf-8")
+    with chromium.new_context() as context:
+        page = context.new_page()
+        page.goto(file.as_uri())
+        page.evaluate("selectExample(3)")
+        words = page.locator("#example-found").inner_text()
+    assert len(path - kept) > 0
+    assert f"{len(path - kept)} weak edge" in words
+
+
+def test_how_components_became_nodes_is_said(load):
+    words = load("small").locator("#left-out").inner_text()
+    assert words == "Nodes are the components of a site that differ, whatever their mode."
+    words = load("merged").locator("#left-out").inner_text()
+    assert "merged within 12.5° (--angle)" in words
+    shown = load("pruned").locator("#shown")
+    assert "--angle makes one of those that are near" in shown.inner_text()
+    assert shown.locator("code").all_inner_texts() == ["--nodes", "--angle"]
+    words = load("merged").locator("#shown").inner_text()
+    assert "--nodes puts in more" in words
+    assert "--angle" not in words
 
 
 def test_steps_from_example_to_example(load):
@@ -392,11 +466,44 @@ def test_outputs_that_are_the_same_share_their_nodes(load):
     assert "y0, y1" in page.locator("#selection dl").inner_text()
 
 
-def test_communities_have_the_colours(load):
-    page = load("communities")
-    assert "community 1" in page.locator("#legend").inner_text()
-    click(page, 2)
-    assert "Community" in page.locator("#selection dl").inner_text()
+@pytest.mark.parametrize(
+    ("name", "found", "legend"),
+    [
+        ("small", VIEW, ["y0", "y1", "y2", "several directions"]),
+        ("communities", TWO, ["community 0", "community 1"]),
+        (
+            "one community",
+            ONE,
+            ["y0", "y1", "y2", "several directions", "one community, so by direction"],
+        ),
+        ("some communities", SOME, ["community 0", "community 1", "no community"]),
+    ],
+)
+def test_colours_are_those_of_figures_and_exports(name, found, legend, load):
+    page = load(name)
+    rows = page.locator("#legend li").all_inner_texts()
+    assert rows[: rows.index("larger: more flow")] == legend
+    kinds = groups(found)
+    colours = dict(page.evaluate("cy.nodes().map(n => [Number(n.id()), n.data('colour')])"))
+    assert colours == {n: kinds.color(n) for n in range(len(found.nodes))}
+    assert len(set(colours.values()) - {NO_GROUP}) == len(kinds.names)
+    said = "Community" in (click(page, 2) or page.locator("#selection dl").inner_text())
+    assert said == (found.nodes[2].community is not None)
+
+
+def test_groups_that_share_a_colour_differ_in_shape(load):
+    page = load("many directions")
+    looks = page.evaluate("cy.nodes('.start').map(n => [n.data('colour'), n.data('shape')])")
+    assert len(looks) == 23
+    assert len({colour for colour, _ in looks}) == 10
+    assert len({tuple(look) for look in looks}) == 23
+    assert "and 11 more" in page.locator("#legend").inner_text()
+
+
+@pytest.mark.parametrize(("name", "found"), [("small", VIEW), ("communities", TWO)])
+def test_nodes_stand_in_the_order_of_figures(name, found, load):
+    shown = load(name).evaluate("sites.map(site => [site.site, ordered(site)])")
+    assert dict(shown) == order_nodes(found)
 
 
 def test_a_walk_by_keyboard_alone(load):

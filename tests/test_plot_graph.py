@@ -13,7 +13,7 @@ from matplotlib.collections import EllipseCollection, LineCollection
 from networks import random_inputs, random_network
 
 from gradsplinter import ReluNetwork, computation_graph
-from gradsplinter.graph_layout import COLORS, group_color, order_nodes
+from gradsplinter.graph_layout import COLORS, group_color, groups, order_nodes
 from gradsplinter.graph_view import view
 from gradsplinter.plot.dendrogram import GAP, THINNEST, TRUNK, dendrogram
 from gradsplinter.plot.graph import layers
@@ -88,8 +88,11 @@ def test_nodes_of_a_site_do_not_overlap_and_larger_ones_have_more_flow():
 def test_an_example_is_highlighted():
     path = VIEW.path(7)
     figure = layers(VIEW, 7)
-    alpha = of(figure, EllipseCollection)["nodes"].get_alpha()
-    assert {n for n, a in enumerate(alpha) if a == 1} == set(path)
+    faces = hexes(of(figure, EllipseCollection)["nodes"].get_facecolors())
+    full = [group_color(group) for group in groups(VIEW).of]
+    assert {n for n, (face, it) in enumerate(zip(faces, full, strict=True)) if face == it} == set(
+        path
+    )
     lit = sum(
         int((np.array(lines.get_alpha()) > 0.5).sum())
         for name, lines in of(figure, LineCollection).items()
@@ -111,6 +114,59 @@ def test_an_example_is_highlighted():
     assert sum(used) - 3 + sum(missing) == len([c for _, c in distinct if c >= 0])
     with pytest.raises(IndexError, match=r"^i must be an example in 0..499, got 500$"):
         layers(VIEW, 500)
+
+
+def test_names_can_be_read_and_no_edge_strikes_through_them():
+    found = view(GRAPH, 30, examples=[7])
+    figure = layers(found, 7)
+    nodes = of(figure, EllipseCollection)["nodes"]
+    faces, names = nodes.get_facecolors(), {n.name: i for i, n in enumerate(found.nodes)}
+    assert bool((faces[:, 3] == 1).all())
+    seen = set()
+    for text in figure.axes[0].texts:
+        if text.get_text() not in names or text.get_text() in found.directions:
+            continue
+        i = names[text.get_text()]
+        box, side = text.get_bbox_patch(), text.get_horizontalalignment()
+        ground = faces[i][:3] if side == "center" else np.ones(3)
+        assert contrast(mpl.colors.to_rgb(text.get_color()), ground) >= 2.5
+        assert text.get_alpha() in (None, 1)
+        if side == "left":  # where the edges leave
+            assert box.get_facecolor() == (1, 1, 1, 1)
+        seen.add((side, i in found.path(7)))
+    assert {("center", False), ("center", True), ("left", False), ("right", False)} <= seen
+
+
+def contrast(a, b):
+    """As WCAG 2 defines it."""
+    low, high = sorted(
+        sum(
+            w * (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4)
+            for w, v in zip((0.2126, 0.7152, 0.0722), rgb, strict=True)
+        )
+        for rgb in (a, b)
+    )
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("found", [VIEW, view(ONE), view(GRAPH, 80, communities={
+    s: torch.tensor([0, 1, 0]).expand(GRAPH.splinters[s].n_modes, 3) for s in GRAPH.sites})])  # fmt: skip
+@pytest.mark.parametrize("example", [None, 3])
+def test_what_stands_below_the_nodes_neither_overlaps_nor_leaves_a_band(found, example):
+    figure = layers(found, example)
+    shown = texts(figure)
+    legend = figure.legends[0]
+    notes = [t for t in figure.axes[0].texts if "Area of a node" in t.get_text()]
+    captions = [t for t in figure.axes[0].texts if re.match(r"\d+ nodes?(\b|,)", t.get_text())]
+    assert len(captions) == len(found.sites)
+    parts = [*([[legend]] if legend.get_texts() else []), notes]
+    bottom = min(t.get_window_extent().y0 for t in captions)
+    for part in parts:
+        boxes = [artist.get_window_extent() for artist in part]
+        gap = (bottom - max(box.y1 for box in boxes)) / figure.dpi
+        assert 0 < gap < 0.25, shown
+        bottom = min(box.y0 for box in boxes)
+    assert 0 < bottom / figure.dpi < 0.25
 
 
 def test_a_legend_names_communities_but_not_directions():

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -21,11 +21,21 @@ from gradsplinter import graph_export, io
 from gradsplinter.batches import batches
 from gradsplinter.checks import check_integer, check_span
 from gradsplinter.cli.command import Command, console, load_network
-from gradsplinter.communities import communities
+from gradsplinter.communities import Communities, communities
 from gradsplinter.graph import ComputationGraph, computation_graph
-from gradsplinter.graph_view import view
+from gradsplinter.graph_layout import groups
+from gradsplinter.graph_view import GraphView, view
 from gradsplinter.network import ReluNetwork
-from gradsplinter.page import Examples, check_image_shape, chosen_examples, graph_page
+from gradsplinter.page import (
+    Examples,
+    check_image_shape,
+    chosen_examples,
+    graph_page,
+    whole_paths,
+)
+
+LEAST_ANGLE = 1e-4
+"""In degrees."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class Graph(Command):
         "x": "DATA", "out": "--out", "source": "--end", "target": "--start", "divisor": "--divisor",
         "directions": "--directions", "names": "--names", "example_names": "--example-names",
         "most_nodes": "--nodes", "image_shape": "--image", "angle": "--angle", "path": "--export",
+        "examples": "--examples",
     }  # fmt: skip
 
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
@@ -62,24 +73,33 @@ class Graph(Command):
     image: Annotated[str | None, tyro.conf.arg(metavar="HxW")] = None
     """Height and width, if the input is an image: 28x28."""
     nodes: int = 2000
-    """Most nodes that the page holds, those with the most flow; up to 1,000 are visible at a time."""
+    """Most nodes that the page holds: those of the examples that are kept whole, then those with the
+    most flow. Up to 1,000 are visible at a time."""
+    examples: int = 20
+    """Keep all nodes of so many examples, the rarest and others spread over the data, as far as they fit
+    into --nodes. Of the paths of other examples the page may hold a part, and says how much."""
     angle: Annotated[float | None, tyro.conf.arg(metavar="DEGREES")] = None
-    """Merge components within this angle of each other; by default only those that are equal."""
+    """Merge components within this angle of each other; by default only those that are equal. Where
+    nearly every example has components of its own, as with images, try 10 to 20."""
     communities: bool = False
-    """Colour the nodes by communities: units that work together, found from the directions."""
+    """Colour the nodes by communities: units that work together, found from the directions. Where the
+    network has not learned its targets, two of them can be chance (docs/graph.md: in 25 of 160 untrained
+    networks with two outputs)."""
     export: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE")] = ()
-    """Also write new files: .graphml, .dot, or .json for circuit-tracer."""
+    """Also write new files: .graphml, .dot, or .json for circuit-tracer. All files are written or none."""
     title: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
     """Of the page; the name of MODEL by default."""
     overwrite: bool = False
     """Replace an existing file."""
 
+    written: list[Path] = field(default_factory=list, init=False, repr=False, compare=False)
+
     def run(self) -> None:
         begin = time.perf_counter()
-        self._check_out()
-        for path in self.export:
-            graph_export.check_new(path)
+        self._check_files()
         most_nodes = check_integer(self.nodes, "most_nodes", 1)
+        most_whole = check_integer(self.examples, "examples", 0)
+        angle = None if self.angle is None else _radians(self.angle)
         net = load_network(self.model)
         _, start = check_span(net.depth, self.end, self.start)
         shape = None if self.image is None else _image_shape(self.image, net)
@@ -92,31 +112,44 @@ class Graph(Command):
         graph = computation_graph(
             net, self.data, directions, self.start, self.end, divisor=self.divisor
         )
+        shown = _examples(graph, self.data, self.divisor, labels)
+        split = communities(graph) if self.communities else None
         found = view(
-            graph, most_nodes, 3 * most_nodes, directions=names,
-            angle=None if self.angle is None else math.radians(self.angle),
-            communities=communities(graph).of(graph) if self.communities else None,
+            graph, most_nodes, 3 * most_nodes, angle=angle, directions=names,
+            communities=None if split is None else split.of(graph),
+            examples=_kept_whole(graph, shown.index, most_whole, most_nodes),
         )  # fmt: skip
         page = graph_page(
-            found, title=self.title or self.model.name, image_shape=shape,
-            examples=_examples(graph, self.data, self.divisor, labels),
+            found, title=self.title or self.model.name, examples=shown, image_shape=shape,
+            angle=angle,
         )  # fmt: skip
-        self._check_out()  # others may have written it since
-        io.write_file(self.out, page.encode())
-        for path in self.export:
-            graph_export.save(found, path)
-        _report(graph)
-        console.print(repr(found), highlight=False, markup=False)
+        files = {self.out: page.encode()} | {
+            path: graph_export.text(found, path).encode() for path in self.export
+        }
+        self._check_files()  # others may have written some since
+        io.write_files(files)
+        self.written.extend(files)
         seconds = time.perf_counter() - begin
+        _report(graph)
+        _report_view(found, split, shown.index, most_whole, angle)
         for path in self.export:
             console.print(f"Written to {path}", highlight=False, markup=False)
         console.print(
-            f"Written to {self.out} ({len(page.encode()) / 2**20:.1f} MiB) in {seconds:.2f} s",
+            f"Written to {self.out} ({len(files[self.out]) / 2**20:.1f} MiB) in {seconds:.2f} s",
             highlight=False, markup=False,
         )  # fmt: skip
 
     def after_interrupt(self) -> str:
-        return "nothing was written"
+        return "all files are written" if self.written else "nothing was written"
+
+    def _check_files(self) -> None:
+        self._check_out()
+        seen = {_place(self.out)}
+        for path in self.export:
+            graph_export.check_new(path)
+            if _place(path) in seen:
+                raise ValueError(f"path must be a file of its own, got {path} twice")
+            seen.add(_place(path))
 
     def _check_out(self) -> None:
         if self.out.suffix.lower() not in (".html", ".htm"):
@@ -131,6 +164,17 @@ class Graph(Command):
             raise ValueError(f"out must be in a folder that can be written, got {self.out}")
 
 
+def _place(path: Path) -> Path:
+    """The same for two names of a file that is not there yet."""
+    return path.absolute().parent.resolve() / path.name
+
+
+def _radians(degrees: float) -> float:
+    if not LEAST_ANGLE <= degrees <= 90:
+        raise ValueError(f"angle must be in {LEAST_ANGLE:g}..90 degrees, got {degrees:g}")
+    return math.radians(degrees)
+
+
 def _image_shape(text: str, net: ReluNetwork) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)[x×](\d+)", text)
     if found is None:
@@ -142,12 +186,17 @@ def _image_shape(text: str, net: ReluNetwork) -> tuple[int, int]:
 
 def _directions(path: Path, net: ReluNetwork) -> Tensor:
     try:
-        array = np.load(path, allow_pickle=False)
-        return torch.from_numpy(array).to(net.dtype)
+        directions = torch.from_numpy(np.load(path, allow_pickle=False))
     except Exception as error:  # EOFError, TypeError and others where the file is damaged
         raise ValueError(
             f"directions must be a .npy file of numbers [D, h], got {path}: {error}"
         ) from error
+    if directions.is_complex():
+        raise TypeError(
+            f"directions must be real numbers, got {path}, which holds "
+            f"{str(directions.dtype).removeprefix('torch.')}"
+        )
+    return directions.to(net.dtype)
 
 
 def _lines(path: Path, name: str) -> list[str]:
@@ -177,6 +226,14 @@ def _examples(
     return Examples(
         index, torch.cat(rows), None if names is None else [names[i] for i in index.tolist()]
     )
+
+
+def _kept_whole(graph: ComputationGraph, shown: Tensor, most: int, most_nodes: int) -> list[int]:
+    """Examples of the page whose paths fit into the nodes, even if no two of them share one."""
+    directions = len(graph.directions)
+    room = (most_nodes - directions) // len(graph.sites) // directions
+    most = min(most, max(1, room))
+    return [] if most == 0 else chosen_examples(graph, most, shown).tolist()
 
 
 def _report(graph: ComputationGraph) -> None:
@@ -210,3 +267,29 @@ def _report(graph: ComputationGraph) -> None:
             "graph has no nodes there",
             style="yellow", highlight=False,
         )  # fmt: skip
+
+
+def _report_view(
+    found: GraphView, split: Communities | None, shown: Tensor, asked: int, angle: float | None
+) -> None:
+    """What the page holds of the graph."""
+    console.print(repr(found), highlight=False, markup=False)
+    if split is not None:
+        one = "; so colours are by direction" if groups(found).names is found.directions else ""
+        console.print(f"{split!r}{one}", highlight=False, markup=False)
+    whole = int(whole_paths(found, shown).sum())
+    console.print(
+        f"paths: whole of {whole:,} of the {len(shown):,} examples in the page", highlight=False
+    )
+    if whole < min(asked, len(shown)):
+        console.print(
+            f"warning: the paths of {asked:,} examples do not fit into --nodes", style="yellow",
+            highlight=False,
+        )  # fmt: skip
+    most_out = [left.site for left in found.left_out if left.nodes > len(found.of_site(left.site))]
+    if angle is None and most_out:
+        console.print(
+            f"most nodes of site{'s' * (len(most_out) > 1)} {' and '.join(map(str, most_out))} are "
+            "left out: --nodes puts in more, --angle makes one of those that are near",
+            highlight=False,
+        )

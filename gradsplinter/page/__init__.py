@@ -15,9 +15,15 @@ from collections.abc import Iterable
 from importlib import resources
 
 from gradsplinter.graph_view import GraphView
-from gradsplinter.page.data import Examples, check_image_shape, chosen_examples, page_data
+from gradsplinter.page.data import (
+    Examples,
+    check_image_shape,
+    chosen_examples,
+    page_data,
+    whole_paths,
+)
 
-__all__ = ["Examples", "check_image_shape", "chosen_examples", "graph_page"]
+__all__ = ["Examples", "check_image_shape", "chosen_examples", "graph_page", "whole_paths"]
 
 SCRIPTS = (  # in this order
     *("data", "elements", "vectors", "shown", "drawing"),
@@ -31,6 +37,7 @@ def graph_page(
     title: str = "Computation graph",
     examples: Examples | None = None,
     image_shape: tuple[int, int] | None = None,
+    angle: float | None = None,
 ) -> str:
     """The text of an HTML file that shows a view: pan, zoom, filter, nodes, examples and their paths.
 
@@ -40,6 +47,7 @@ def graph_page(
         title: of the page.
         examples: those whose paths can be looked at; by default `chosen_examples` without their inputs.
         image_shape: (height, width), if the input is an image: its gradients are drawn as images, too.
+        angle: what `view` merged its components by, if anything; the page says so.
 
     Raises:
         ValueError: a shape that does not match the input; inputs or names that do not match the
@@ -73,7 +81,7 @@ def graph_page(
         "style": style,
         "library": library,
         "script": script,
-        "data": _json(page_data(view, examples, image_shape)),
+        "data": _json(page_data(view, examples, image_shape, angle)),
     }
     # In one go, so that nothing that is put in is searched again.
     return re.sub(r"@(\w+)@", lambda found: parts[found[1]], _part("template.html"))

@@ -53,20 +53,27 @@ const exampleAt = new Map(data.examples.map((number, at) => [number, at]));
 const inputOf = (at) => inputs.subarray((at * inputs.length) / data.examples.length,
   ((at + 1) * inputs.length) / data.examples.length);
 
-// What an example uses: its nodes, the pairs of them that follow each other, how many are left out.
+// Of an example, site by site, how many of its components are left out of this file.
+const missing = trie.map((site, at) => site.modes.map((_, row) =>
+  inRow(at, row).filter((node) => node === -1).length));
+const missingOf = (at) => rowsOf[at].map((row, site) => missing[site][row]);
+const linked = new Set(data.between.map(([a, b]) => `${a} ${b}`));
+const wholePaths = [...rowsOf.keys()].filter((at) => missingOf(at).every((count) => count === 0));
+
+// What an example uses: its nodes, and the pairs of them that follow each other.
 function pathOf(at) {
-  const path = { nodes: new Set(), pairs: new Set(), leftOut: 0, zeros: 0 };
+  const path = { nodes: new Set(), pairs: new Set(), missing: missingOf(at), zeros: 0 };
   let above = null;
   rowsOf[at].forEach((row, site) => {
     const here = inRow(site, row);
     here.forEach((node, d) => {
       if (node >= 0) path.nodes.add(node);
-      if (node === -1) path.leftOut += 1;
       if (node === -2) path.zeros += 1;
       if (above && node >= 0 && above[d] >= 0) path.pairs.add(`${above[d]} ${node}`);
     });
     above = here;
   });
+  path.unlinked = [...path.pairs].filter((pair) => !linked.has(pair)).length;
   return path;
 }
 

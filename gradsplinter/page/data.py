@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from gradsplinter.checks import check_integer, check_tensor
 from gradsplinter.graph import ComputationGraph
+from gradsplinter.graph_layout import NO_GROUP, Groups, group_color, groups, order_nodes
 from gradsplinter.graph_view import GraphView
 
 MOST_EXAMPLES = 2000
@@ -34,28 +36,47 @@ class Examples:
     """E of them, for example labels."""
 
 
-def chosen_examples(graph: ComputationGraph, most: int | None = None) -> Tensor:
+def chosen_examples(
+    graph: ComputationGraph, most: int | None = None, among: Tensor | None = None
+) -> Tensor:
     """int64 `[E]`: all examples; of more than `most`, the rarest for one half and others evenly spread.
 
     By default `most` is 2,000, or fewer where the input is so wide that they would fill the page.
+    `among`, int64, ascending, are those to choose from; by default all.
     """
     if most is None:
         most = max(1, min(MOST_EXAMPLES, MOST_NUMBERS // graph.net.widths[0]))
     most = check_integer(most, "most", 1)
-    if graph.n_examples <= most:
-        return torch.arange(graph.n_examples)
-    chosen = torch.zeros(graph.n_examples, dtype=torch.bool)
-    chosen[graph.rarest((most + 1) // 2)] = True
+    if among is None:
+        among = torch.arange(graph.n_examples)
+    if len(among) <= most:
+        return among
+    chosen = torch.zeros(len(among), dtype=torch.bool)
+    rarity = graph.rarity().sum(0)[among]
+    chosen[rarity.sort(descending=True, stable=True).indices[: (most + 1) // 2]] = True
     others = (~chosen).nonzero().squeeze(1)
     room = most - (most + 1) // 2
     chosen[others[torch.arange(room) * len(others) // max(1, room)]] = True
-    return chosen.nonzero().squeeze(1)
+    return among[chosen]
+
+
+def whole_paths(view: GraphView, examples: Tensor) -> Tensor:
+    """bool `[E]`: which of these examples have every component that they use in the view."""
+    graph = view.graph
+    whole = torch.ones(len(examples), dtype=torch.bool)
+    for site in graph.sites:
+        left_out = (view.index[site] < 0) & (graph.lengths(site) > 0)
+        whole &= ~left_out.any(dim=1)[graph.modes(site)[examples]]
+    return whole
 
 
 def page_data(
-    view: GraphView, examples: Examples | None, image_shape: tuple[int, int] | None
+    view: GraphView,
+    examples: Examples | None,
+    image_shape: tuple[int, int] | None,
+    angle: float | None,
 ) -> dict[str, Any]:
-    graph = view.graph
+    graph, found = view.graph, groups(view)
     examples = examples or Examples(chosen_examples(graph))
     _check(graph, examples, image_shape)
     rarest = graph.rarest(RAREST)
@@ -69,7 +90,9 @@ def page_data(
         "directions": view.directions,
         "image": image_shape,
         "sites": _sites(view),
-        "nodes": _nodes(view),
+        "nodes": _nodes(view, found),
+        "groups": _groups(view, found),
+        "merge": _merge(angle),
         "vectors": {site: _vectors(view, site) for site in view.sites},
         "between": _edges(view, "between"),
         "within": _edges(view, "within"),
@@ -135,8 +158,25 @@ def _sites(view: GraphView) -> list[dict[str, Any]]:
     return found
 
 
-def _nodes(view: GraphView) -> list[dict[str, Any]]:
-    order = _order(view)
+def _groups(view: GraphView, found: Groups) -> dict[str, Any]:
+    """Names and colours of the groups, and of the nodes that are in none."""
+    return {
+        "names": found.names,
+        "colours": [group_color(group) for group in range(len(found.names))],
+        "rest": found.rest,
+        "restColour": NO_GROUP,
+        "oneCommunity": found.names is view.directions
+        and any(node.community is not None for node in view.nodes),
+    }
+
+
+def _merge(angle: float | None) -> dict[str, Any] | None:
+    """What the page says of how components became nodes; None if only equal ones are one node."""
+    return None if angle is None else {"degrees": math.degrees(angle)}
+
+
+def _nodes(view: GraphView, found: Groups) -> list[dict[str, Any]]:
+    order = {n: at for nodes in order_nodes(view).values() for at, n in enumerate(nodes)}
     examples = _examples_of_nodes(view)
     counts = {site: _counts(view.graph, site) for site in view.sites}
     return [
@@ -149,7 +189,8 @@ def _nodes(view: GraphView) -> list[dict[str, Any]]:
             "modes": [[mode, int(counts[node.site][mode])] for mode in node.modes],
             "nModes": node.n_modes,
             "community": node.community,
-            "order": float(order[i]),
+            "group": found.of[i],
+            "order": order[i],
         }
         for i, node in enumerate(view.nodes)
     ]
@@ -168,29 +209,6 @@ def _examples_of_nodes(view: GraphView) -> Tensor:
         pairs = torch.stack([modes, index[modes, directions]], dim=1).unique(dim=0)
         found.index_add_(0, pairs[:, 1], _counts(view.graph, site)[pairs[:, 0]])
     return found
-
-
-def _order(view: GraphView) -> Tensor:
-    """float64 [nodes]: where each stands in its site, 0 to 1, so that few edges cross.
-
-    Site by site, a node belongs at the mean of those above it, weighted by flow.
-    """
-    graph = view.graph
-    place = torch.zeros(len(view.nodes), dtype=torch.float64)
-    above = view.index[graph.start]
-    n = len(graph.directions)
-    place[:n] = (torch.arange(n) + 0.5) / n
-    for site in graph.sites:
-        index, over = view.index[site], above[graph.parents[site]]
-        there = (index >= 0) & (over >= 0)
-        flow = (graph.splinters[site].counts.unsqueeze(1) * graph.lengths(site))[there]
-        total = torch.zeros_like(place).index_add_(0, index[there], flow)
-        mean = torch.zeros_like(place).index_add_(0, index[there], flow * place[over[there]])
-        nodes = torch.tensor(view.of_site(site), dtype=torch.int64)
-        ranked = nodes[(mean[nodes] / total[nodes]).sort(stable=True).indices]
-        place[ranked] = (torch.arange(len(nodes), dtype=torch.float64) + 0.5) / max(1, len(nodes))
-        above = index
-    return place
 
 
 def _vectors(view: GraphView, site: int) -> str:

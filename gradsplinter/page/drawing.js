@@ -1,23 +1,18 @@
 // The drawing: colours, places, and the view on them.
 
-// Okabe and Ito's colours without black, and wine; after eight the shape changes.
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#882255"];
+// A group has one of a few colours; when these are used up, the shape changes.
+const { groups } = data;
 const SHAPES = ["ellipse", "rectangle", "diamond", "triangle", "hexagon", "star"];
-const MIXED = "#8a8a8a";
 const ROW = 30; // between nodes of a site, one below the other
 const FARTHEST = 90;
 const FEWEST_ROWS = 8;
 const MARGIN = 16; // around what is brought into sight, on the screen
 const FOOT = 48; // where the buttons are
 
-const hasCommunities = nodes.some((node) => node.community !== null);
-const look = (k) => ({ colour: COLOURS[k % COLOURS.length],
-  shape: SHAPES[Math.floor(k / COLOURS.length) % SHAPES.length] });
-function lookOf(node) {
-  if (hasCommunities && node.community !== null) return look(node.community);
-  return !hasCommunities && node.directions.length === 1
-    ? look(node.directions[0]) : { colour: MIXED, shape: "ellipse" };
-}
+const colourCount = new Set(groups.colours).size;
+const look = (k) => (k === null ? { colour: groups.restColour, shape: SHAPES[0] }
+  : { colour: groups.colours[k], shape: SHAPES[Math.floor(k / colourCount) % SHAPES.length] });
+const lookOf = (node) => look(node.group);
 
 const diameter = (node) => 8 + 16 * Math.sqrt(node.strength);
 const heaviest = new Map(); // weight of an edge by the site below it
@@ -202,10 +197,9 @@ function lookAt(i) {
 
 // All that is shown, unless these nodes are in sight already.
 function lookAtAll(some) {
-  const { x1, y1, x2, y2 } = cy.extent();
-  const isOutside = (i) => {
-    const { x, y } = cy.getElementById(String(i)).position();
-    return x < x1 || x > x2 || y < y1 || y > y2;
+  const isOutside = (i) => { // its name, too
+    const { x1, y1, x2, y2 } = cy.getElementById(String(i)).renderedBoundingBox();
+    return x1 < 0 || y1 < 0 || x2 > cy.width() || y2 > cy.height();
   };
   if ([...some].some(isOutside)) fit();
 }

@@ -18,6 +18,10 @@ const svgNames = new Set(["rect", "line", "circle", "polygon", "title"]);
 const button = (text, click, attributes = {}) =>
   element("button", { type: "button", click, ...attributes }, text);
 
+// Text in which no option of the command line is broken at its hyphens.
+const withOptions = (text) => text.split(/(--[a-z]+)/).map((part) =>
+  (part.startsWith("--") ? element("code", {}, part) : part));
+
 const whole = (number) => number.toLocaleString("en");
 const three = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const number = (value) => three.format(value).replace("-", "−");

@@ -2,8 +2,13 @@
 
 const exampleName = (at) => `Example ${whole(data.examples[at])}`;
 const label = (at) => (data.names ? `: ${data.names[at]}` : "");
-const exampleButton = (at) => button(`${whole(data.examples[at])}${label(at)}`, () => selectExample(at),
-  { "aria-label": `${exampleName(at)}${label(at)}` });
+const sum = (counts) => counts.reduce((total, count) => total + count, 0);
+const exampleButton = (at) => {
+  const out = sum(missingOf(at));
+  return button(`${whole(data.examples[at])}${label(at)}`, () => selectExample(at),
+    { "aria-label": `${exampleName(at)}${label(at)}${out > 0 ? `, ${whole(out)} components left out` : ""}`,
+      class: out > 0 ? "not-shown" : null });
+};
 
 function showExample() {
   const at = state.example;
@@ -12,17 +17,24 @@ function showExample() {
   $("next").disabled = at === data.examples.length - 1 || data.examples.length === 0;
   if (at === null) {
     const all = data.examples.length === data.nExamples;
-    $("example-found").replaceChildren(element("p", {}, all
-      ? `Of ${counted(data.nExamples, "example")}, pick one: its path lights up.`
-      : `${whole(data.examples.length)} of ${counted(data.nExamples, "example")} are in this file, the rarest`
-        + " among them. Pick one: its path lights up."));
+    const some = wholePaths.length < data.examples.length;
+    $("example-found").replaceChildren(
+      element("p", {}, all
+        ? `Of ${counted(data.nExamples, "example")}, pick one: its path lights up.`
+        : `${whole(data.examples.length)} of ${counted(data.nExamples, "example")} are in this file, the`
+          + " rarest among them. Pick one: its path lights up."),
+      ...(some ? [element("p", {}, ...withOptions(wholePaths.length === 0
+        ? "Of every path this file has a part only: --examples keeps some whole."
+        : `The whole path of ${whole(wholePaths.length)} is in this file; of the others it has a part:`
+          + " --examples keeps more of them whole."))] : []),
+    );
     return;
   }
   const { path } = state;
   const modes = rowsOf[at].map((row, k) => [sites[k].site, trie[k].modes[row]]).slice(1);
   const notes = [
-    path.leftOut > 0 ? `${counted(path.leftOut, "of its components is", "of its components are")}`
-      + " left out of this file" : null,
+    leftOutText(path.missing),
+    path.unlinked > 0 ? `${counted(path.unlinked, "weak edge")} of its path left out, too` : null,
     path.zeros > 0 ? `${counted(path.zeros, "gradient is", "gradients are")} zero` : null,
   ].filter((note) => note !== null);
   $("example-found").replaceChildren(
@@ -32,6 +44,15 @@ function showExample() {
     ...(notes.length > 0 ? [element("p", {}, `${notes.join("; ")}.`)] : []),
     ...(inputs ? [element("h3", {}, "Input"), drawn(inputOf(at), true)] : []),
   );
+}
+
+function leftOutText(counts) {
+  const total = sum(counts);
+  if (total === 0) return null;
+  const where = counts.map((count, k) => [count, sites[k].site]).filter(([count]) => count > 0)
+    .map(([count, site]) => `${whole(count)} of ${whole(directions.length)} at site ${site}`);
+  return `${counted(total, "of its components is", "of its components are")} left out of this file:`
+    + ` ${where.join(", ")}`;
 }
 
 // By its number in the data.
@@ -68,4 +89,7 @@ function showRarest() {
     made.title = `its modes are rare: −Σ log share = ${number(rarity)}`;
     return element("li", {}, made);
   }));
+  if (wholePaths.length === 0 || wholePaths.length === data.examples.length) return;
+  $("whole").hidden = false;
+  $("whole").append(list(wholePaths, MOST_LISTED, exampleButton));
 }

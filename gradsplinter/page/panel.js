@@ -94,7 +94,14 @@ function showSites() {
       ...inOrder.map((site) => head(String(site.site), "col")))),
     element("tbody", {}, ...rows.map(([name, text]) => element("tr", {}, head(name, "row"),
       ...inOrder.map((site) => element("td", {}, text(site))))))));
-  $("left-out").textContent = "Nodes are the components of a site that differ, whatever their mode.";
+  $("left-out").replaceChildren(...withOptions(nodesText()));
+}
+
+// How components became nodes.
+function nodesText() {
+  if (!data.merge) return "Nodes are the components of a site that differ, whatever their mode.";
+  return `Nodes are components of a site that were merged within ${number(data.merge.degrees)}°`
+    + " (--angle), whatever their mode.";
 }
 
 function swatch({ colour, shape }) {
@@ -115,19 +122,15 @@ const stroke = (kind) => element("svg",
   element("line", { x1: 1, x2: 27, y1: 7, y2: 7 }));
 
 function showLegend() {
-  const most = COLOURS.length * SHAPES.length;
-  const groups = hasCommunities
-    ? [...new Set(nodes.map((node) => node.community))].filter((c) => c !== null).sort((a, b) => a - b)
-      .map((c) => [look(c), `community ${c}`])
-    : directions.map((name, d) => [look(d), name]);
-  const rows = groups.slice(0, MOST_LISTED).map(([its, name]) => [swatch(its), name]);
-  if (groups.length > MOST_LISTED) {
-    const repeat = groups.length > most ? "; looks repeat" : "";
-    rows.push([null, `and ${whole(groups.length - MOST_LISTED)} more${repeat}`]);
+  const used = [...new Set(nodes.map((node) => node.group))].sort((a, b) => a - b);
+  const named = used.filter((k) => k !== null);
+  const rows = named.slice(0, MOST_LISTED).map((k) => [swatch(look(k)), groups.names[k]]);
+  if (named.length > MOST_LISTED) {
+    const repeat = named.length > colourCount * SHAPES.length ? "; looks repeat" : "";
+    rows.push([null, `and ${whole(named.length - MOST_LISTED)} more${repeat}`]);
   }
-  if (!hasCommunities && directions.length > 1) {
-    rows.push([swatch({ colour: MIXED }), "several directions"]);
-  }
+  if (used.includes(null)) rows.push([swatch(look(null)), groups.rest]);
+  if (groups.oneCommunity) rows.push([null, "one community, so by direction"]);
   rows.push([null, "larger: more flow"], [stroke("between"), "wider: more weight"],
     [stroke("plus"), "cosine above 0"], [stroke("minus"), "cosine below 0"],
     [stroke("lit"), "selected, on the path"]);

@@ -9,7 +9,7 @@ function refresh() {
   });
   refreshHeadings();
   placeHeadings();
-  $("shown").textContent = shownText();
+  $("shown").replaceChildren(...withOptions(shownText()));
   $("clear").hidden = state.node === null && state.example === null;
   listNodes();
 }
@@ -63,7 +63,8 @@ function selectExample(at) {
   });
   if (at === null) return;
   lookAtAll(state.path.nodes);
-  announce(`${exampleName(at)}: its path of ${counted(state.path.nodes.size, "node")} is lit up.`);
+  announce([`${exampleName(at)}: its path of ${counted(state.path.nodes.size, "node")} is lit up`,
+    leftOutText(state.path.missing)].filter((text) => text !== null).join("; ").concat("."));
 }
 
 function forgetExample() {

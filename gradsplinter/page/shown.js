@@ -55,7 +55,7 @@ function shownText() {
   if (out > 0) {
     const flow = Math.max(...sites.map((site) => site.leftOutFlow));
     parts.push(`${whole(out)} more nodes, with up to ${percent(flow)} of a site's flow, are left out of`
-      + " this file: --nodes puts in more");
+      + ` this file: --nodes puts in more${data.merge ? "" : ", --angle makes one of those that are near"}`);
   }
   if (data.leftOutEdges > 0) parts.push(`${counted(data.leftOutEdges, "weak edge")} left out, too`);
   const dead = sites.filter((site) => site.components === 0).map((site) => site.site);

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection, LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -19,15 +20,24 @@ from gradsplinter.graph_view import GraphView, ViewEdge
 from gradsplinter.plot.style import INK, label, style
 
 GAP = 2.0  # inches between two sites
-LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.75, 0.55, 0.67  # inches around the nodes
+LEFT, RIGHT, TOP = 0.75, 0.75, 0.5  # inches around the nodes
 LETTER = 0.075  # inches that a letter of a direction's name takes
 LEAST_HEIGHT, MOST_HEIGHT = 2.4, 9.0  # inches that a column of nodes takes
 LARGEST, SMALLEST = 0.5, 0.045  # inches: a node with all flow of its site, and with next to none
+PAST_NAMES = 0.4  # inches that an arc goes out, at least, where names are in its way
 APART = 0.035  # inches between nodes, if there is room
 NAMED = 0.095  # inches that a node needs for its name
-NOTES, LEGEND_ROW, LEGEND_COLUMNS = 0.42, 0.19, 5  # inches below it all
+LINE, LEGEND_ROW, LEGEND_COLUMNS = (
+    0.125,
+    0.19,
+    5,
+)  # inches that a line below takes, and one of the legend
+EDGE, BETWEEN = 0.12, 0.1  # inches around all, and between what is below
 INSIDE = 0.25  # inches of a node that holds its name
-BEHIND = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
+BEHIND = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none"}
+PALE = 0.2  # share of its colour that a node outside of the example's path keeps
+QUIET, SOFT = "#808080", "#555555"  # names of those; what stands below
+LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green and blue
 LIT = 0.08  # inches, at least, that a node of the example takes
 STEEPNESS = np.linspace(0, 1, 25)
 
@@ -59,23 +69,32 @@ def layers(view: GraphView, example: int | None = None, *, least_cosine: float =
     lit = None if example is None else _used(view, example)
     places = _places(view)
     found = groups(view)
+    captions = [_caption(view, lit, at) for at in range(len(view.sites))]
+    notes = textwrap.fill(_explanation(view, example, least_cosine), int(17 * places.width))
+    kinds = _kinds(view, found)
+    legend = EDGE + _height(notes) + BETWEEN
+    foot = legend + max(map(_height, captions)) + BETWEEN
+    if kinds:
+        foot += LEGEND_ROW * -(-len(kinds) // LEGEND_COLUMNS) + BETWEEN
     with style():
-        kinds = _kinds(view, found)
-        foot = NOTES + LEGEND_ROW * -(-len(kinds) // LEGEND_COLUMNS)
         figure = Figure(figsize=(places.width, places.height + foot))
         ax = figure.add_axes((0, 0, 1, 1))
         ax.set(xlim=(0, places.width), ylim=(-foot, places.height))
         ax.set_axis_off()
         _draw_between(ax, view, places, found, lit)
         _draw_within(ax, view, places, least_cosine, lit)
-        _draw_nodes(ax, view, places, found, lit)
-        _name_nodes(ax, view, places, lit)
-        _caption_sites(ax, view, places, lit)
-        _explain(figure, view, example, least_cosine)
+        faces = _draw_nodes(ax, view, places, found, lit)
+        _name_nodes(ax, view, places, faces, lit)
+        for column, (site, caption) in enumerate(zip(view.sites, captions, strict=True)):
+            x = LEFT + GAP * (len(captions) - 1 - column)
+            name = site_name(view.graph, site)
+            ax.text(x, places.height - 0.12, name, ha="center", va="top", fontsize=10)
+            ax.text(x, -BETWEEN, caption, ha="center", va="top", fontsize=7.5, color=SOFT)
+        ax.text(EDGE, EDGE - foot, notes, fontsize=7, color=SOFT, va="bottom")
         figure.legend(
             [Line2D([], [], marker="o", lw=0, color=color) for _, color in kinds],
             [name for name, _ in kinds], ncols=LEGEND_COLUMNS, fontsize=7.5, loc="lower left",
-            bbox_to_anchor=(0, NOTES / figure.get_figheight()), borderaxespad=0,
+            bbox_to_anchor=(0, legend / figure.get_figheight()), borderaxespad=0, borderpad=0,
             handletextpad=0.1, columnspacing=1,
         )  # fmt: skip
     return figure
@@ -102,6 +121,11 @@ def _used(view: GraphView, example: int) -> _Used:
     return _Used(set(view.path(example)), edges, missing)
 
 
+def _height(text: str) -> float:
+    """In inches, below the nodes."""
+    return LINE * (1 + text.count("\n"))
+
+
 def _places(view: GraphView) -> _Places:
     order = order_nodes(view)
     share = np.zeros(len(view.nodes))
@@ -121,10 +145,10 @@ def _places(view: GraphView) -> _Places:
             slot[nodes] = diameter[nodes]
         slot[nodes] += (height - float(np.sum(slot[nodes]))) / max(1, len(nodes))
         x[nodes] = LEFT + GAP * column
-        y[nodes] = BOTTOM + height - np.cumsum(slot[nodes]) + slot[nodes] / 2
+        y[nodes] = height - np.cumsum(slot[nodes]) + slot[nodes] / 2
     longest = max(len(label(view.nodes[n].name)) for n in view.of_site(view.sites[0]))
     width = LEFT + GAP * (len(view.sites) - 1) + max(RIGHT, LARGEST / 2 + 0.2 + LETTER * longest)
-    return _Places(x, y, diameter, width, BOTTOM + height + TOP, named)
+    return _Places(x, y, diameter, width, height + TOP, named)
 
 
 def _draw_between(
@@ -174,7 +198,8 @@ def _draw_within(
         return
     a, b = np.array([e.a for e in edges]), np.array([e.b for e in edges])
     apart = np.abs(places.y[a] - places.y[b])
-    out = 0.12 + 0.45 * apart / (places.height - TOP - BOTTOM)
+    first = [view.nodes[e.a].site == view.sites[-1] for e in edges]  # whose names are on the left
+    out = np.where(first, 0.12, PAST_NAMES) + 0.45 * apart / (places.height - TOP)
     xs = places.x[a, None] + out[:, None] * np.sin(np.pi * STEEPNESS)
     ys = places.y[a, None] + (places.y[b] - places.y[a])[:, None] * STEEPNESS
     on = [lit is not None and {e.a, e.b} <= lit.nodes for e in edges]
@@ -200,23 +225,29 @@ def _draw_within(
 
 def _draw_nodes(
     ax: Axes, view: GraphView, places: _Places, found: Groups, lit: _Used | None
-) -> None:
+) -> NDArray[np.float64]:
+    """Returns the colours `[nodes, 3]`. They are opaque, or edges would strike through the names."""
     on = [lit is None or n in lit.nodes for n in range(len(view.nodes))]
     least = np.where(on, 0 if lit is None else LIT, 0)
     diameter = np.maximum(places.diameter, least)
+    colors = np.array([to_rgb(found.color(n)) for n in range(len(view.nodes))])
+    faces = np.where(np.array(on)[:, None], colors, 1 - PALE * (1 - colors))
     ax.add_collection(
         EllipseCollection(
             diameter, diameter, np.zeros(len(view.nodes)), units="xy",
             offsets=np.stack([places.x, places.y], axis=1), offset_transform=ax.transData,
-            facecolors=[found.color(n) for n in range(len(view.nodes))],
+            facecolors=faces,
             edgecolors=[INK if lit is not None and one else "white" for one in on],
             linewidths=[0.8 if lit is not None and one else 0.3 for one in on],
-            alpha=[1.0 if one else 0.18 for one in on], zorder=3, label="nodes",
+            zorder=3, label="nodes",
         )
     )  # fmt: skip
+    return faces
 
 
-def _name_nodes(ax: Axes, view: GraphView, places: _Places, lit: _Used | None) -> None:
+def _name_nodes(
+    ax: Axes, view: GraphView, places: _Places, faces: NDArray[np.float64], lit: _Used | None
+) -> None:
     """Inside of large nodes; beside others, if there is room: on the left of the last site."""
     for n, node in enumerate(view.nodes):
         start, used = node.site == view.sites[0], lit is not None and n in lit.nodes
@@ -224,36 +255,30 @@ def _name_nodes(ax: Axes, view: GraphView, places: _Places, lit: _Used | None) -
             continue
         inside = not start and places.diameter[n] > INSIDE
         side = 0 if inside else -1 if node.site == view.sites[-1] else 1
+        quiet = lit is not None and not used
+        on_dark = inside and faces[n] @ LUMINANCE < 0.6
         ax.text(
             places.x[n] + side * (places.diameter[n] / 2 + 0.04), places.y[n], label(node.name),
             ha=("right", "center", "left")[side + 1], va="center",
-            color="white" if inside and (lit is None or used) else INK,
+            color=QUIET if quiet else "white" if on_dark else INK,
             fontsize=8 if start else 6,
-            alpha=1 if lit is None or used else 0.3, zorder=4,
+            zorder=4 if inside or used else 1.5,  # over the edges between sites, under the arcs
             bbox=None if start or side < 1 else BEHIND,
         )  # fmt: skip
 
 
-def _caption_sites(ax: Axes, view: GraphView, places: _Places, lit: _Used | None) -> None:
-    for column, (site, left) in enumerate(
-        zip(reversed(view.sites), reversed(view.left_out), strict=True)
-    ):
-        x = LEFT + GAP * column
-        shown = len(view.of_site(site))
-        ax.text(
-            x, places.height - 0.12, site_name(view.graph, site), ha="center", va="top", fontsize=10
-        )
-        lines = [f"{shown:,} node{'s' * (shown != 1)}"]
-        if lit is not None:
-            used = sum(view.nodes[n].site == site for n in lit.nodes)
-            lines[0] += f", {used:,} used"
-            if missing := lit.missing.get(site, 0):
-                lines.append(f"({missing:,} used not shown)")
-        if left.nodes:
-            lines += [f"{left.nodes:,} left out with", f"{left.flow:.1%} of the flow"]
-        ax.text(
-            x, BOTTOM - 0.08, "\n".join(lines), ha="center", va="top", fontsize=7.5, color="#555555"
-        )
+def _caption(view: GraphView, lit: _Used | None, at: int) -> str:
+    site, left = view.sites[at], view.left_out[at]
+    shown = len(view.of_site(site))
+    lines = [f"{shown:,} node{'s' * (shown != 1)}"]
+    if lit is not None:
+        used = sum(view.nodes[n].site == site for n in lit.nodes)
+        lines[0] += f", {used:,} used"
+        if missing := lit.missing.get(site, 0):
+            lines.append(f"({missing:,} used not shown)")
+    if left.nodes:
+        lines += [f"{left.nodes:,} left out with", f"{left.flow:.1%} of the flow"]
+    return "\n".join(lines)
 
 
 def site_name(graph: ComputationGraph, site: int) -> str:
@@ -269,17 +294,11 @@ def _kinds(view: GraphView, found: Groups) -> list[tuple[str, str]]:
     return kinds + [(found.rest, NO_GROUP)] * (None in found.of)
 
 
-def _explain(figure: Figure, view: GraphView, example: int | None, least_cosine: float) -> None:
+def _explanation(view: GraphView, example: int | None, least_cosine: float) -> str:
     text = (
         "Area of a node: its share of the flow shown of its site. Width of an edge: its mean weight. "
         f"Arcs: |cos| ≥ {least_cosine:g} within a site, dashed where it is negative."
     )
     if view.left_out_edges:
         text += f" {view.left_out_edges:,} edges are left out."
-    if example is not None:
-        text = f"Highlighted: what example {example} uses. {text}"
-    width, height = figure.get_size_inches()
-    figure.text(
-        0.15 / width, 0.1 / height, textwrap.fill(text, int(17 * width)),
-        fontsize=7, color="#555555", va="bottom",
-    )  # fmt: skip
+    return text if example is None else f"Highlighted: what example {example} uses. {text}"
