@@ -16,13 +16,19 @@ void check(const Net<T>& net, const T* x, int64_t n, const std::vector<int64_t>&
   std::vector<uint64_t> want(static_cast<size_t>(n * words));
   std::vector<T> want_y(static_cast<size_t>(size));
   signatures(net.layers(), sites, x, n, want.data(), outputs ? want_y.data() : nullptr, {1});
-  Output<uint64_t> signature(n * words);
-  Output<T> y(size);
-  TestDevice on;
-  cuda::signatures(net.layers(), sites, x, n, signature.data(), outputs ? y.data() : nullptr,
-                   on.device);
-  signature.check(want.data());
-  y.check(want_y.data());
+  const int before = waits;
+  for (const bool only_wide : {true, false}) {
+    CAPTURE(only_wide);
+    cuda::only_wide = only_wide;
+    Output<uint64_t> signature(n * words);
+    Output<T> y(size);
+    TestDevice on;
+    cuda::signatures(net.layers(), sites, x, n, signature.data(), outputs ? y.data() : nullptr,
+                     on.device);
+    signature.check(want.data());
+    y.check(want_y.data());
+  }
+  CHECK(waits == before);
 }
 
 TEST_CASE_TEMPLATE("cuda signature: small networks", T, float, double) {
