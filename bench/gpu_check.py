@@ -5,7 +5,7 @@
 Builds against the torch that is there, compares with the CPU bit for bit, runs a part of that under
 compute-sanitizer, measures against torch. All steps together take at most --seconds: one that needs
 more than is left of them has failed. It needs torch with CUDA, CUDA's toolkit, and the Python packages
-scikit-build-core, pybind11, cmake, ninja, numpy, matplotlib, safetensors, tqdm, pytest, hypothesis,
+scikit-build-core, pybind11, cmake, ninja, numpy, safetensors, tqdm, pytest, hypothesis,
 pytest-benchmark and pandas (for the CPU's benchmarks, which bench_cuda.py shares code with). FOLDER,
 build/gpu_check by default, gets the whole output of each step, and gpu_check.json: the machine, the
 steps, the measurements; also where a step failed, or where there is no GPU. The exit status says
