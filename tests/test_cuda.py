@@ -309,8 +309,9 @@ def test_cross_of_zeros_and_numbers_that_are_not_finite(device):
     ],
 )
 def test_networks_by_chance(device, seed, soak):
-    if seed in {0, 4, 10} and not soak:
-        pytest.skip("a minute on the CPU, for hundreds of directions: --soak")
+    slow = {0, 4, 10} | ({20, 22, 26, 28, 32, 38} if device.type == "cpu" else set())
+    if seed in slow and not soak:
+        pytest.skip("hundreds of directions, whose products take the CPU long: --soak")
     generator = torch.Generator().manual_seed(seed)
 
     def integer(low, high):
@@ -606,7 +607,9 @@ def test_more_than_two_to_the_31_entries(gpu):
     flags = x > 0
     packed = gradsplinter.pack_bits(flags)
     assert same(packed[-batch:], gradsplinter.pack_bits(flags[-batch:].cpu()))
-    del words, x, flags, packed
+    found = ops.unique_rows(flags)
+    assert torch.equal(packed[found.first][found.ids], packed)
+    del words, x, flags, packed, found
     jacobian = ops.jacobian(there, torch.zeros(2**27, 2, dtype=torch.int64, device=gpu) + 5)
     assert jacobian.numel() > 2**31
     expected = ops.jacobian(net, torch.tensor([[5, 5]]))
@@ -616,7 +619,7 @@ def test_more_than_two_to_the_31_entries(gpu):
     assert same(cosines[-1:], ops.cross(expected))
     assert bool((cosines == cosines[-1]).all())
     del jacobian, cosines
-    cosines = ops.gram(there, torch.zeros(2**29, 2, dtype=torch.int64, device=gpu) + 5)
-    assert cosines.numel() == 2**31
+    cosines = ops.gram(there, torch.zeros(2**29 + 1000, 2, dtype=torch.int64, device=gpu) + 5)
+    assert cosines.numel() > 2**31
     assert same(cosines[-1:], ops.gram(net, torch.tensor([[5, 5]])))
     assert bool((cosines == cosines[-1]).all())
