@@ -5,7 +5,10 @@
 
 PYTHON ?= python3
 CUDA ?= AUTO
-CUDA_ARCHITECTURES ?=
+# Of the editable install: one, for the time it takes to compile. The wheel is made for all of cuda.cmake's.
+CUDA_ARCHITECTURES ?= 90
+WHEEL_ARCHITECTURES := 80-real 90-real 100-real 120
+NVCC := $(firstword $(CUDACXX) $(shell command -v nvcc) $(wildcard $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
 CLANG ?= clang++
 FUZZ_SECONDS ?= 12
 VENV := .venv
@@ -33,7 +36,7 @@ $(VENV)/.tools: pyproject.toml constraints.txt
 $(VENV)/.installed: $(VENV)/.tools $(SOURCES)
 	$(PIP) install --no-build-isolation --no-deps --editable . \
 	  --config-settings=build-dir=build/editable --config-settings=cmake.define.GRADSPLINTER_CUDA=$(CUDA) \
-	  $(if $(CUDA_ARCHITECTURES),--config-settings=cmake.define.CMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES))
+	  --config-settings=cmake.define.CMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES)
 	touch $@
 
 # --- checks ---------------------------------------------------------------------------------------
@@ -57,6 +60,7 @@ unit: $(VENV)/.tools
 
 pytest: $(VENV)/.installed unit
 	GRADSPLINTER_BUILD_DIR=build/unit $(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/test_cuda.py --device cpu
 
 # Tests in their long forms: an hour or so.
 soak: $(VENV)/.installed
@@ -64,6 +68,7 @@ soak: $(VENV)/.installed
 
 bench-once: $(VENV)/.installed
 	$(BIN)/python -m pytest bench --benchmark-disable
+	$(BIN)/python -m pytest bench/bench_cuda.py --quick --device cpu
 
 # The sdist, and the wheel built from it, installed and used where nothing of this folder is.
 package: wheel
@@ -73,6 +78,13 @@ package: wheel
 	cd build/clean && bin/python -W error ../../examples/first_steps.py
 	cd build/clean && bin/gradsplinter --version
 	cd build/clean && bin/python -c "import doctest, gradsplinter.page as p; exit(doctest.testmod(p).failed)"
+	@built="$$(cd build/clean && bin/python -c 'from gradsplinter import _C; print(_C.cuda)')"; \
+	if [ "$(CUDA)" = OFF ] || [ -z "$(NVCC)" ]; then \
+	  echo "make package: SKIPPED: CUDA kernels for $(WHEEL_ARCHITECTURES) (CUDA=OFF, or no nvcc)"; \
+	elif [ "$$built" != "$(WHEEL_ARCHITECTURES)" ]; then \
+	  echo "make package: the wheel's CUDA kernels are for '$$built', not for $(WHEEL_ARCHITECTURES)"; \
+	  [ -z "$$CI" ]; \
+	fi
 
 wheel: $(VENV)/.tools
 	rm -rf dist && $(BIN)/python -m build --config-setting=cmake.define.GRADSPLINTER_CUDA=$(CUDA)

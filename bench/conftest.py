@@ -4,6 +4,8 @@ pytest bench                       measure, and print the table (`make bench` bu
 pytest bench --quick               on small sizes: ratios mean little
 pytest bench --benchmark-disable   assert the answers only, once, on small sizes
 pytest bench --write-results       also write bench/results/<date>-<cpu>.md
+pytest bench --results FOLDER      also write the table there, and its rows as cpu.json, cuda.json
+pytest bench --device cpu          bench_cuda.py on the CPU, to try it where there is no GPU
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pytest
 import torch
+from limits import cpu_limits, cpu_name, cuda_clock, gpu_limits, nvidia_smi
 
 ROOT = Path(__file__).parent
 
@@ -41,10 +44,17 @@ class Needs:
     float64: float = 0
     bytes: float = 0
 
-    def seconds(self, limits: dict[str, float]) -> float:
-        """On this machine, if nothing else took time."""
-        arithmetic = self.float32 / limits["float32"] + self.float64 / limits["float64"]
+    def seconds(self, limits: dict[str, float]) -> float | None:
+        """On this machine, if nothing else took time; None where a limit is not known."""
+        operations = {"float32": self.float32, "float64": self.float64}
+        if any(count and name not in limits for name, count in operations.items()):
+            return None
+        arithmetic = sum(count / limits[name] for name, count in operations.items() if count)
         return max(arithmetic, self.bytes / limits["copy"]) / 1e9
+
+    def __str__(self) -> str:
+        counts = (self.float32, "GFLOP"), (self.float64, "GFLOP in float64"), (self.bytes, "GB")
+        return ", ".join(f"{count / 1e9:,.3g} {unit}" for count, unit in counts if count)
 
 
 def wall_clock(call: Callable[[], object]) -> float:
@@ -53,15 +63,16 @@ def wall_clock(call: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def cuda_clock(call: Callable[[], object]) -> float:
-    """Seconds between two events on the stream, with nothing before them in the queue."""
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize()
-    begin.record()
-    call()
-    end.record()
-    torch.cuda.synchronize()
-    return begin.elapsed_time(end) / 1e3
+@dataclass(frozen=True)
+class Row:
+    """Times in seconds; no peer where nobody raced."""
+
+    work: str
+    ours: float
+    peer: str | None
+    peer_time: float | None
+    needs: Needs | None
+    of_the_limit: float | None
 
 
 @dataclass
@@ -73,7 +84,7 @@ class Race:
     limits: dict[str, float] | None
     machine: str
     clock: Callable[[Callable[[], object]], float] = wall_clock
-    rows: list[tuple[str, str, float, float | None, str]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick or self.answers_only else full
@@ -107,11 +118,10 @@ class Race:
                     first = spent[name] == seconds
                     calls += (first and SLOW < seconds < TOO_SLOW) - 1
         (_, ours), *peers = ((n, t / (pieces or {}).get(n, 1)) for n, t in best.items())
-        share = ""
-        if needs is not None and self.limits is not None:
-            share = f"{needs.seconds(self.limits) / ours:.0%}"
-        for name, seconds in peers or [("none", None)]:
-            self.rows.append((work, name, ours, seconds, share))
+        least = None if needs is None or self.limits is None else needs.seconds(self.limits)
+        share = None if least is None else least / ours
+        for name, seconds in peers or [(None, None)]:
+            self.rows.append(Row(work, ours, name, seconds, needs, share))
 
     def table(self) -> str:
         lines = [
@@ -119,11 +129,13 @@ class Race:
             "|---|---:|---:|---|---:|---:|",
         ]
         before = ""
-        for work, name, ours, peer, share in self.rows:
-            first = f"{work} | {_ms(ours)} | {share}" if work != before else " | | "
-            theirs = "| " if peer is None else f"{_ms(peer)} | {peer / ours:.1f} ×"
-            lines.append(f"| {first} | {name} | {theirs} |")
-            before = work
+        for row in self.rows:
+            share = "" if row.of_the_limit is None else f"{row.of_the_limit:.0%} of {row.needs}"
+            first = f"{row.work} | {_ms(row.ours)} | {share}" if row.work != before else " | | "
+            peer = row.peer_time
+            theirs = "| " if peer is None else f"{_ms(peer)} | {peer / row.ours:.1f} ×"
+            lines.append(f"| {first} | {row.peer or 'none'} | {theirs} |")
+            before = row.work
         return "\n".join(lines)
 
 
@@ -150,29 +162,45 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--write-results", action="store_true", help="write the table into bench/results"
     )
+    parser.addoption("--results", type=Path, help="write the table into this folder, and its rows")
     parser.addoption("--quick", action="store_true", help="small sizes, in under a minute")
+    parser.addoption("--device", default="cuda", help="what bench_cuda.py takes for the GPU")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     _fresh_memory()
-    answers_only, quick = config.getoption("benchmark_disable"), config.getoption("--quick")
-    config.stash[_RACES] = races = {
-        "cpu": Race(answers_only, quick, None if answers_only else _limits(), _cpu())
-    }
-    if torch.cuda.is_available():
-        limits = None if answers_only else _cuda_limits()
-        name = torch.cuda.get_device_name()
-        races["cuda"] = Race(answers_only, quick, limits, name, cuda_clock)
+    config.stash[_RACES] = {}
+
+
+def _race(config: pytest.Config, kind: str) -> Race:
+    races = config.stash[_RACES]
+    if kind not in races:
+        answers_only, quick = config.getoption("benchmark_disable"), config.getoption("--quick")
+        gpu = kind == "cuda" and config.getoption("--device") == "cuda"
+        limits = None if answers_only else gpu_limits() if gpu else cpu_limits()
+        machine = torch.cuda.get_device_name() if gpu else cpu_name()
+        races[kind] = Race(answers_only, quick, limits, machine, cuda_clock if gpu else wall_clock)
+    return races[kind]
 
 
 @pytest.fixture
 def race(request: pytest.FixtureRequest) -> Race:
-    return request.config.stash[_RACES]["cpu"]
+    return _race(request.config, "cpu")
 
 
 @pytest.fixture
-def cuda_race(request: pytest.FixtureRequest) -> Race:
-    return request.config.stash[_RACES]["cuda"]
+def device(request: pytest.FixtureRequest) -> torch.device:
+    from gradsplinter import _C  # noqa: PLC0415 (after pytest has set up the imports)
+
+    name = request.config.getoption("--device")
+    if name == "cuda" and not (_C.cuda and torch.cuda.is_available()):
+        pytest.skip("there is no GPU, or this build has no kernels for one")
+    return torch.device(name, 0) if name == "cuda" else torch.device(name)
+
+
+@pytest.fixture
+def cuda_race(request: pytest.FixtureRequest, device: torch.device) -> Race:  # noqa: ARG001
+    return _race(request.config, "cuda")
 
 
 def pytest_terminal_summary(
@@ -184,40 +212,18 @@ def pytest_terminal_summary(
         text = f"{_about(race, kind)}\n\n{race.table()}\n"
         terminalreporter.section("ours against peers")
         terminalreporter.write(text)
-        if config.getoption("--write-results"):
-            slug = re.sub(r"[^a-z0-9]+", "-", race.machine.lower()).strip("-")
-            path = ROOT / "results" / f"{dt.date.today():%Y-%m-%d}-{slug}.md"
-            path.write_text(f"# Ours against peers\n\n{text}", encoding="utf-8")
-            terminalreporter.write(f"\nwritten to {path}\n")
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    return names[0] if names else platform.machine()
-
-
-def _limits() -> dict[str, float] | None:
-    """Of this machine, measured: GFLOP/s and GB/s."""
-    probe = ROOT.parent / "build" / "probe"
-    if not probe.exists():
-        return None
-    limits: dict[str, float] = json.loads(subprocess.check_output([probe]))
-    return limits
-
-
-def _cuda_limits() -> dict[str, float]:
-    """Of the GPU: GFLOP/s at its highest clock (compute capability 8.0 and 9.0), and measured GB/s."""
-    device = torch.cuda.get_device_properties(0)
-    clock = subprocess.check_output(
-        ["nvidia-smi", "-i", "0", "--query-gpu=clocks.max.sm", "--format=csv,noheader,nounits"]
-    )
-    rate = device.multi_processor_count * 2 * float(clock) / 1e3  # for an fma a clock, in GFLOP/s
-    float32 = rate * (64 if (device.major, device.minor) == (8, 0) else 128)
-    source = torch.empty(2**30, dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    seconds = min(cuda_clock(lambda: target.copy_(source)) for _ in range(10))
-    return {"float32": float32, "float64": rate * 64, "copy": 2 * source.numel() / seconds / 1e9}
+        slug = re.sub(r"[^a-z0-9]+", "-", race.machine.lower()).strip("-")
+        name = f"{dt.date.today():%Y-%m-%d}-{slug}.md"
+        folder = config.getoption("--results")
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            rows = {"limits": race.limits, "rows": [asdict(row) for row in race.rows]}
+            (folder / f"{kind}.json").write_text(json.dumps(rows, indent=2) + "\n")
+        written = [folder] if folder else []
+        written += [ROOT / "results"] if config.getoption("--write-results") else []
+        for path in written:
+            (path / name).write_text(f"# Ours against peers\n\n{text}", encoding="utf-8")
+            terminalreporter.write(f"\nwritten to {path / name}\n")
 
 
 def _about(race: Race, kind: str) -> str:
@@ -228,11 +234,8 @@ def _about(race: Race, kind: str) -> str:
         cwd=ROOT, capture_output=True, text=True, check=False,
     ).stdout.strip()  # fmt: skip
     with_what = f"{torch.get_num_threads()} threads, {ops.instruction_sets()[0]}"
-    if kind == "cuda":
-        driver = subprocess.check_output(
-            ["nvidia-smi", "-i", "0", "--query-gpu=driver_version", "--format=csv,noheader"],
-            text=True,
-        ).strip()
+    if kind == "cuda" and race.clock is cuda_clock:
+        driver = nvidia_smi("driver_version") or "unknown"
         with_what = f"driver {driver}, CUDA {torch.version.cuda}, TF32 off"
     return (
         f"{race.machine}, {with_what}; "
@@ -244,7 +247,13 @@ def _about(race: Race, kind: str) -> str:
 def _limit_text(race: Race) -> str:
     if race.limits is None:
         return ""
+    units = {
+        "float32": "GFLOP/s in float32", "float64": "GFLOP/s in float64", "copy": "GB/s of copying",
+    }  # fmt: skip
+    known = [
+        f"{race.limits[name]:,.0f} {unit}" for name, unit in units.items() if name in race.limits
+    ]
     return (
-        " Limits: {float32:,.0f} GFLOP/s in float32, {float64:,.0f} in float64, {copy:,.0f} GB/s of "
-        "copying; the share is of what the operations or the bytes, whichever is more, take at least."
-    ).format(**race.limits)
+        f" Limits: {', '.join(known)}; the share is of what the operations or the bytes, whichever is "
+        "more, take at least."
+    )

@@ -1,13 +1,15 @@
-"""Everything that only a GPU can show, on a bare machine, from a source tree, in under 8 minutes.
+"""Everything that only a GPU can show, on a bare machine, from a source tree, without a network.
 
-    python bench/gpu_check.py [--out FOLDER] [--large] [--only build tests sanitize bench]
+    python bench/gpu_check.py [--seconds 470] [--out FOLDER] [--large] [--only build tests sanitize bench]
 
-Builds against the torch that is there, without a network; compares with the CPU bit for bit; runs a part of
-that under compute-sanitizer; measures against torch. It needs torch with CUDA, nvcc, and the Python
-packages scikit-build-core, pybind11, cmake, ninja, numpy, safetensors, tqdm, pytest, hypothesis,
-pytest-benchmark, pandas and polars (the last two for the CPU's benchmarks, which bench_cuda.py shares
-code with). FOLDER, build/gpu_check by default, gets gpu_check.json and the whole output of each step.
-The exit status says whether all steps passed.
+Builds against the torch that is there, compares with the CPU bit for bit, runs a part of that under
+compute-sanitizer, measures against torch. All steps together take at most --seconds: one that needs
+more than is left of them has failed. It needs torch with CUDA, CUDA's toolkit, and the Python packages
+scikit-build-core, pybind11, cmake, ninja, numpy, safetensors, tqdm, pytest, hypothesis,
+pytest-benchmark and pandas (for the CPU's benchmarks, which bench_cuda.py shares code with). FOLDER,
+build/gpu_check by default, gets the whole output of each step, and gpu_check.json: the machine, the
+steps, the measurements; also where a step failed, or where there is no GPU. The exit status says
+whether all steps passed.
 """
 
 from __future__ import annotations
@@ -15,15 +17,44 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-
+SITE = ROOT / "build" / "gpu_check" / "site"
 STEPS = ("build", "tests", "sanitize", "bench")
+# What each tool says at its end, however many processes it looked into; without it, it saw none.
+SUMMARY = {
+    "memcheck": "ERROR SUMMARY",
+    "racecheck": "RACECHECK SUMMARY",
+    "synccheck": "ERROR SUMMARY",
+}
+TO_REPORT = 10  # seconds that a step which took too long has to say how far it came
+
+# That the tests will run what was built, and on this GPU.
+IMPORT = """
+import sys
+from pathlib import Path
+import torch, gradsplinter
+from gradsplinter import _C
+site, found = (Path(path).resolve() for path in (sys.argv[1], gradsplinter.__file__))
+if site not in found.parents:
+    sys.exit(f"gradsplinter comes from {found}, not from {site}")
+if not _C.cuda:
+    sys.exit("the build has no kernels for a GPU")
+if why := _C.why_not_on_gpu(0):
+    sys.exit(f"the GPU cannot run the kernels, built for {_C.cuda}: {why}")
+print(f"{found.parent}, kernels for {_C.cuda}")
+"""
 
 
 @dataclass
@@ -36,50 +67,26 @@ class Step:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=470, help="for all steps together")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu_check")
     parser.add_argument("--large", action="store_true", help="rows of more than 2^31 entries too")
     parser.add_argument("--only", nargs="+", choices=STEPS, default=STEPS)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    about = describe()
+    deadline = time.monotonic() + options.seconds
+    out = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    measured = out / "bench" / "cuda.json"
+    measured.unlink(missing_ok=True)
+    about, steps = describe(), []
     print(json.dumps(about, indent=2), flush=True)
+    write(out, about, steps, measured)
     if "error" in about:
         return 1
 
-    site = ROOT / "build" / "gpu_check" / "site"
-    environment = os.environ | {
-        "PYTHONPATH": str(site),
-        "PYTHONSAFEPATH": "1",  # what was built, not the source tree
-        "PYTHONUNBUFFERED": "1",
-    }
-    python = [sys.executable]
-    pytest = [*python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    tests = [*pytest, "tests/test_cuda.py", *(["--large"] if options.large else [])]
-    capability = about["capability"].replace(".", "")
-    commands = {
-        "build": [("build", 300, [
-            *python, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--no-index",
-            "--upgrade", "--target", str(site), str(ROOT), "-C", "cmake.define.GRADSPLINTER_CUDA=ON",
-            "-C", f"cmake.define.CMAKE_CUDA_ARCHITECTURES={capability}",
-        ])],
-        "tests": [("tests", 240, tests)],
-        "sanitize": [
-            (f"sanitize: {tool}", 120, [
-                # Each tensor in an allocation of its own, or overruns into the next go unseen.
-                "env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", "compute-sanitizer", "--tool", tool,
-                "--error-exitcode", "99", "--target-processes", "all", *pytest,
-                "tests/test_cuda.py", "-x", "-m", "sanitized",
-            ])
-            for tool in ("memcheck", "racecheck", "synccheck")
-        ],
-        "bench": [("bench", 240, [*pytest, "bench/bench_cuda.py", "--write-results"])],
-    }  # fmt: skip
-    steps: list[Step] = []
-    for kind in STEPS:
-        for name, limit, command in commands[kind] if kind in options.only else []:
-            steps.append(run(name, command, limit, environment, options.out))
-            write(options.out, about, steps)
-        if kind == "build" and not all(step.passed for step in steps):
+    for name, command in commands(options.only, options.large, about["capability"], out):
+        steps.append(run(name, command, deadline - time.monotonic(), out))
+        write(out, about, steps, measured)
+        if name in ("build", "import") and not steps[-1].passed:
             break
     width = max(len(step.name) for step in steps)
     for step in steps:
@@ -89,23 +96,48 @@ def main() -> int:
 
 
 def describe() -> dict[str, str]:
-    import torch  # noqa: PLC0415 (what is missing is named)
-
+    """The machine, or why nothing can be checked on it."""
+    try:
+        import torch  # noqa: PLC0415 (what is missing is named)
+    except ImportError as error:
+        return {"error": str(error)}
     if not torch.cuda.is_available():
         return {"error": "torch sees no GPU"}
-    major, minor = torch.cuda.get_device_capability(0)
+    if editable():
+        return {
+            "error": "gradsplinter is installed editable here, and that would be tested instead of "
+            f"the build in {SITE}: `pip uninstall gradsplinter`, or run this with another Python"
+        }
+    device = torch.cuda.get_device_properties(0)
     return {
-        "device": torch.cuda.get_device_name(0),
-        "capability": f"{major}.{minor}",
+        "device": device.name,
+        "capability": f"{device.major}.{device.minor}",
         "driver": output(
-            "nvidia-smi", "-i", "0", "--query-gpu=driver_version", "--format=csv,noheader"
+            "nvidia-smi", "-i", f"GPU-{device.uuid}", "--query-gpu=driver_version",
+            "--format=csv,noheader",
         ),
-        "nvcc": output("nvcc", "--version").splitlines()[-1],
+        "nvcc": output(find("nvcc") or "nvcc", "--version").splitlines()[-1],
         "torch": torch.__version__,
         "python": sys.version.split()[0],
         "commit": output("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
         "date": time.strftime("%Y-%m-%d"),
-    }
+    }  # fmt: skip
+
+
+def editable() -> bool:
+    """Whether gradsplinter is installed in a way that goes before PYTHONPATH."""
+    try:
+        text = metadata.distribution("gradsplinter").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        return False
+    return bool(json.loads(text or "{}").get("dir_info", {}).get("editable"))
+
+
+def find(tool: str) -> str | None:
+    """A program of CUDA's toolkit."""
+    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if name in os.environ]
+    folders = [f"{home}/bin" for home in [*homes, "/usr/local/cuda"]]
+    return shutil.which(tool, path=os.pathsep.join([os.environ.get("PATH", ""), *folders]))
 
 
 def output(*command: str) -> str:
@@ -115,35 +147,133 @@ def output(*command: str) -> str:
         return "unknown"
 
 
-def run(
-    name: str, command: list[str], limit: float, environment: dict[str, str], out: Path
-) -> Step:
-    """One step, whose output goes to a file; a step that takes too long has failed."""
+def commands(
+    only: list[str], large: bool, capability: str, out: Path
+) -> Iterator[tuple[str, list[str] | str]]:
+    """The name and the command of each step, or why there is none."""
+    python = [sys.executable]
+    pytest = [
+        *python, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+        "-W", "default",  # other packages may warn here
+    ]  # fmt: skip
+    if "build" in only:
+        shutil.rmtree(SITE, ignore_errors=True)
+        yield "build", [
+            *python, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--no-index",
+            "--upgrade", "--target", str(SITE), str(ROOT), "-C", "cmake.define.GRADSPLINTER_CUDA=ON",
+            "-C", f"cmake.define.CMAKE_CUDA_ARCHITECTURES={capability.replace('.', '')}",
+        ]  # fmt: skip
+    yield "import", [*python, "-c", IMPORT, str(SITE)]
+    if "tests" in only:
+        yield "tests", [*pytest, "tests/test_cuda.py", *(["--large"] if large else [])]
+    for tool in SUMMARY if "sanitize" in only else []:
+        sanitizer = find("compute-sanitizer")
+        yield f"sanitize: {tool}", (
+            [
+                # Each tensor in an allocation of its own, or overruns into the next go unseen.
+                "env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", sanitizer, "--tool", tool,
+                "--launch-timeout", "0",  # torch takes its time before the first call of CUDA
+                "--report-api-errors", "no",  # torch's own, which it handles
+                "--error-exitcode", "99", "--target-processes", "all",
+                *pytest, "tests/test_cuda.py", "-x", "-m", "sanitized",
+            ]
+            if sanitizer
+            else "compute-sanitizer not found, on PATH or in $CUDA_HOME/bin or /usr/local/cuda/bin"
+        )  # fmt: skip
+    if "bench" in only:
+        yield "bench", [*pytest, "bench/bench_cuda.py", "--results", str(out / "bench")]
+
+
+def run(name: str, command: list[str] | str, seconds: float, out: Path) -> Step:
+    """One step, whose output goes to a file; it fails where the seconds are not enough."""
     print(f"== {name}", flush=True)
-    begin = time.perf_counter()
+    if isinstance(command, str):
+        return Step(name, False, 0, command)
+    if seconds <= TO_REPORT:
+        return Step(name, False, 0, "no time left")
+    path = [str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(path),
+        "PYTHONSAFEPATH": "1",  # what was built, not the source tree
+        "PYTHONUNBUFFERED": "1",
+    }
+    begin = time.monotonic()
     log = out / f"{name.replace(': ', '-')}.log"
     with log.open("w") as file:
         try:
-            code = subprocess.run(
+            process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT,
-                timeout=limit, check=False,
-            ).returncode  # fmt: skip
-        except subprocess.TimeoutExpired:
-            code = f"stopped after {limit:.0f} s"
+                start_new_session=True,
+            )  # fmt: skip
         except OSError as error:
-            code = str(error)
+            return Step(name, False, 0, str(error))
+        status = wait(process, seconds)
     text = log.read_text(errors="replace")
-    lines = [line for line in text.splitlines() if line.strip()] or [""]
-    if code != 0:
-        print("\n".join(lines[-60:]), flush=True)
-    elif name == "bench":
-        print("\n".join(line for line in lines if line.startswith("|")), flush=True)
-    last = lines[-1].strip("= ") if isinstance(code, int) else code
-    return Step(name, code == 0, time.perf_counter() - begin, last)
+    wrong = why_failed(name, status, text)
+    if wrong:
+        print("\n".join(text.splitlines()[-60:]), flush=True)
+    if name == "bench":
+        print("\n".join(re.findall(r"^\|.*", text, re.MULTILINE)), flush=True)
+    return Step(name, not wrong, time.monotonic() - begin, wrong or last_line(text))
 
 
-def write(out: Path, about: dict[str, str], steps: list[Step]) -> None:
-    result = {"about": about, "steps": [asdict(step) for step in steps]}
+def wait(process: subprocess.Popen[bytes], seconds: float) -> int | str:
+    """Its status, or that it took too long. Nothing of it, nor of what it started, goes on."""
+    try:
+        return process.wait(seconds - TO_REPORT)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGINT)  # pytest then says how far it came
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(TO_REPORT)
+        return f"stopped after {seconds - TO_REPORT:.0f} s"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def why_failed(name: str, status: int | str, log: str) -> str:
+    """Empty where a step passed, which takes more than a status of 0.
+
+    Without a GPU pytest skips every test, and a sanitizer that finds no process lets it run alone.
+
+    Examples:
+        >>> why_failed("tests", 0, "148 skipped in 2.41s")
+        'no test passed'
+        >>> why_failed("sanitize: memcheck", 0, "9 passed in 2s")
+        'no ERROR SUMMARY: the tests ran without memcheck'
+        >>> why_failed("sanitize: memcheck", 0, "9 passed in 2s\\n=== ERROR SUMMARY: 0 errors")
+        ''
+    """
+    kind, _, tool = name.partition(": ")
+    if isinstance(status, str):
+        return status
+    found = [int(count) for count in re.findall(rf"{SUMMARY[tool]}: (\d+) ", log)] if tool else []
+    if any(found):
+        return f"{tool} found {sum(found)}"
+    if status != 0:
+        return f"status {status}: {last_line(log)}"
+    if kind in ("tests", "sanitize", "bench"):
+        counts = re.findall(r"\b(\d+) passed\b", log)
+        if not counts or int(counts[-1]) == 0:
+            return "no test passed"
+    if tool and not found:
+        return f"no {SUMMARY[tool]}: the tests ran without {tool}"
+    return ""
+
+
+def last_line(log: str) -> str:
+    """pytest's, where a sanitizer has the last word."""
+    lines = [line for line in log.splitlines() if line.strip() and line[:9] != "=" * 9]
+    return lines[-1].strip("= ") if lines else ""
+
+
+def write(out: Path, about: dict[str, str], steps: list[Step], measured: Path) -> None:
+    result = {
+        "about": about,
+        "steps": [asdict(step) for step in steps],
+        "measurements": json.loads(measured.read_text()) if measured.exists() else None,
+    }
     (out / "gpu_check.json").write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -1,5 +1,8 @@
 #include "gpu.h"
 
+#include <set>
+#include <string>
+
 #include "cuda/table.h"
 
 namespace py = pybind11;
@@ -18,6 +21,14 @@ py::object TorchMemory::empty(const char* dtype, int64_t size) const {
 std::shared_ptr<void> TorchMemory::own(int64_t bytes) {
   auto tensor = std::make_shared<py::object>(empty("uint8", bytes));
   return {tensor, py::cast<Tensor>(*tensor).data<void>()};
+}
+
+void need_usable(int device) {
+  static std::set<int> usable;
+  if (usable.count(device) > 0) return;
+  const std::string why = cuda::why_not(device);
+  if (!why.empty()) py::module_::import("gradsplinter._library").attr("cannot_run")(device, why);
+  usable.insert(device);
 }
 
 namespace {
@@ -79,6 +90,8 @@ void copy(cuda::ModeTable& table, const Tensor& signatures, const Tensor& counts
 void bind_gpu(py::module_& m) {
   m.attr("cuda") = GRADSPLINTER_CUDA;
   m.attr("first_slots") = cuda::first_slots;
+  m.def("why_not_on_gpu", cuda::why_not);
+  m.def("use_only_wide_on_gpu", [](bool value) { cuda::only_wide = value; });
   m.def("unique_rows_on_gpu", unique_rows_op);
   py::class_<cuda::ModeTable>(m, "GpuModeTable")
       .def(py::init<int64_t>())

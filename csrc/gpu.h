@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <functional>
 #include <memory>
 
 #include "cuda/cuda_ops.h"
@@ -30,17 +31,28 @@ class TorchMemory : public cuda::Memory {
   int device_;
 };
 
+// Raises NotImplementedError where a device cannot run the kernels.
+void need_usable(int device);
+
+// Without Python's lock. Launches keep it: how much shared memory a kernel may ask for is set
+// before each, and other threads must not come between.
+inline void wait_unlocked(const std::function<void()>& until) {
+  const pybind11::gil_scoped_release unlock;
+  until();
+}
+
 // Calls `work` with the device of a tensor and torch's current stream there -> whether it lies on
 // one.
 template <class Work>
 bool on_gpu(const Tensor& tensor, const Work& work) {
   if (!tensor.on_cuda()) return false;
+  need_usable(tensor.device());
   void* stream = nullptr;
   if (torch_exchange().current_work_stream(kDLCUDA, tensor.device(), &stream) != 0) {
     throw pybind11::error_already_set();
   }
   TorchMemory memory(tensor.device());
-  work(cuda::Device{tensor.device(), stream, memory});
+  work(cuda::Device{tensor.device(), stream, memory, wait_unlocked});
   return true;
 }
 

@@ -154,6 +154,8 @@ def use_instruction_set(name: str) -> None: ...
 # With `cuda` only.
 first_slots: int  # of the table of unique_rows_on_gpu, where that many rows are given
 
+def why_not_on_gpu(device: int) -> str: ...  # why it cannot run the kernels; empty if it can
+def use_only_wide_on_gpu(value: bool) -> None: ...  # for signatures of small networks, too
 def unique_rows_on_gpu(
     rows: Tensor,  # [N, width]
     hash_bits: int,

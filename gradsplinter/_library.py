@@ -274,21 +274,16 @@ def _threads() -> int:
     return torch.get_num_threads()
 
 
-def runs_on(capability: tuple[int, int], architectures: str) -> bool:
-    """Whether kernels for these architectures, as CMake writes them, run on a GPU.
-
-    Machine code does within the same major version, PTX on all that came later.
-
-    Examples:
-        >>> [runs_on((8, 6), built) for built in ("80-real", "90", "80-real 120", "90-real", "")]
-        [True, False, True, False, False]
-    """
-    for name in architectures.split():
-        number, _, kind = name.partition("-")
-        major, minor = divmod(int(number), 10)
-        if (major, minor) <= capability and (major == capability[0] or kind != "real"):
-            return True
-    return False
+def cannot_run(device: int, why: str) -> NoReturn:
+    """Called from `_C` for the first tensor on a GPU that cannot run the kernels."""
+    name = torch.cuda.get_device_name(device)
+    major, minor = torch.cuda.get_device_capability(device)
+    raise NotImplementedError(
+        f"cuda:{device}, {name} ({major}.{minor}), cannot run gradsplinter's CUDA kernels, which were "
+        f"built for {_C.cuda}: {why}; build for it with `pip install . -C "
+        "cmake.define.GRADSPLINTER_CUDA=ON -C "
+        f"cmake.define.CMAKE_CUDA_ARCHITECTURES={major}{minor}`"
+    )
 
 
 def _not_on_cuda(*_: object) -> NoReturn:

@@ -135,7 +135,8 @@ def unique_signatures(
 ) -> UniqueSignatures:
     """`unique_rows(signatures(net, x, sites))` and the unique rows, in one pass over the examples.
 
-    Where few signatures are unique, those of all examples are never written to memory.
+    On a CPU, where few signatures are unique, those of all examples are never written to memory; on a
+    GPU they are.
 
     Args:
         net, x, sites, check_finite: as in `signatures`.

@@ -14,6 +14,7 @@ from networks import random_inputs, random_network
 
 import gradsplinter
 from gradsplinter import (
+    _C,
     ReluNetwork,
     SplinterTable,
     Store,
@@ -277,6 +278,24 @@ def test_info_and_version_as_commands():
     )  # fmt: skip
     assert "portable" in info.stdout
     assert "CUDA" in info.stdout
+
+
+@pytest.mark.parametrize(
+    ("built", "why_not", "said"),
+    [
+        ("80-real 90", "", "usable"),
+        ("native", "no kernel image", "not usable: no kernel image"),
+        ("", "", "not usable: no kernels were built in"),
+    ],
+)
+def test_info_says_which_gpus_are_usable(monkeypatch, capsys, built, why_not, said):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H200")
+    monkeypatch.setattr(_C, "cuda", built)
+    monkeypatch.setattr(_C, "why_not_on_gpu", lambda _: why_not, raising=False)
+    run(monkeypatch, "info")
+    assert f"cuda:0: NVIDIA H200 (9.0), {said}\n" in capsys.readouterr().out
 
 
 @pytest.fixture

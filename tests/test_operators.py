@@ -206,6 +206,20 @@ def test_cuda_tensors_get_a_message(name):
     )
 
 
+def test_a_gpu_that_cannot_run_the_kernels_gets_a_message(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA A40")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6))
+    monkeypatch.setattr(_library._C, "cuda", "90-real 120")
+    with pytest.raises(NotImplementedError) as raised:
+        _library.cannot_run(1, "no kernel image is available for execution on the device")
+    assert str(raised.value) == (
+        "cuda:1, NVIDIA A40 (8.6), cannot run gradsplinter's CUDA kernels, which were built for "
+        "90-real 120: no kernel image is available for execution on the device; build for it with "
+        "`pip install . -C cmake.define.GRADSPLINTER_CUDA=ON -C "
+        "cmake.define.CMAKE_CUDA_ARCHITECTURES=86`"
+    )
+
+
 def test_gradients_do_not_flow_silently():
     """An operator has no derivative: torch warns where one is asked for, and never returns zero."""
     x = random_inputs(2, 4).requires_grad_()

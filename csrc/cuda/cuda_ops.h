@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "ops.h"
@@ -47,10 +48,18 @@ struct Device {
   int index;
   void* stream;
   Memory& memory;
+  // Calls a function that waits for the GPU. Whoever holds a lock lets go of it meanwhile.
+  void (*wait)(const std::function<void()>& until) = [](const auto& until) { until(); };
 };
+
+// Why a device cannot run these kernels; empty if it can.
+std::string why_not(int device);
 
 void hash_rows(const uint64_t* rows, int64_t n, int64_t words, uint64_t* hashes,
                const Device& device);
+
+// For measurements: `signatures` takes the way of wide networks for small ones too.
+extern bool only_wide;
 
 template <class T>
 void signatures(const std::vector<Layer<T>>& layers, const std::vector<int64_t>& sites, const T* x,

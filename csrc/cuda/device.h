@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/cuda_ops.h"
 #include "cuda/limits.h"
 
 #ifdef __CUDACC__
@@ -23,15 +24,18 @@ inline void check(cudaError_t status, const char* what) {
 // Makes a device current, and the caller's device current again at the end.
 class OnDevice {
  public:
-  explicit OnDevice(int device) {
+  explicit OnDevice(int device) : device_(device) {
     check(cudaGetDevice(&before_), "cudaGetDevice");
     if (device != before_) check(cudaSetDevice(device), "cudaSetDevice");
   }
-  ~OnDevice() { cudaSetDevice(before_); }
+  ~OnDevice() {
+    if (device_ != before_) cudaSetDevice(before_);
+  }
   OnDevice(const OnDevice&) = delete;
   OnDevice& operator=(const OnDevice&) = delete;
 
  private:
+  const int device_;
   int before_ = 0;
 };
 
@@ -58,16 +62,20 @@ inline void copy(void* to, const void* from, size_t bytes, void* stream) {
       "cudaMemcpyAsync");
 }
 
-// Waits for the stream.
+// Waits for the stream. The copy waits too: it goes to memory that is not pinned.
 template <class T>
-void read(T* to, const T* from, size_t count, void* stream) {
-  const auto on = static_cast<cudaStream_t>(stream);
-  check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyDeviceToHost, on), "cudaMemcpy");
-  check(cudaStreamSynchronize(on), "cudaStreamSynchronize");
+void read(T* to, const T* from, size_t count, const Device& device) {
+  const auto on = static_cast<cudaStream_t>(device.stream);
+  device.wait([&] {
+    check(cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyDeviceToHost, on), "cudaMemcpy");
+    check(cudaStreamSynchronize(on), "cudaStreamSynchronize");
+  });
 }
 
 // For the work on all of a device's streams.
-inline void wait_for_device() { check(cudaDeviceSynchronize(), "cudaDeviceSynchronize"); }
+inline void wait_for_device(const Device& device) {
+  device.wait([] { check(cudaDeviceSynchronize(), "cudaDeviceSynchronize"); });
+}
 
 // Lets blocks of a kernel ask for so many bytes.
 template <class... Parameters>
@@ -86,6 +94,27 @@ int resident_blocks(void (*kernel)(Parameters...), int threads, size_t shared) {
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared),
         "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
   return blocks;
+}
+
+// Why a device cannot run a kernel; empty if it can.
+template <class... Parameters>
+std::string why_not(void (*kernel)(Parameters...), int device) {
+  const auto version = [](int number) {
+    return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
+  };
+  int driver = 0, runtime = 0;
+  check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+  if (driver / 1000 < runtime / 1000) {  // an older one of the same major version will do
+    return "its driver is for CUDA " + version(driver) + ", the kernels were built with " +
+           version(runtime) + " (update the driver, or build with an older CUDA)";
+  }
+  const OnDevice on(device);
+  cudaFuncAttributes attributes;
+  const cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
+  if (status == cudaSuccess) return "";
+  cudaGetLastError();  // or the next launch would report it
+  return cudaGetErrorString(status);
 }
 
 // kernel(arguments...) by `blocks` blocks of `threads` threads with `shared` bytes each.

@@ -92,7 +92,7 @@ class Numbering {
   // How many there are. Waits for the stream.
   int64_t count() const {
     int64_t count = 0;
-    read(&count, before_ + blocks_, 1, device_.stream);
+    read(&count, before_ + blocks_, 1, device_);
     return count;
   }
 

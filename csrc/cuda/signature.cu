@@ -432,6 +432,8 @@ void run_wide(const Forward<T>& forward) {
 
 }  // namespace
 
+bool only_wide = false;
+
 template <class T>
 void signatures(const std::vector<Layer<T>>& layers, const std::vector<int64_t>& sites, const T* x,
                 int64_t n, uint64_t* signature, T* y, const Device& device) {
@@ -447,7 +449,7 @@ void signatures(const std::vector<Layer<T>>& layers, const std::vector<int64_t>&
   }
   const OnDevice on(device.index);
   // Shared memory for two blocks to a multiprocessor; registers for so many activations.
-  const bool fits = depth <= most_layers && widest(forward) <= 64 &&
+  const bool fits = !only_wide && depth <= most_layers && widest(forward) <= 64 &&
                     small_bytes(forward) <= static_cast<size_t>(most_shared(device.index)) / 2;
   constexpr bool single = sizeof(T) == 4;
   if (fits && widest(forward) <= 32) return run_small<T, 32, single ? 2 : 1>(forward);

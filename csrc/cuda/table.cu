@@ -110,13 +110,13 @@ void enter(const Slots& table, int64_t begin, int64_t end, const Device& device)
 void ModeTable::move_to_stream(const Device& device) {
   if (device.stream == stream_) return;
   if (slot_count_ > 0) {
-    wait_for_device();
+    wait_for_device(device);
     const auto count = static_cast<int64_t>(slot_count_);
     const std::shared_ptr<void> rows = with_room(rows_, size_ * words_, room_ * words_, device);
     const std::shared_ptr<void> counts = with_room(counts_, size_, room_, device);
     const std::shared_ptr<void> first = with_room(first_, size_, room_, device);
     const std::shared_ptr<void> slots = with_room(slots_, count, count, device);
-    wait_for_device();
+    wait_for_device(device);
     rows_ = rows, counts_ = counts, first_ = first, slots_ = slots;
   }
   stream_ = device.stream;

@@ -1,6 +1,7 @@
 // The modes of the examples seen so far, on a GPU: what ModeTable of module.cpp is on the CPU, with
 // the same ids. All calls are for the device of the first one, on any of its streams: a call on
-// another stream than the one before waits for the device and moves the table's memory there.
+// another stream than the one before waits for the device and moves the table's memory there. One
+// call at a time: whoever waits lets go of Python's lock meanwhile.
 #pragma once
 
 #include <cstdint>

@@ -221,7 +221,7 @@ Status* new_status(const Device& device) {
 
 Status status_of(const Status* status, const Device& device) {
   Status here;
-  read(&here, status, 1, device.stream);
+  read(&here, status, 1, device);
   return here;
 }
 
@@ -236,7 +236,7 @@ __global__ void reset(Status* status) {
 template <class Entry>
 [[noreturn]] void throw_nan(const Rows<Entry>& rows, int64_t row, const Device& device) {
   std::vector<Entry> entries(static_cast<size_t>(rows.width));
-  read(entries.data(), rows.data + row * rows.width, entries.size(), device.stream);
+  read(entries.data(), rows.data + row * rows.width, entries.size(), device);
   size_t column = 0;
   while (entries[column] == entries[column]) ++column;
   throw std::invalid_argument("rows must not hold NaN, which equals nothing; got one at [" +

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <functional>
 
+#include "cuda/cuda_ops.h"
 #include "cuda/limits.h"
 
 #define __global__
@@ -73,11 +74,18 @@ inline void copy(void* to, const void* from, size_t bytes, void*) {
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 template <class T>
-void read(T* to, const T* from, size_t count, void*) {
-  std::memcpy(to, from, count * sizeof(T));
+void read(T* to, const T* from, size_t count, const Device& device) {
+  device.wait([&] { std::memcpy(to, from, count * sizeof(T)); });
 }
 
-inline void wait_for_device() {}
+inline void wait_for_device(const Device& device) {
+  device.wait([] {});
+}
+
+template <class... Parameters>
+std::string why_not(void (*)(Parameters...), int) {
+  return "";
+}
 
 template <class... Parameters>
 int resident_blocks(void (*)(Parameters...), int, size_t) {

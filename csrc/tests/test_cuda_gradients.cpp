@@ -17,6 +17,7 @@ void check(const Steps<T>& steps, const Input<uint64_t>& patterns, int64_t modes
            Run{});
   Output<T> jacobians(modes * count * width);
   TestDevice on;
+  const int before = waits;
   cuda::jacobian(layers, steps.output, patterns.data(), modes, directions.data(), count,
                  jacobians.data(), on.device);
   jacobians.check(want.data());
@@ -33,6 +34,7 @@ void check(const Steps<T>& steps, const Input<uint64_t>& patterns, int64_t modes
                grams.data(), on.device);
     grams.check(products.data());
   }
+  CHECK(waits == before);
 }
 
 template <class T>

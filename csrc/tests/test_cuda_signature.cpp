@@ -1,4 +1,6 @@
 // The CUDA kernels on the host (cuda_on_host.h) against the CPU's.
+#include <algorithm>
+
 #include "scalar.h"
 #include "testing_cuda.h"
 
@@ -16,13 +18,21 @@ void check(const Net<T>& net, const T* x, int64_t n, const std::vector<int64_t>&
   std::vector<uint64_t> want(static_cast<size_t>(n * words));
   std::vector<T> want_y(static_cast<size_t>(size));
   signatures(net.layers(), sites, x, n, want.data(), outputs ? want_y.data() : nullptr, {1});
-  Output<uint64_t> signature(n * words);
-  Output<T> y(size);
-  TestDevice on;
-  cuda::signatures(net.layers(), sites, x, n, signature.data(), outputs ? y.data() : nullptr,
-                   on.device);
-  signature.check(want.data());
-  y.check(want_y.data());
+  const int before = waits;
+  // Small networks by the kernel of wide ones too.
+  const bool either = n <= 33 && *std::max_element(net.widths.begin(), net.widths.end()) <= 64;
+  for (const bool only_wide : either ? std::vector{true, false} : std::vector{false}) {
+    CAPTURE(only_wide);
+    cuda::only_wide = only_wide;
+    Output<uint64_t> signature(n * words);
+    Output<T> y(size);
+    TestDevice on;
+    cuda::signatures(net.layers(), sites, x, n, signature.data(), outputs ? y.data() : nullptr,
+                     on.device);
+    signature.check(want.data());
+    y.check(want_y.data());
+  }
+  CHECK(waits == before);
 }
 
 TEST_CASE_TEMPLATE("cuda signature: small networks", T, float, double) {

@@ -33,6 +33,7 @@ struct FoundOnDevice {
   FoundOnDevice(const Entry* rows, int64_t n, int64_t width, int hash_bits, uint64_t slots)
       : ids(n) {
     TestDevice on;
+    const int before = waits;
     unique = cuda::unique_rows(
         rows, n, width, hash_bits, slots, ids.data(),
         [&](int64_t count) {
@@ -40,6 +41,7 @@ struct FoundOnDevice {
           return cuda::Unique{results[0].data(), results[1].data()};
         },
         on.device);
+    CHECK((waits > before) == (n > 0));
   }
 };
 

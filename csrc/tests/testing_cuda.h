@@ -19,9 +19,14 @@ class TestMemory : public cuda::Memory {
   }
 };
 
+inline int waits = 0;  // for the GPU
+
 struct TestDevice {
   TestMemory memory;
-  cuda::Device device{0, nullptr, memory};
+  cuda::Device device{0, nullptr, memory, [](const auto& until) {
+                        ++waits;
+                        until();
+                      }};
 };
 
 }  // namespace gradsplinter

@@ -12,7 +12,6 @@ import tyro
 
 import gradsplinter
 from gradsplinter import _C, ops
-from gradsplinter._library import runs_on
 from gradsplinter.cli.command import Command, console, load_network
 from gradsplinter.extraction import extract
 from gradsplinter.store import Store, merge
@@ -92,9 +91,9 @@ class Info(Command):
         console.print(f"instruction sets: {', '.join(ops.instruction_sets())} (best first)")
         console.print(f"CUDA kernels: {f'built in, for {_C.cuda}' if _C.cuda else 'not built in'}")
         for i in range(torch.cuda.device_count()):
-            capability = torch.cuda.get_device_capability(i)
-            usable = "usable" if runs_on(capability, _C.cuda) else "not usable with these kernels"
-            number = ".".join(map(str, capability))
+            why_not = _C.why_not_on_gpu(i) if _C.cuda else "no kernels were built in"
+            usable = f"not usable: {why_not}" if why_not else "usable"
+            number = ".".join(map(str, torch.cuda.get_device_capability(i)))
             console.print(f"cuda:{i}: {torch.cuda.get_device_name(i)} ({number}), {usable}")
         if torch.cuda.device_count() == 0:
             console.print("CUDA devices that torch sees: none")
