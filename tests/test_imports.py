@@ -24,7 +24,7 @@ FLOORS = [  # from the top down
     {"graph_attribution", "graph_layout"},
     {"graph_view", "communities"},
     {"graph", "store_index", "table", "field", "region_statistics"},
-    {"splinters", "regions", "clusters", "train", "batches", "ids", "modes"},
+    {"splinters", "regions", "clusters", "merged", "train", "batches", "ids", "modes"},
     {"ops", "network", "tasks", "formula", "data", "reference", "scores", "modularity", "_stack"},
     {"_library", "modules", "patterns", "checks", "io", "_C"},
 ]
