@@ -102,13 +102,13 @@ class GraphView:
 
     @property
     def merge_note(self) -> str:
-        """How many components became how many nodes, and how far apart those of a node are at most."""
+        """How many components became how many nodes, and the widest angle found in one of them."""
         alike = (
             "equal components" if self.angle is None else f"components within {self.angle:g} rad"
         )
         sites = [
             f"{m.components:,} to {m.nodes:,} at site {m.site}"
-            + (f" (up to {m.widest:.2g} rad apart)" if m.widest else "")
+            + (f" (widest angle found: {m.widest:.2g} rad)" if m.widest else "")
             for m in self.merges
         ]
         return f"{alike} merged: {', '.join(sites)}"

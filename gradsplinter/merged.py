@@ -19,7 +19,7 @@ class Merged:
         >>> from gradsplinter import ReluNetwork, computation_graph
         >>> net = ReluNetwork([torch.eye(2), torch.ones(2, 2)], [torch.zeros(2), torch.zeros(2)])
         >>> computation_graph(net, torch.tensor([[1.0, 1.0], [-1.0, 1.0]])).merged(0)
-        Merged: 4 components became 2, those of each equal
+        Merged: 4 components became 2; those of one are equal
     """
 
     values: Tensor
@@ -43,11 +43,10 @@ class Merged:
         return float(self.diameters.max()) if len(self.diameters) else 0.0
 
     def __repr__(self) -> str:
-        apart = f"up to {self.widest:.2g} rad apart" if self.widest else "equal"
-        return (
-            f"Merged: {self.n_components:,} components became {len(self.counts):,}, "
-            f"those of each {apart}"
-        )
+        became = f"{self.n_components:,} components became {len(self.counts):,}"
+        if self.widest == 0:
+            return f"Merged: {became}; those of one are equal"
+        return f"Merged: {became}; widest angle found in one: {self.widest:.2g} rad"
 
 
 def merge(rows: Tensor, used: Tensor, angle: float | None) -> Merged:

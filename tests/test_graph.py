@@ -341,8 +341,8 @@ def test_a_chain_of_components_is_not_one_node():
         members = graph.components(0)[merged.index == c].double()
         assert float(angles(members, members).max()) <= angle
     assert repr(merged) == (
-        f"Merged: 46 components became {len(merged.values)}, those of each up to "
-        f"{float(merged.diameters.max()):.2g} rad apart"
+        f"Merged: 46 components became {len(merged.values)}; widest angle found in one: "
+        f"{float(merged.diameters.max()):.2g} rad"
     )
     assert merged.widest == float(merged.diameters.max()) > math.radians(1.9)
 

@@ -196,8 +196,9 @@ def test_nodes_within_an_angle():
         assert merge.widest == merged.widest <= 0.3
     site = found.merges[-1]
     assert site.widest > 0.1
-    assert f"{site.components:,} to {site.nodes:,} at site 0 (up to {site.widest:.2g}" in repr(
-        found
+    assert (
+        f"{site.components:,} to {site.nodes:,} at site 0 (widest angle found: {site.widest:.2g}"
+        in repr(found)
     )
     assert "components within 0.3 rad merged" in found.merge_note
     assert [m.widest for m in ALL.merges] == [0] * 4
