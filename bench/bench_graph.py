@@ -1,5 +1,7 @@
 """The computation graph: how its cost grows with depth, beside the tree that it does without."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -46,18 +48,41 @@ def bench_toy(race):
     )
 
 
+def he_network(*widths):
+    """Layers that keep the size of activations (He et al. 2015), so that deep ones still have many modes."""
+    torch.manual_seed(0)
+    weights = [torch.randn(m, n) * (2 / n) ** 0.5 for n, m in pairwise(widths)]
+    return gradsplinter.ReluNetwork(weights, [0.1 * torch.randn(m) for m in widths[1:]])
+
+
+def check_stored(graph, sizes):
+    """What is stored grows with depth × modes, but for the signatures: each site has the bits above it."""
+    depth, most = len(sizes), max(size.modes for size in sizes)
+    assert most <= graph.n_examples
+    numbers = words = 0
+    for site, s in graph.splinters.items():
+        own = s.counts, s.first, graph.parents[site], graph.lengths(site)
+        numbers += sum(tensor.numel() for tensor in own)
+        words += s.signatures.numel()
+    assert numbers <= (3 + len(graph.directions)) * depth * most
+    assert words <= most * sum(range(depth))  # 32 units of a site in a word
+
+
 @pytest.mark.parametrize("depth", [2, 5, 10, 20])
 def bench_depth(race, depth):
     n = race.size(10_000, 500)
-    module, net = network(4, *[32] * depth, 2)
+    net = he_network(4, *[32] * depth, 2)
+    module = net.to_module().requires_grad_(False)
     x = torch.rand(n, 4)
     graph = gradsplinter.computation_graph(net, x)
-    last = graph.sizes()[-1]
+    sizes = graph.sizes()
+    last = sizes[-1]
     assert last.modes == gradsplinter.splinter(net, x).n_modes
-    assert last.naive_nodes >= last.components
+    check_stored(graph, sizes)
+    assert last.naive_nodes >= {2: 1e4, 5: 1e9, 10: 1e17, 20: 1e29}[depth]
     race(
-        f"computation graph of {last.modes:,} modes at site 0 ({last.naive_nodes:,} nodes of a tree), "
-        f"{name(net, n)}",
+        f"computation graph of {last.modes:,} modes at site 0 ({last.naive_nodes:.0e} nodes of a tree), "
+        f"{name(net, n)}, He initialisation",
         {
             "ours, with sizes and lengths": lambda: gradsplinter.computation_graph(net, x).sizes(),
             "torch forward alone": lambda: module(x),
@@ -88,9 +113,12 @@ def bench_digits(race, n, side):
     last = graph.sizes()[-1]
     assert last.modes == gradsplinter.splinter(net, x).n_modes
     assert last.naive_nodes > 100 * last.components
+    kind = "digits of scikit-learn"
+    if len(x) > 1_797 or side > 8:  # until MNIST can be read
+        kind += f", drawn again with noise and enlarged to {side}x{side}, in place of MNIST"
     race(
         f"computation graph of {last.modes:,} modes at site 0 ({last.naive_nodes:,} nodes of a tree), "
-        f"{len(x):,} digits, {net!r}",
+        f"{net!r}, {len(x):,} {kind}",
         {
             "ours": lambda: gradsplinter.computation_graph(net, x),
             "ours, with sizes and lengths": lambda: gradsplinter.computation_graph(net, x).sizes(),

@@ -229,6 +229,18 @@ void join_neighbours_op(const Tensor& rows, const Tensor& lengths, double angle,
   });
 }
 
+void leaders_op(const Tensor& rows, const Tensor& lengths, double angle, double cosine,
+                const Tensor& cluster_of, int64_t clusters, const Tensor& leader_of, int threads) {
+  with_float(rows, [&](auto zero) {
+    using T = decltype(zero);
+    unlocked(threads, [&](const Run& run) {
+      leaders(NeighbourRows<T>{rows.data<const T>(), lengths.data<const double>(), rows.size(0),
+                               rows.size(1), angle, cosine},
+              cluster_of.data<const int64_t>(), clusters, leader_of.data<int64_t>(), run);
+    });
+  });
+}
+
 // Hidden layers of a network whose input has `inputs` coordinates.
 std::vector<Layer<double>> hidden_layers(const std::vector<Tensor>& weights,
                                          const std::vector<Tensor>& biases, int64_t inputs) {
@@ -292,6 +304,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("gram", gram_op);
   m.def("lengths", lengths_op);
   m.def("join_neighbours", join_neighbours_op);
+  m.def("leaders", leaders_op);
   py::class_<ModeTable>(m, "ModeTable")
       .def(py::init<int64_t>())
       .def("__len__", &ModeTable::size)

@@ -94,4 +94,10 @@ template <class T>
 void join_neighbours(const NeighbourRows<T>& rows, const int64_t* bucket_of, int64_t buckets,
                      int64_t* parents, const Run& run);
 
+// leader_of [n]: the first leader of the row's cluster within the angle; a row without one becomes
+// a leader, and is its own. cluster_of [n] in [0, clusters), or -1 for a row without a leader (-1).
+template <class T>
+void leaders(const NeighbourRows<T>& rows, const int64_t* cluster_of, int64_t clusters,
+             int64_t* leader_of, const Run& run);
+
 }  // namespace gradsplinter

@@ -76,6 +76,16 @@ def join_neighbours(
     parents: Tensor,  # in and out: int64 [N]
     threads: int,
 ) -> None: ...
+def leaders(
+    rows: Tensor,  # [N, h]
+    lengths: Tensor,  # float64 [N], not 0
+    angle: float,
+    cosine: float,  # of the angle
+    cluster_of: Tensor,  # int64 [N], in -1..clusters-1
+    clusters: int,
+    leader_of: Tensor,  # out: int64 [N]
+    threads: int,
+) -> None: ...
 
 class ModeTable:
     """The modes of the examples seen so far, numbered in order of insertion."""

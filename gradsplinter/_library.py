@@ -223,20 +223,9 @@ def _lengths_fake(rows: Tensor) -> Tensor:
 def _join_neighbours(
     rows: Tensor, lengths: Tensor, angle: float, bucket_of: Tensor, buckets: int, parents: Tensor
 ) -> None:
-    _need(rows.dim() == 2 and rows.dtype in DTYPES, "rows [N, width]")
-    for tensor, dtype in (
-        (lengths, torch.float64), (bucket_of, torch.int64), (parents, torch.int64),
-    ):  # fmt: skip
-        _need(
-            tensor.shape == rows.shape[:1] and tensor.dtype == dtype and tensor.is_contiguous(),
-            "contiguous lengths, buckets and parents [N]",
-        )
-    n = rows.shape[0]
-    for tensor, end in ((bucket_of, buckets), (parents, n)):
-        _need(
-            n == 0 or (int(tensor.min()) >= 0 and int(tensor.max()) < end),
-            "buckets in 0..buckets-1 and parents in 0..N-1",
-        )
+    _need_rows(rows, lengths, bucket_of, parents)
+    _need_between(bucket_of, 0, buckets, "buckets in 0..buckets-1")
+    _need_between(parents, 0, len(rows), "parents in 0..N-1")
     _C.join_neighbours(
         rows.contiguous(), lengths, angle, math.cos(angle), bucket_of, buckets, parents, _threads()
     )
@@ -251,6 +240,43 @@ def _join_neighbours_fake(
     parents: Tensor,  # noqa: ARG001
 ) -> None:
     return None
+
+
+def _leaders(
+    rows: Tensor, lengths: Tensor, angle: float, cluster_of: Tensor, clusters: int
+) -> Tensor:
+    _need_rows(rows, lengths, cluster_of)
+    _need_between(cluster_of, -1, clusters, "clusters in -1..clusters-1")
+    out = torch.empty_like(cluster_of)
+    _C.leaders(
+        rows.contiguous(), lengths, angle, math.cos(angle), cluster_of, clusters, out, _threads()
+    )
+    return out
+
+
+def _leaders_fake(
+    rows: Tensor,  # noqa: ARG001
+    lengths: Tensor,  # noqa: ARG001
+    angle: float,  # noqa: ARG001
+    cluster_of: Tensor,
+    clusters: int,  # noqa: ARG001
+) -> Tensor:
+    return torch.empty_like(cluster_of)
+
+
+def _need_rows(rows: Tensor, lengths: Tensor, *integers: Tensor) -> None:
+    _need(rows.dim() == 2 and rows.dtype in DTYPES, "rows [N, width]")
+    for tensor in (lengths, *integers):
+        dtype = torch.float64 if tensor is lengths else torch.int64
+        _need(
+            tensor.shape == rows.shape[:1] and tensor.dtype == dtype and tensor.is_contiguous(),
+            "contiguous lengths, float64, and integers, int64 [N]",
+        )
+
+
+def _need_between(tensor: Tensor, least: int, end: int, what: str) -> None:
+    inside = len(tensor) == 0 or (int(tensor.min()) >= least and int(tensor.max()) < end)
+    _need(inside, what)
 
 
 def _chain(
@@ -303,6 +329,7 @@ _ON_GPU = {
     "unique_signatures": _unique_signatures_on_gpu,
     "lengths": _on_the_cpu_only,
     "join_neighbours": _on_the_cpu_only,
+    "leaders": _on_the_cpu_only,
 }
 
 for _schema, _kernel, _fake in (
@@ -349,6 +376,12 @@ for _schema, _kernel, _fake in (
         "Tensor(a!) parents) -> ()",
         _join_neighbours,
         _join_neighbours_fake,
+    ),
+    (
+        "leaders(Tensor rows, Tensor lengths, float angle, Tensor cluster_of, int clusters) "
+        "-> Tensor",
+        _leaders,
+        _leaders_fake,
     ),
 ):
     _name = _schema.partition("(")[0]

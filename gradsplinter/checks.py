@@ -69,19 +69,29 @@ def check_bool(value: object, name: str) -> bool:
     return value
 
 
-def check_span(depth: int, source: int, target: int) -> tuple[int, int]:
-    """Sites with 0 <= source < target <= depth; a negative target counts from the end, -1 is L."""
+def check_span(
+    depth: int, source: int, target: int, names: tuple[str, str] = ("source", "target")
+) -> tuple[int, int]:
+    """Sites with 0 <= source < target <= depth; a negative target counts from the end, -1 is L.
+
+    `names` are those of the two arguments.
+    """
     source, target = (
-        check_integer(site, name) for site, name in ((source, "source"), (target, "target"))
+        check_integer(site, name) for site, name in zip((source, target), names, strict=True)
     )
     resolved = target + depth + 1 if -depth - 1 <= target < 0 else target
     if not 0 <= source < depth:
-        raise ValueError(f"source must be a site in 0..{depth - 1}, got {source}")
+        raise ValueError(f"{names[0]} must be a site in 0..{depth - 1}, got {source}")
     if not source < resolved <= depth:
         raise ValueError(
-            f"target must be a site after the source, in {source + 1}..{depth}, got {target}"
+            f"{names[1]} must be a site after the {names[0]}, in {source + 1}..{depth}, got {target}"
         )
     return source, resolved
+
+
+def check_on_cpu(device: torch.device, name: str) -> None:
+    if device.type != "cpu":
+        raise NotImplementedError(f"{name} must be on the CPU, got {device}")
 
 
 def check_path(value: object, name: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gradsplinter import ops
-from gradsplinter.checks import DTYPES, check_finite, check_integer, check_tensor
+from gradsplinter.checks import DTYPES, check_finite, check_integer, check_on_cpu, check_tensor
 from gradsplinter.network import ReluNetwork
 
 SMALLEST = 1e-6
@@ -20,7 +20,7 @@ SAMPLE = 300
 """Vectors whose angles say how many bits to hash by."""
 SMALL = 20_000
 """Most vectors for the methods that compare all pairs."""
-AT_ONCE = 2**24
+AT_ONCE = 2**20
 """Entries that are computed with at a time."""
 BITS_AT_ONCE = 1024
 """Bits that are hashed at a time: a number of tables."""
@@ -48,12 +48,19 @@ class Clusters:
     @cached_property
     def centers(self) -> Tensor:
         """`[C, h]`: the mean of the normalised vectors of each, normalised; zero where it is."""
-        sums = torch.zeros(len(self), self.vectors.shape[1], dtype=torch.float64)
-        for begin, units in self._units():
-            ids = self.ids[begin : begin + len(units)]
-            sums.index_add_(0, ids[ids >= 0], units[ids >= 0])
-        lengths = sums.norm(dim=1, keepdim=True)
-        return (sums / torch.where(lengths == 0, 1, lengths)).to(self.vectors.dtype)
+        centers = self.vectors.new_empty(len(self), self.vectors.shape[1])
+        order = self.ids.argsort(stable=True)[int((self.ids < 0).sum()) :]
+        ends = self.counts.cumsum(0)
+        step = self._step()
+        for begin in range(0, len(self), step):
+            some = slice(begin, begin + step)  # their sums in float64 are as large as their vectors
+            sums = torch.zeros(len(self.counts[some]), self.vectors.shape[1], dtype=torch.float64)
+            members = order[int(ends[begin] - self.counts[begin]) : int(ends[some][-1])]
+            for part in members.split(step):
+                sums.index_add_(0, self.ids[part] - begin, _unit_rows(self.vectors[part]))
+            lengths = sums.norm(dim=1, keepdim=True)
+            centers[some] = sums / torch.where(lengths == 0, 1, lengths)
+        return centers
 
     @cached_property
     def diameters(self) -> Tensor:
@@ -69,21 +76,19 @@ class Clusters:
         """Of each cluster, the vector farthest from its origin, int64 [C], and that angle."""
         farthest = origins.clone()
         widest = torch.zeros(len(self), dtype=torch.float64)
-        for begin, units in self._units():
-            ids = self.ids[begin : begin + len(units)]
-            some = (ids >= 0).nonzero().squeeze(1)
-            angles = _angles(units[some], _unit_rows(self.vectors[origins[ids[some]]]))
+        several = (self.ids >= 0) & (self.counts[self.ids] > 1) if len(self) else self.ids >= 0
+        for some in several.nonzero().squeeze(1).split(self._step()):
+            ids = self.ids[some]
+            others = _unit_rows(self.vectors[origins[ids]])
+            angles = _angles(_unit_rows(self.vectors[some]), others)
             before = widest.clone()
-            widest.scatter_reduce_(0, ids[some], angles, "amax")
-            reached = (angles == widest[ids[some]]) & (angles > before[ids[some]])
-            farthest[ids[some][reached]] = begin + some[reached]
+            widest.scatter_reduce_(0, ids, angles, "amax")
+            reached = (angles == widest[ids]) & (angles > before[ids])
+            farthest[ids[reached]] = some[reached]
         return farthest, widest
 
-    def _units(self) -> Iterator[tuple[int, Tensor]]:
-        """Where a piece of the vectors begins, and these normalised."""
-        step = max(1, AT_ONCE // max(1, self.vectors.shape[1]))
-        for begin in range(0, len(self.vectors), step):
-            yield begin, _unit_rows(self.vectors[begin : begin + step])
+    def _step(self) -> int:
+        return max(1, AT_ONCE // max(1, self.vectors.shape[1]))
 
     def __repr__(self) -> str:
         return f"Clusters: {len(self):,} of {int(self.counts.sum()):,} vectors"
@@ -141,11 +146,12 @@ def clusters(
     there = (lengths > 0).nonzero().squeeze(1)
     if len(there) < len(rows):
         rows, lengths = rows[there], lengths[there]
-    roots = _joined(rows, lengths, float(angle), float(recall), seed)
+    joined = _numbered(_joined(rows, lengths, float(angle), float(recall), seed))
+    if max_diameter is not None:
+        joined = _cut(_of_ids(rows, joined), lengths, float(max_diameter))
     group = torch.full((len(first),), -1)
-    group[there] = _numbered(roots)
-    found = _of_ids(vectors, group[ids])
-    return found if max_diameter is None else _cut(found, float(max_diameter))
+    group[there] = joined
+    return _of_ids(vectors, group[ids])
 
 
 def agglomerative(vectors: Tensor, angle: float) -> Clusters:
@@ -177,12 +183,12 @@ def hdbscan(vectors: Tensor, smallest: int = 5) -> Clusters:
     """Clusters of different density by scikit-learn (Campello et al. 2013); no angle is needed.
 
     Args:
-        vectors: `[N, h]`, N at most 20,000.
+        vectors: `[N, h]`, N at most 20,000; at least `smallest` of them not zero.
         smallest: least vectors of a cluster, at least 2. Others get the id -1, as zero vectors do.
 
     Raises:
         ImportError: scikit-learn is missing.
-        TypeError, ValueError: as `clusters`; too many vectors.
+        TypeError, ValueError: as `clusters`; too many vectors, or too few.
     """
     check_integer(smallest, "smallest", 2)
 
@@ -193,10 +199,10 @@ def hdbscan(vectors: Tensor, smallest: int = 5) -> Clusters:
             HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(units.numpy())
         )
 
-    return _by_scikit_learn(vectors, fit)
+    return _by_scikit_learn(vectors, fit, smallest)
 
 
-def _by_scikit_learn(vectors: Tensor, fit: Callable[[Tensor], Tensor]) -> Clusters:
+def _by_scikit_learn(vectors: Tensor, fit: Callable[[Tensor], Tensor], least: int = 0) -> Clusters:
     _check_vectors(vectors)
     if len(vectors) > SMALL:
         raise ValueError(
@@ -206,6 +212,11 @@ def _by_scikit_learn(vectors: Tensor, fit: Callable[[Tensor], Tensor]) -> Cluste
     vectors = vectors.detach()
     there = (vectors != 0).any(dim=1)
     ids = torch.full((len(vectors),), -1)
+    if int(there.sum()) < least:
+        raise ValueError(
+            f"vectors must hold at least `smallest` = {least} that are not zero, "
+            f"got {int(there.sum())}"
+        )
     if int(there.sum()) < 2:
         ids[there] = 0
         return _of_ids(vectors, ids)
@@ -319,27 +330,19 @@ def _of_ids(vectors: Tensor, ids: Tensor) -> Clusters:
     return Clusters(vectors, ids, some[found.first], found.counts)
 
 
-def _cut(found: Clusters, most: float) -> Clusters:
-    """Clusters of at most a diameter, by the triangle inequality."""
+def _cut(found: Clusters, lengths: Tensor, most: float) -> Tensor:
+    """int64 [n]: clusters of at most a diameter, by the triangle inequality."""
     _, reach = found._farthest(found.first)  # the diameter is at most twice this
-    ids = found.ids.clone()
-    n = len(found)
-    for cluster in (2 * reach > most).nonzero().squeeze(1).tolist():
-        left = (found.ids == cluster).nonzero().squeeze(1)
-        while len(left):
-            units = _unit_rows(found.vectors[left])
-            near = _angles(units, units[:1]) <= most / 2
-            ids[left[near]] = n
-            left, n = left[~near], n + 1
-    there = ids >= 0
-    ids[there] = _numbered(ids[there])
-    return _of_ids(found.vectors, ids)
+    wide = torch.where(2 * reach > most, torch.arange(len(found)), -1)
+    leaders = torch.ops.gradsplinter.leaders(
+        found.vectors, lengths, most / 2, wide[found.ids], len(found)
+    )
+    return _numbered(torch.where(leaders < 0, found.first[found.ids], leaders))
 
 
 def _check_vectors(vectors: Tensor) -> None:
     check_tensor(vectors, "vectors", 2, DTYPES)
-    if vectors.device.type != "cpu":
-        raise NotImplementedError(f"vectors must be on the CPU, got {vectors.device}")
+    check_on_cpu(vectors.device, "vectors")
     check_finite(vectors, "vectors")
 
 

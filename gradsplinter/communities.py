@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gradsplinter import ops
 from gradsplinter.batches import Data
+from gradsplinter.checks import check_on_cpu
 from gradsplinter.graph import ComputationGraph
 from gradsplinter.modularity import LEAST, PERMUTATIONS, Split, split_columns
 from gradsplinter.network import ReluNetwork
@@ -59,10 +60,11 @@ class Communities:
         for site in graph.sites:
             if site not in self.units:
                 continue
-            squares = graph.components(site).double().square()
-            shares = _sums(squares.flatten(0, 1), self.units[site], self.n)
-            best = shares.max(dim=1)
-            found[site] = torch.where(best.values > 0, best.indices, -1).view(squares.shape[:2])
+            groups = [
+                _largest(_sums(part.double().square(), self.units[site], self.n))
+                for _, part in graph.pieces(site)
+            ]
+            found[site] = torch.cat(groups)
         return found
 
     def __repr__(self) -> str:
@@ -89,7 +91,7 @@ def communities(
 
     Raises:
         ImportError: networkx is missing.
-        ValueError: a number out of range.
+        ValueError: a number out of range; gradients that are not finite.
 
     Examples:
         Two inputs that are never used together:
@@ -102,14 +104,20 @@ def communities(
         tensor([0, 0, 1, 1])
     """
     finest = graph.splinters[graph.end]
-    rows, sites = [], list(reversed(graph.sites))
+    sites = list(reversed(graph.sites))
+    widths = [graph.net.widths[site] for site in sites]
+    rows = torch.empty(finest.n_modes, finest.n_directions, sum(widths), dtype=torch.float64)
     modes = torch.arange(finest.n_modes)
-    for site in sites:
-        rows.append(_squares(graph.splinters[site].jacobian())[modes].flatten(0, 1))
+    for site, columns in zip(sites, rows.split(widths, dim=2), strict=True):
+        s = graph.splinters[site]
+        step = max(1, AT_ONCE // columns[0].numel())
+        for part, some in zip(columns.split(step), modes.split(step), strict=True):
+            part[:] = _squares(
+                ops.jacobian(s.net, s.signatures[some], site, s.target, s.directions)
+            )
         modes = graph.parents[site][modes]
     weights = finest.counts.double().repeat_interleave(finest.n_directions)
-    widths = [graph.net.widths[site] for site in sites]
-    split = split_columns(torch.cat(rows, dim=1), weights, widths, least, 0, seed)
+    split = split_columns(rows.flatten(0, 1), weights, widths, least, 0, seed)
     return _communities(split, dict(zip(sites, split.groups.split(widths), strict=True)))
 
 
@@ -141,10 +149,14 @@ def neuron_communities(
 
     Raises:
         ImportError: networkx is missing.
-        TypeError, ValueError, NotImplementedError: as `splinter`; no hidden site after `source`.
+        TypeError, ValueError, NotImplementedError: as `splinter`; no hidden site after `source`; a
+            network that is not on the CPU; gradients that are not finite.
     """
     checked = SplinterTable(net, source)
     net, source = checked.net, checked.source
+    check_on_cpu(net.device, "net")
+    if net.depth == 1:
+        raise ValueError(f"net must have a hidden layer, got {net!r}")
     if source + 1 >= net.depth:
         raise ValueError(
             f"source must be before the last hidden site {net.depth - 1}, got {source}"
@@ -160,8 +172,7 @@ def neuron_communities(
     )  # fmt: skip
     units = {source: split.groups}
     for site, of_neurons in rows.items():
-        best = _sums(of_neurons, split.groups, max(1, split.n)).max(dim=1)
-        units[site] = torch.where(best.values > 0, best.indices, -1)
+        units[site] = _largest(_sums(of_neurons, split.groups, max(1, split.n)))
     return _communities(split, units)
 
 
@@ -181,6 +192,11 @@ def _squares(gradients: Tensor) -> Tensor:
     """Squared entries `[..., h]`, float64, of gradients whose squares then add up to 1, or are 0."""
     squares = gradients.double().square()
     sums = squares.sum(dim=-1, keepdim=True)
+    if not bool(torch.isfinite(sums).all()):
+        raise ValueError(
+            "net must have finite gradients, with squared lengths below 1.8e308, got others: products "
+            "of its weights are too large"
+        )
     return squares / torch.where(sums == 0, 1, sums)
 
 
@@ -189,14 +205,17 @@ def _mean_squares(s: Splinters) -> tuple[Tensor, Tensor]:
     width = s.net.widths[s.source]
     sums = torch.zeros(s.n_directions, width, dtype=torch.float64)
     examples = torch.zeros(s.n_directions, dtype=torch.float64)
-    step = max(1, AT_ONCE // (s.n_directions * width))
-    jacobian = s.jacobian()
-    for begin in range(0, s.n_modes, step):
-        part = slice(begin, begin + step)
-        squares, counts = _squares(jacobian[part]), s.counts[part].double()
+    for modes, gradients in s.pieces():
+        squares, counts = _squares(gradients), s.counts[modes].double()
         sums += torch.einsum("u,udh->dh", counts, squares)
         examples += torch.einsum("u,ud->d", counts, (squares.sum(dim=2) > 0).double())
     return sums / examples.clamp(min=1).unsqueeze(1), examples / s.n_examples
+
+
+def _largest(shares: Tensor) -> Tensor:
+    """int64 `[...]`: the community with the largest share; -1 where none has one."""
+    best = shares.max(dim=-1)
+    return torch.where(best.values > 0, best.indices, -1)
 
 
 def _sums(rows: Tensor, groups: Tensor, n: int) -> Tensor:

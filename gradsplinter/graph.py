@@ -10,7 +10,7 @@ which has as many leaves as there are patterns in the data, whatever the depth.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from gradsplinter import ops
 from gradsplinter.batches import Data
-from gradsplinter.checks import check_integer
-from gradsplinter.clusters import clusters
+from gradsplinter.checks import check_integer, check_on_cpu, check_span
+from gradsplinter.merged import Merged, merge
 from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.patterns import select_sites, words_of
 from gradsplinter.splinters import AT_ONCE, Splinters
-from gradsplinter.table import splinter
+from gradsplinter.table import SplinterTable, splinter
 
 Node = tuple[int, int]
 """(mode, direction): a component of a site."""
@@ -47,18 +47,6 @@ class Size:
     def ratio(self) -> float:
         """Naive nodes for each component; infinite where there are only zero gradients."""
         return self.naive_nodes / self.components if self.components else float("inf")
-
-
-@dataclass(frozen=True, eq=False)
-class Merged:
-    """The different components of a site, whatever their modes and directions."""
-
-    values: Tensor
-    """[C, h_site], of length 1: in order of first appearance, mode by mode."""
-    index: Tensor
-    """int64 [U, D]: which of them each component is; -1 where the gradient is zero."""
-    counts: Tensor
-    """int64 [C]: examples that use each, once for each direction that has it."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -129,8 +117,17 @@ class ComputationGraph:
 
     def components(self, site: int) -> Tensor:
         """`[U, D, h_site]`: all components of a site, of length 1; zero where the gradient is."""
-        self._check_site(site)
-        return _units(self.splinters[site].jacobian())
+        s = self.splinters[self._check_site(site)]
+        found = torch.empty(s.n_modes, s.n_directions, self.net.widths[site], dtype=self.net.dtype)
+        for modes, part in self.pieces(site):
+            found[modes] = part
+        return found
+
+    def pieces(self, site: int) -> Iterator[tuple[slice, Tensor]]:
+        """Some modes at a time, and their `components`, where all together would take much memory."""
+        lengths = self.lengths(site)
+        for modes, gradients in self.splinters[site].pieces():
+            yield modes, _divided(gradients, lengths[modes])
 
     def component(self, site: int, mode: int, direction: int) -> Tensor:
         """One component, `[h_site]`.
@@ -146,7 +143,7 @@ class ComputationGraph:
             s.net, s.signatures[mode : mode + 1], site, s.target,
             s.directions[direction : direction + 1],
         )  # fmt: skip
-        return _units(one)[0, 0]
+        return _divided(one, self._measured(site, one))[0, 0]
 
     def merged(self, site: int, angle: float | None = None) -> Merged:
         """Components that are the same direction made one: the tree of components becomes a DAG.
@@ -155,30 +152,23 @@ class ComputationGraph:
 
         Args:
             site: of the components.
-            angle: merge what lies within this angle (in radians) and what hangs together by such pairs,
-                as `clusters` does; each becomes the mean direction. Without it, only what is equal in
-                every bit after each was divided by its length: gradients that are equal, and most that
-                differ in length only.
+            angle: merge what is near, so that no two of a node are farther apart than this angle (in
+                radians), by `clusters` with this `max_diameter`. A node is then the mean direction of
+                its components, which is no farther from any of them either. Without it, only what is
+                equal in every bit after each was divided by its length: gradients that are equal, and
+                most that differ in length only.
 
         Raises:
-            ValueError: no such site; an angle out of range.
+            ValueError: no such site; an angle out of range; gradients that are not finite.
         """
-        self._check_site(site)
-        components = self.components(site)
         used = self.usage(site)
-        chosen = (used > 0).flatten()
-        rows = components.flatten(0, 1)[chosen]
-        if angle is None:
-            first, _, ids = ops.unique_rows(rows)
-            values = rows[first]
-        else:
-            found = clusters(rows, angle)
-            ids, values = found.ids, found.centers
-        index = torch.full_like(used, -1)
-        index.view(-1)[chosen] = ids
-        counts = torch.zeros(len(values), dtype=torch.int64)
-        counts.index_add_(0, ids, used.flatten()[chosen])
-        return Merged(values, index, counts)
+        rows = torch.empty(int((used > 0).sum()), self.net.widths[site], dtype=self.net.dtype)
+        begin = 0
+        for modes, part in self.pieces(site):
+            some = part[used[modes] > 0]
+            rows[begin : begin + len(some)] = some
+            begin += len(some)
+        return merge(rows, used, angle)
 
     def cosines(self, site: int) -> Tensor:
         """`[U, D, D]`: between the components of every two directions of a site in the same mode."""
@@ -186,22 +176,18 @@ class ComputationGraph:
         return self.splinters[site].cross()
 
     def children(self, site: int, mode: int) -> Tensor:
-        """int64: the modes of the site before that belong to this mode."""
-        self._check_site(site - 1)
+        """int64: the modes of the site before that belong to this mode; not of the last site."""
+        self._check_not_last(site)
         self._check_node(site, (mode, 0))
         return (self.parents[site - 1] == mode).nonzero().squeeze(1)
 
     def sizes(self) -> list[Size]:
-        """Of each site, from the one before the start site back. Nothing is expanded for it."""
-        found, naive = [], len(self.directions)
-        for site in self.sites:
-            s = self.splinters[site]
-            if site + 1 in pattern_sites(self.net, self.end, self.start):
-                naive *= self._patterns_of(site + 1)
-            zeros = int((self._lengths[site] == 0).sum())
-            unique = sum(int(s.gradients(d).values.any(dim=1).sum()) for d in range(s.n_directions))
-            found.append(Size(site, s.n_modes, s.n_modes * s.n_directions - zeros, unique, naive))
-        return found
+        """Of each site, from the one before the start site back. Nothing is expanded for it.
+
+        Raises:
+            ValueError: gradients that are not finite.
+        """
+        return list(self._sizes)
 
     def example(self, i: int) -> dict[int, int]:
         """By site, the mode of one example: its subgraph has the components of these modes.
@@ -249,6 +235,13 @@ class ComputationGraph:
             shares[site] = used / total if total else 0.0
         return shares
 
+    def share_used_by_example(self) -> Tensor:
+        """float64 `[S, N]`: the share of the components of each site that each example uses."""
+        along = self._along_the_trie(self.ids)
+        there = {site: self._lengths[site] != 0 for site in self.sites}
+        shares = {site: t.sum(dim=1) / t.sum().double().clamp(min=1) for site, t in there.items()}
+        return torch.stack([shares[site][along[site]] for site in self.sites])
+
     def rarity(self) -> Tensor:
         """float64 `[S, N]`: -log of the share of examples in each example's mode, site by site."""
         along = self._along_the_trie(self.ids)
@@ -265,23 +258,25 @@ class ComputationGraph:
 
         What two nodes of a site do with the site before is in the components below them. Only those
         in the same mode occur together and are compared, so nodes of different modes have nothing in
-        common.
+        common. Where a gradient is zero there is no component, and so no pair: `orthogonality_matrix`
+        counts these as orthogonal.
 
         Args:
             site: of the nodes; the start site too, whose only mode is 0.
             a, b: a direction, in all modes, or nodes (mode, direction).
 
         Raises:
-            ValueError: the last site; no node of `a` occurs together with one of `b`.
+            ValueError: the last site; no node of `a` occurs together with one of `b`, or with zero
+                gradients only; gradients that are not finite.
             IndexError: no such node.
         """
-        if not self.end < check_integer(site, "site") <= self.start:
-            raise ValueError(f"site must be in {self.end + 1}..{self.start}, got {site}")
+        self._check_not_last(site)
         left, right = self._group(site, a), self._group(site, b)
         some = ((left + right).sum(0) > 0).nonzero().squeeze(1)
         left, right = left[:, some], right[:, some]
         s, parents = self.splinters[site - 1], self.parents[site - 1]
-        total = same = 0.0
+        there = self._lengths[site - 1][:, some] > 0
+        total = paired = same = 0.0
         step = max(1, AT_ONCE // len(some) ** 2)
         for begin in range(0, s.n_modes, step):
             part = slice(begin, begin + step)
@@ -291,10 +286,17 @@ class ComputationGraph:
             )
             cosines = ops.gram(s.net, s.signatures[part], s.source, s.target, s.directions[some])
             total += float(pairs.sum())
+            pairs *= there[part].unsqueeze(2) & there[part].unsqueeze(1)
+            paired += float(pairs.sum())
             same += float((pairs * cosines.abs()).sum())
         if total == 0:
             raise ValueError("a and b must have nodes in a common mode, got none")
-        return 1 - same / total
+        if paired == 0:
+            raise ValueError(
+                f"a and b must have components at site {site - 1} in a common mode, "
+                "got zero gradients only"
+            )
+        return 1 - same / paired
 
     def orthogonality_matrix(self, site: int) -> Tensor:
         """Of every two directions with respect to a site, float64 `[D, D]`, as of `Splinters`."""
@@ -304,7 +306,11 @@ class ComputationGraph:
     def __repr__(self) -> str:
         rows = [f"ComputationGraph of {self.net!r}, from site {self.start} back to {self.end}"]
         rows.append(f"  {self.n_examples:,} examples, {len(self.directions):,} directions")
-        for size in self.sizes():
+        try:
+            sizes = self.sizes()
+        except ValueError as error:
+            return "\n".join([*rows, f"  {error}"])
+        for size in sizes:
             rows.append(
                 f"  site {size.site}: {size.modes:,} modes, {size.components:,} components "
                 f"({size.unique_components:,} different); a tree would have {size.naive_nodes:,} nodes"
@@ -313,7 +319,39 @@ class ComputationGraph:
 
     @cached_property
     def _lengths(self) -> dict[int, Tensor]:
-        return {site: s.jacobian().double().norm(dim=2) for site, s in self.splinters.items()}
+        return {
+            site: torch.cat([self._measured(site, part) for _, part in s.pieces()])
+            for site, s in self.splinters.items()
+        }
+
+    def _measured(self, site: int, gradients: Tensor) -> Tensor:
+        """float64 [u, D]: the lengths of gradients with respect to a site."""
+        lengths: Tensor = gradients.double().norm(dim=2)
+        if not bool(torch.isfinite(lengths).all()):
+            raise ValueError(
+                "net must have finite gradients, with squared lengths below 1.8e308, got others at "
+                f"site {site}: products of its weights are too large"
+            )
+        return lengths
+
+    @cached_property
+    def _sizes(self) -> list[Size]:
+        found, naive = [], len(self.directions)
+        for site in self.sites:
+            s = self.splinters[site]
+            if site + 1 in pattern_sites(self.net, self.end, self.start):
+                naive *= self._patterns_of(site + 1)
+            components = int((self._lengths[site] != 0).sum())
+            unique = sum(self._unique_components(site, d) for d in range(s.n_directions))
+            found.append(Size(site, s.n_modes, components, unique, naive))
+        return found
+
+    def _unique_components(self, site: int, direction: int) -> int:
+        """Different gradients of a direction that are not zero, without those of the others."""
+        s = self.splinters[site]
+        own = s.directions[direction : direction + 1]
+        of_modes = ops.jacobian(s.net, s.signatures, site, s.target, own)[:, 0]
+        return int(of_modes[ops.unique_rows(of_modes).first].any(dim=1).sum())
 
     def _lengths_above(self, site: int) -> Tensor:
         if site + 1 in self.splinters:
@@ -346,10 +384,15 @@ class ComputationGraph:
             chosen[:, self._check_node(site, (0, nodes))[1]] = 1
         return chosen
 
-    def _check_site(self, site: int) -> None:
+    def _check_site(self, site: int) -> int:
         check_integer(site, "site")
         if site not in self.splinters:
             raise ValueError(f"site must be in {self.end}..{self.start - 1}, got {site}")
+        return site
+
+    def _check_not_last(self, site: int) -> None:
+        if not self.end < check_integer(site, "site") <= self.start:
+            raise ValueError(f"site must be in {self.end + 1}..{self.start}, got {site}")
 
     def _check_node(self, site: int, node: object) -> Node:
         modes = 1 if site == self.start else self.splinters[site].n_modes
@@ -384,8 +427,11 @@ def computation_graph(
             what a later ReLU masks is seen too.
 
     Raises:
-        TypeError, ValueError, NotImplementedError: as `splinter`.
+        TypeError, ValueError, NotImplementedError: as `splinter`; a network that is not on the CPU.
     """
+    net = SplinterTable(net).net
+    check_on_cpu(net.device, "net")
+    end, start = check_span(net.depth, end, start, ("end", "start"))
     finest = splinter(net, x, end, start, directions, divisor=divisor)
     assert finest.ids is not None
     splinters, parents = {end: finest}, {}
@@ -407,8 +453,7 @@ def computation_graph(
     )
 
 
-def _units(gradients: Tensor) -> Tensor:
-    """Vectors `[..., h]` of length 1; zero ones stay zero."""
-    lengths = gradients.double().norm(dim=-1, keepdim=True)
-    units: Tensor = gradients / torch.where(lengths == 0, 1, lengths)
+def _divided(gradients: Tensor, lengths: Tensor) -> Tensor:
+    """Vectors `[..., h]` by their lengths, in their own dtype; zero ones stay zero."""
+    units = gradients / torch.where(lengths == 0, 1, lengths).unsqueeze(-1)
     return units.to(gradients.dtype)

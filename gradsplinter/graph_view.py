@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from gradsplinter import ops
 from gradsplinter.checks import check_integer
 from gradsplinter.graph import ComputationGraph
+from gradsplinter.scores import AT_ONCE
 
 MOST_MODES = 20
 """Modes that a node names, those with the most examples."""
@@ -50,7 +52,8 @@ class ViewEdge:
     """Index of the node above; within a site of either."""
     b: int
     weight: float
-    """Between sites the mean weight of the edges that became this one; within a site the cosine."""
+    """Between sites the mean weight of the edges that became this one; within a site the mean cosine of
+    the components that do, each as often as there are examples."""
     count: int
     """Examples in which both occur together, once for each direction or pair of directions."""
 
@@ -63,6 +66,17 @@ class LeftOut:
     nodes: int
     flow: float
     """Its share of the site's flow, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class SiteMerge:
+    """How the components of a site became nodes, before some of these were left out."""
+
+    site: int
+    components: int
+    nodes: int
+    widest: float
+    """As `Merged.widest`: radians; 0 where only equal components were merged."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,6 +95,23 @@ class GraphView:
     left_out_edges: int
     directions: list[str]
     """Names of the directions."""
+    angle: float | None
+    """Within which components were merged; None where only equal ones were."""
+    merges: list[SiteMerge]
+    """For each site but the start site."""
+
+    @property
+    def merge_note(self) -> str:
+        """How many components became how many nodes, and the widest angle found in one of them."""
+        alike = (
+            "equal components" if self.angle is None else f"components within {self.angle:g} rad"
+        )
+        sites = [
+            f"{m.components:,} to {m.nodes:,} at site {m.site}"
+            + (f" (widest angle found: {m.widest:.2g} rad)" if m.widest else "")
+            for m in self.merges
+        ]
+        return f"{alike} merged: {', '.join(sites)}"
 
     @property
     def sites(self) -> tuple[int, ...]:
@@ -109,7 +140,7 @@ class GraphView:
         edges = f"{len(self.edges):,} edges" + (
             f", {self.left_out_edges:,} left out" if self.left_out_edges else ""
         )
-        return f"GraphView: {edges}; {sites}"
+        return f"GraphView: {edges}; {sites}; {self.merge_note}"
 
 
 def view(
@@ -128,51 +159,72 @@ def view(
 
     Args:
         graph: what to draw.
-        most_nodes: at most so many nodes, and at least one a site.
+        most_nodes: at most so many nodes, with the directions, all of which are always kept, and at
+            least one node at each other site.
         most_edges: at most so many edges between sites, and so many within sites: those with the
             largest weight · count.
         angle: merge components within this angle, as `ComputationGraph.merged` does.
         communities: by site, int64 `[U, D]`: the community of each component, as `communities` finds
-            them. A node has the one with the most of its flow.
+            them. A node has the one with the most of its flow, and none at a site that is not there;
+            a direction that of its components at the site before the start site.
         directions: names of the directions; `y0`, `y1`, ... for the outputs by default.
         examples: those whose nodes are kept before stronger ones.
 
     Raises:
         IndexError: no such example.
-        ValueError: a number below 1, not one name for each direction.
+        ValueError: a number below 1, not one name for each direction, communities of another shape,
+            gradients that are not finite.
 
     Examples:
         >>> from gradsplinter import ReluNetwork, computation_graph
         >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
         >>> x = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [2.0, 3.0]])
         >>> found = view(computation_graph(net, x))
-        >>> found
-        GraphView: 3 edges; site 2: 1 nodes; site 1: 1 nodes; site 0: 2 nodes
+        >>> for line in str(found).split("; "):
+        ...     print(line)
+        GraphView: 3 edges
+        site 2: 1 nodes
+        site 1: 1 nodes
+        site 0: 2 nodes
+        equal components merged: 1 to 1 at site 1, 2 to 2 at site 0
         >>> [found.nodes[i].name for i in found.path(1)]
         ['y0', '1.0', '0.1']
     """
     most_nodes = check_integer(most_nodes, "most_nodes", 1)
     most_edges = check_integer(most_edges, "most_edges", 1)
     names = _names(graph, directions)
+    communities = _checked(graph, communities)
     paths = [graph.example(i) for i in examples]
     nodes, index, left_out = _start(graph, names, communities)
-    between: list[ViewEdge] = []
-    within: list[ViewEdge] = []
+    between, within, merges = [], [], []
     room, sites_left = most_nodes - len(nodes), len(graph.sites)
     above = index[graph.start]
     for site in graph.sites:
         first = [path[site] for path in paths]
         at_most = max(1, room // sites_left)
         kept = _nodes(graph, site, angle, above, at_most, first, communities, len(nodes))
-        between += _edges_between(graph, site, above[graph.parents[site]], kept.index)
-        within += _edges_within(graph, site, kept, len(nodes))
         nodes += kept.nodes
+        between.append(_between(graph, site, above[graph.parents[site]], kept.index, len(nodes)))
+        within.append(_within(graph, site, kept.index, len(nodes)))
         index[site] = above = kept.index
         left_out.append(kept.left_out)
+        merges.append(kept.merge)
         room, sites_left = room - len(kept.nodes), sites_left - 1
-    edges = _strongest(between, most_edges) + _strongest(within, most_edges)
-    dropped = len(between) + len(within) - len(edges)
-    return GraphView(graph, nodes, edges, index, left_out, dropped, names)
+    edges = _strongest("between", between, most_edges) + _strongest("within", within, most_edges)
+    dropped = sum(len(found.a) for found in between + within) - len(edges)
+    return GraphView(graph, nodes, edges, index, left_out, dropped, names, angle, merges)
+
+
+def _checked(
+    graph: ComputationGraph, communities: Mapping[int, Tensor] | None
+) -> Mapping[int, Tensor]:
+    for site, of in (communities or {}).items():
+        expected = list(graph.usage(site).shape)
+        if list(of.shape) != expected:
+            raise ValueError(
+                f"communities must have shape {expected} at site {site}, got {list(of.shape)}"
+            )
+    return communities or {}
 
 
 def _names(graph: ComputationGraph, directions: Sequence[str] | None) -> list[str]:
@@ -187,24 +239,21 @@ def _names(graph: ComputationGraph, directions: Sequence[str] | None) -> list[st
 
 
 def _start(
-    graph: ComputationGraph, names: list[str], communities: Mapping[int, Tensor] | None
+    graph: ComputationGraph, names: list[str], communities: Mapping[int, Tensor]
 ) -> tuple[list[ViewNode], dict[int, Tensor], list[LeftOut]]:
     """All directions, with the flow that leaves them."""
     lengths = graph.directions.double().norm(dim=1)
     units = graph.directions / torch.where(lengths == 0, 1, lengths).to(graph.directions).unsqueeze(
         1
     )
-    of_first = None
-    if communities is not None:
-        first = graph.sites[0]
-        of_first = _majority(
-            torch.arange(len(names)).expand_as(communities[first]), communities[first],
-            _flow(graph, first), len(names),
-        )  # fmt: skip
+    first = graph.sites[0]
+    flow = _flow(graph, first)
+    own = torch.arange(len(names)).expand_as(flow)
+    of_direction = _majority(own, communities.get(first), flow, len(names))
     nodes = [
         ViewNode(
             name, graph.start, units[d], float(lengths[d]) * graph.n_examples, graph.n_examples,
-            (d,), (0,), 1, None if of_first is None else of_first[d],
+            (d,), (0,), 1, of_direction[d],
         )
         for d, name in enumerate(names)
     ]  # fmt: skip
@@ -217,6 +266,7 @@ class _Kept:
     nodes: list[ViewNode]
     index: Tensor
     left_out: LeftOut
+    merge: SiteMerge
 
 
 def _flow(graph: ComputationGraph, site: int) -> Tensor:
@@ -231,7 +281,7 @@ def _nodes(
     above: Tensor,
     room: int,
     first: list[int],
-    communities: Mapping[int, Tensor] | None,
+    communities: Mapping[int, Tensor],
     begin: int,
 ) -> _Kept:
     """The strongest nodes below those that were kept; they get the numbers from `begin` on.
@@ -259,21 +309,17 @@ def _nodes(
     dropped[order] = 0
     share = float(dropped.sum() / flow.sum()) if count > 0 else 0.0
     left = LeftOut(site, count - len(order), share)
-    of_node = None
-    if communities is not None:
-        of_node = _majority(merged.index, communities[site], all_flow, count)
-    places = _places(graph, site, merged.index, count)
-    nodes = []
-    for at, node in enumerate(order.tolist()):
-        directions, modes, n_modes = places[node]
-        nodes.append(
-            ViewNode(
-                f"{site}.{at}", site, merged.values[node], float(flow[node]),
-                int(merged.counts[node]), directions, modes, n_modes,
-                None if of_node is None else of_node[node],
-            )
-        )  # fmt: skip
-    return _Kept(nodes, index, left)
+    of_node = _majority(merged.index, communities.get(site), all_flow, count)
+    places = _places(graph, site, index - begin, len(order))
+    vectors = merged.values[order]  # a copy, so that all the others can go
+    nodes = [
+        ViewNode(
+            f"{site}.{at}", site, vectors[at], float(flow[node]), int(merged.counts[node]),
+            *places[at], of_node[node],
+        )
+        for at, node in enumerate(order.tolist())
+    ]  # fmt: skip
+    return _Kept(nodes, index, left, SiteMerge(site, merged.n_components, count, merged.widest))
 
 
 def _places(
@@ -294,8 +340,12 @@ def _places(
     ]
 
 
-def _majority(index: Tensor, communities: Tensor, flow: Tensor, count: int) -> list[int | None]:
+def _majority(
+    index: Tensor, communities: Tensor | None, flow: Tensor, count: int
+) -> list[int | None]:
     """Of each node, the community with the most flow; None where there is none."""
+    if communities is None:
+        return [None] * count
     there = (index >= 0) & (communities >= 0)
     if not bool(there.any()):
         return [None] * count
@@ -309,49 +359,59 @@ def _majority(index: Tensor, communities: Tensor, flow: Tensor, count: int) -> l
     ]
 
 
-def _edges_between(
-    graph: ComputationGraph, site: int, above: Tensor, below: Tensor
-) -> list[ViewEdge]:
+class _Edges(NamedTuple):
+    """Between pairs of nodes, in ascending order."""
+
+    a: Tensor
+    b: Tensor
+    weight: Tensor
+    times: Tensor
+
+
+def _between(
+    graph: ComputationGraph, site: int, above: Tensor, below: Tensor, n_nodes: int
+) -> _Edges:
     there = (above >= 0) & (below >= 0)
     counts = graph.splinters[site].counts.unsqueeze(1).expand_as(below)[there]
-    pairs, ids = torch.stack([above[there], below[there]], dim=1).unique(dim=0, return_inverse=True)
+    weights = graph.weights(site)[there]
+    return _means(above[there] * n_nodes + below[there], weights * counts, counts, n_nodes)
+
+
+def _within(graph: ComputationGraph, site: int, index: Tensor, n_nodes: int) -> _Edges:
+    """Between nodes of different directions that occur in a common mode: some modes at a time."""
+    s = graph.splinters[site]
+    some = (index >= 0).any(dim=0).nonzero().squeeze(1)  # directions that were kept somewhere
+    several = ((index >= 0).sum(dim=1) > 1).nonzero().squeeze(1)
+    i, j = torch.triu_indices(len(some), len(some), offset=1)
+    none = torch.empty(0, dtype=torch.int64)
+    keys, sums, counts = [none], [none.double()], [none]
+    for modes in several.split(max(1, AT_ONCE // max(1, len(some)) ** 2)):
+        left, right = index[modes][:, some[i]], index[modes][:, some[j]]
+        there = (left >= 0) & (right >= 0) & (left != right)
+        cosines = ops.gram(s.net, s.signatures[modes], s.source, s.target, s.directions[some])
+        times = s.counts[modes].unsqueeze(1).expand_as(there)[there]
+        pairs = torch.minimum(left, right) * n_nodes + torch.maximum(left, right)
+        keys.append(pairs[there])
+        sums.append(cosines[:, i, j][there].double() * times)
+        counts.append(times)
+    return _means(torch.cat(keys), torch.cat(sums), torch.cat(counts), n_nodes)
+
+
+def _means(keys: Tensor, sums: Tensor, counts: Tensor, n_nodes: int) -> _Edges:
+    """An edge for each pair of nodes: the key of a and b is a · n_nodes + b."""
+    pairs, ids = keys.unique(return_inverse=True)
     total = torch.zeros(len(pairs), dtype=torch.int64).index_add_(0, ids, counts)
-    weights = torch.zeros(len(pairs), dtype=torch.float64)
-    weights.index_add_(0, ids, graph.weights(site).double()[there] * counts)
+    weights = torch.zeros(len(pairs), dtype=torch.float64).index_add_(0, ids, sums)
+    return _Edges(pairs // n_nodes, pairs % n_nodes, weights / total, total)
+
+
+def _strongest(
+    kind: Literal["between", "within"], of_sites: list[_Edges], most: int
+) -> list[ViewEdge]:
+    edges = _Edges(*(torch.cat(columns) for columns in zip(*of_sites, strict=True)))
+    strength = edges.weight.abs() * edges.times
+    kept = strength.sort(descending=True, stable=True).indices[:most].sort().values
     return [
-        ViewEdge("between", a, b, weight, count)
-        for (a, b), weight, count in zip(
-            pairs.tolist(), (weights / total).tolist(), total.tolist(), strict=True
-        )
+        ViewEdge(kind, *row)
+        for row in zip(*(column[kept].tolist() for column in edges), strict=True)
     ]
-
-
-def _edges_within(graph: ComputationGraph, site: int, kept: _Kept, begin: int) -> list[ViewEdge]:
-    """Between nodes of different directions that occur in a common mode."""
-    count = len(kept.nodes)
-    number = kept.index - begin
-    examples = graph.splinters[site].counts.double().unsqueeze(1)
-    together = torch.zeros(count * count, dtype=torch.float64)
-    for d in range(number.shape[1] - 1):
-        left, right = torch.broadcast_tensors(number[:, d : d + 1], number[:, d + 1 :])
-        there = (kept.index[:, d : d + 1] >= 0) & (kept.index[:, d + 1 :] >= 0) & (left != right)
-        a, b = torch.minimum(left, right)[there], torch.maximum(left, right)[there]
-        together.index_add_(0, a * count + b, examples.expand_as(there)[there])
-    if count == 0:
-        return []
-    vectors = torch.stack([node.vector for node in kept.nodes]).double()
-    cosines = (vectors @ vectors.T).clamp(-1, 1)
-    a, b = (pairs := together.view(count, count)).nonzero().unbind(1)
-    return [
-        ViewEdge("within", begin + i, begin + j, cosine, int(times))
-        for i, j, cosine, times in zip(
-            a.tolist(), b.tolist(), cosines[a, b].tolist(), pairs[a, b].tolist(), strict=True
-        )
-    ]
-
-
-def _strongest(edges: list[ViewEdge], most: int) -> list[ViewEdge]:
-    if len(edges) <= most:
-        return edges
-    ranked = sorted(range(len(edges)), key=lambda i: -abs(edges[i].weight) * edges[i].count)
-    return [edges[i] for i in sorted(ranked[:most])]

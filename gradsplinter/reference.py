@@ -278,6 +278,36 @@ def neighbour_sets(rows: Tensor, angle: float) -> list[int]:
     return sets
 
 
+def leaders(rows: Tensor, angle: float, cluster_of: Sequence[int]) -> list[int]:
+    """Of each row, the first leader of its cluster within an angle; without one it becomes a leader.
+
+    The angle of two vectors is measured as Kahan does, which is exact for small ones too. A row of
+    cluster -1 has the leader -1.
+
+    Examples:
+        >>> degrees = torch.tensor([0.0, 3.0, 4.0, 6.0]).deg2rad()
+        >>> rows = torch.stack([degrees.cos(), degrees.sin()], dim=1)
+        >>> leaders(rows, math.radians(3.5), [0, 0, 0, 0])
+        [0, 0, 2, 2]
+    """
+    of = lengths(rows).tolist()
+    units = [
+        [v / length for v in row] for row, length in zip(rows.double().tolist(), of, strict=True)
+    ]
+    found: list[int] = []
+    for i, cluster in enumerate(cluster_of):
+        known = [j for j in range(i) if found[j] == j and cluster_of[j] == cluster]
+        near = (j for j in known if _angle(units[i], units[j]) <= angle)
+        found.append(-1 if cluster < 0 else next(near, i))
+    return found
+
+
+def _angle(a: Sequence[float], b: Sequence[float]) -> float:
+    apart = sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+    together = sum((x + y) ** 2 for x, y in zip(a, b, strict=True))
+    return 2 * math.atan2(math.sqrt(apart), math.sqrt(together))
+
+
 def plane_regions(
     net: ReluNetwork, domain: Sequence[Sequence[float]]
 ) -> list[tuple[list[int], Fraction]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -90,6 +91,29 @@ class Splinters:
         Computed once, and not to be changed in place.
         """
         return self._jacobian
+
+    def pieces(self) -> Iterator[tuple[slice, Tensor]]:
+        """Some modes at a time, and their part of the Jacobian, `[u, D, h_source]`, which is not kept.
+
+        Examples:
+            >>> from gradsplinter import splinter
+            >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
+            >>> s = splinter(net, torch.tensor([[1.0, 1.0], [-1.0, 1.0]]))
+            >>> [(modes, part.shape) for modes, part in s.pieces()]
+            [(slice(0, 2, None), torch.Size([2, 1, 2]))]
+        """
+        step = max(1, scores.AT_ONCE // (self.n_directions * self.net.widths[self.source]))
+        for begin in range(0, self.n_modes, step):
+            modes = slice(begin, min(begin + step, self.n_modes))
+            if "_jacobian" in vars(self):
+                yield modes, self._jacobian[modes]
+            else:
+                yield (
+                    modes,
+                    ops.jacobian(
+                        self.net, self.signatures[modes], self.source, self.target, self.directions
+                    ),
+                )
 
     def gradients(self, direction: int) -> Gradients:
         """The unique gradients of one direction: different modes can share one.

@@ -20,6 +20,11 @@ def random_network(widths, seed=0, dtype=torch.float32):
     )
 
 
+def on_meta(net: ReluNetwork) -> ReluNetwork:
+    """The same on a device that is not the CPU."""
+    return ReluNetwork([w.to("meta") for w in net.weights], [b.to("meta") for b in net.biases])
+
+
 def random_inputs(n, width, seed=1, dtype=torch.float32):
     return torch.randn(n, width, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 

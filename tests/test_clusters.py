@@ -1,6 +1,7 @@
 """Clusters of vectors within an angle: connected components of what hashing finds, and nothing else."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -190,6 +191,88 @@ def test_a_chain_is_cut_where_it_is_too_wide():
         assert len(whole.ids[cut.ids == ids].unique()) == 1
 
 
+def cut_by_torch(found, most):
+    """Cluster by cluster, leader by leader: what is near the first vector left goes with it."""
+    ids, n = found.ids.clone(), len(found)
+    units = found.vectors.double()
+    units = units / units.norm(dim=1, keepdim=True).clamp(min=1e-300)
+
+    def angles(some, one):
+        a, b = units[some], units[one]
+        return 2 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1))
+
+    for cluster in range(len(found)):
+        left = (found.ids == cluster).nonzero().squeeze(1)
+        if not bool((2 * angles(left, left[0]) > most).any()):
+            continue
+        while len(left):
+            far = angles(left, left[0])
+            assert float((far - most / 2).abs().min()) > 1e-9  # or rounding decides
+            ids[left[far <= most / 2]] = n
+            left, n = left[far > most / 2], n + 1
+    ids[ids >= 0] = partition(ids[ids >= 0])
+    return ids
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("n", "width", "centers", "size", "angle", "most"),
+    [
+        (300, 3, 4, 0.5, 0.3, 0.2),
+        (800, 20, 30, 0.5, 0.6, 0.5),
+        (500, 2, 5, 3.0, 0.05, 0.5),
+        (500, 6, 1, 2.0, 0.5, 1.0),
+        (300, 40, 3, 1e-4, 0.001, 3e-5),
+        (6000, 3, 1, 1.0, 0.2, 0.3),  # one cluster, which all threads cut
+    ],
+)
+def test_wide_clusters_are_cut_as_leader_by_leader(n, width, centers, size, angle, most, dtype):
+    vectors = torch.cat([spread(n, width, centers, size), torch.zeros(2, width)]).to(dtype)
+    vectors = torch.cat([vectors, vectors[:20] * 2])
+    whole = clusters(vectors, angle)
+    cut = clusters(vectors, angle, max_diameter=most)
+    assert torch.equal(cut.ids, cut_by_torch(whole, most))
+    assert len(cut) > len(whole)
+    assert float(cut.diameters.max()) <= most + 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("angle", [1e-6, 0.01, 0.3, 1.5])
+@pytest.mark.usefixtures("instruction_set")
+def test_leaders_are_those_of_the_reference(angle, dtype):
+    rows = spread(70, 17, 3, 0.5, dtype=dtype)
+    rows = torch.cat([rows, rows * 3])
+    of = torch.arange(len(rows)) % 3 - 1
+    lengths = torch.ops.gradsplinter.lengths(rows)
+    found = torch.ops.gradsplinter.leaders(rows, lengths, angle, of, 2)
+    assert found.tolist() == reference.leaders(rows, angle, of.tolist())
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_leaders_do_not_depend_on_threads():
+    vectors = spread(9000, 5, 1, 2.0)
+    lengths, one = torch.ops.gradsplinter.lengths(vectors), torch.zeros(9000, dtype=torch.int64)
+    found = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        found.append(torch.ops.gradsplinter.leaders(vectors, lengths, 0.2, one, 1))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_centers_piece_by_piece(monkeypatch):
+    vectors = torch.cat([spread(300, 7, 20, 0.2), torch.zeros(3, 7)])
+    found = clusters(vectors, 0.3)
+    units = vectors.double() / vectors.double().norm(dim=1, keepdim=True).clamp(min=1e-300)
+    means = torch.stack([units[found.ids == c].sum(dim=0) for c in range(len(found))])
+    expected = (means / means.norm(dim=1, keepdim=True)).float()
+    torch.testing.assert_close(found.centers, expected, atol=1e-7, rtol=0)
+    monkeypatch.setattr(sys.modules[clusters.__module__], "AT_ONCE", 30)
+    again = clusters(vectors, 0.3)
+    assert torch.equal(again.centers, found.centers)
+    assert torch.equal(again.diameters, found.diameters)
+
+
 def test_diameters_are_at_least_half_of_the_largest_angle():
     vectors = spread(400, 6, 8, 0.8, dtype=torch.float64)
     found = clusters(vectors, 0.35)
@@ -232,5 +315,10 @@ def test_bad_input():
         clusters(good, 0.1, max_diameter=-1)
     with pytest.raises(ValueError, match="squared lengths"):
         clusters(torch.tensor([[1e200, 1.0]], dtype=torch.float64), 0.1)
+    with pytest.raises(
+        ValueError,
+        match=r"^vectors must hold at least `smallest` = 5 that are not zero, got 3$",
+    ):
+        hdbscan(torch.cat([good, torch.zeros(9, 2)]))
     with pytest.raises(ValueError, match="seed must be at least 0"):
         clusters(good, 0.1, seed=-1)

@@ -1,10 +1,20 @@
 """Independent tasks are found where they were planted, and none where there are none."""
 
+import math
+import sys
+
 import pytest
 import torch
-from networks import random_inputs
+from networks import on_meta, random_inputs
 
-from gradsplinter import ReluNetwork, communities, computation_graph, neuron_communities, view
+from gradsplinter import (
+    ReluNetwork,
+    communities,
+    computation_graph,
+    neuron_communities,
+    scores,
+    view,
+)  # fmt: skip
 from gradsplinter.tasks import ParallelProducts
 from gradsplinter.train import TrainConfig, initialise, train
 
@@ -40,9 +50,11 @@ def test_blocks_are_found_exactly():
         assert found.units[1].tolist() == [0, 0, 1, 1, -1]
         assert found.units[2].tolist() == [0, 1, 0]
         assert found.separation == 1
-        assert not found.chance >= found.modularity
+        assert found.modularity > 0
         assert bool((found.affinity.diagonal() == 0).all())
         assert torch.allclose(found.affinity, found.affinity.T)
+    assert neuron_communities(net, x).chance < found.modularity
+    assert math.isnan(communities(graph).chance)  # which is not compared with chance
     of = communities(graph).of(graph)
     for site in graph.sites:
         zero = graph.lengths(site) == 0
@@ -133,10 +145,38 @@ def test_another_source():
     assert list(found.units) == [1, 2]
 
 
+def test_all_at_once_and_piece_by_piece(monkeypatch):
+    net, x = block_network(), random_inputs(300, 4)
+    graph = computation_graph(net, x)
+    expected = communities(graph), neuron_communities(net, x)
+    for module in (scores, sys.modules[communities.__module__]):
+        monkeypatch.setattr(module, "AT_ONCE", 20)
+    for at_once, by_pieces in zip(
+        expected, (communities(graph), neuron_communities(net, x)), strict=True
+    ):
+        torch.testing.assert_close(by_pieces.affinity, at_once.affinity, rtol=1e-14, atol=0)
+        assert all(torch.equal(by_pieces.units[s], of) for s, of in at_once.units.items())
+    for site, of in expected[0].of(graph).items():
+        assert torch.equal(communities(graph).of(graph)[site], of)
+
+
 def test_bad_input():
     net, x = block_network(), random_inputs(20, 4)
     with pytest.raises(ValueError, match=r"^source must be before the last hidden site 2, got 2$"):
         neuron_communities(net, x, source=2)
+    flat = ReluNetwork([torch.ones(2, 4)], [torch.zeros(2)])
+    with pytest.raises(
+        ValueError,
+        match=r"^net must have a hidden layer, got ReluNetwork\(4-2, float32\)$",
+    ):
+        neuron_communities(flat, x)
+    steep = ReluNetwork([w * 1e20 for w in net.weights], net.biases)
+    with pytest.raises(ValueError, match=r"^net must have finite gradients, with"):
+        neuron_communities(steep, x)
+    with pytest.raises(ValueError, match=r"^net must have finite gradients, with"):
+        communities(computation_graph(steep, x))
+    with pytest.raises(NotImplementedError, match=r"^net must be on the CPU, got meta$"):
+        neuron_communities(on_meta(net), x)
     with pytest.raises(ValueError, match=r"^least must be in 0\.\.1, got 2$"):
         neuron_communities(net, x, least=2)
     with pytest.raises(ValueError, match=r"^permutations must be at least 0, got -1$"):

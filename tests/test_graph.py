@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from networks import random_inputs, random_network
+from networks import on_meta, random_inputs, random_network
 
-from gradsplinter import ReluNetwork, computation_graph, splinter, unpack_bits
+from gradsplinter import ReluNetwork, clusters, computation_graph, splinter, unpack_bits, view
 from gradsplinter.network import pattern_sites
 
 WIDTHS = (4, 9, 7, 6, 3)
@@ -131,6 +131,11 @@ def test_usage_and_rarity():
         assert torch.equal(GRAPH.usage(site), used)
         share = float((used.sum() / 500) / (GRAPH.lengths(site) != 0).sum())
         assert GRAPH.share_used()[site] == pytest.approx(share)
+        there = GRAPH.lengths(site) != 0
+        by_example = GRAPH.share_used_by_example()[GRAPH.sites.index(site)]
+        assert by_example.tolist() == pytest.approx(
+            [int(there[mode].sum()) / int(there.sum()) for mode in GRAPH.modes(site)]
+        )
     rarity = GRAPH.rarity()
     assert rarity.shape == (4, 500)
     assert not rarity[0].any()  # site 3 has one mode
@@ -200,6 +205,23 @@ def test_orthogonality_of_directions():
     assert torch.equal(GRAPH.orthogonality_matrix(0), splinter(NET, X).orthogonality_matrix())
 
 
+def test_zero_gradients_are_no_components():
+    """Two of three examples: both outputs read x0; in the third the second output reads nothing."""
+    net = ReluNetwork([torch.eye(2), torch.tensor([[1.0, 1.0], [0.0, 1.0]])], [torch.zeros(2)] * 2)
+    x = torch.tensor([[-1.0, 1.0], [-2.0, 1.0], [1.0, -1.0]])
+    graph = computation_graph(net, x)
+    assert graph.lengths(0).tolist() == [[1, 1], [1, 0]]
+    assert graph.orthogonality(2, 0, 1) == pytest.approx(1 - 0.5**0.5)  # site 1 has no zero
+    assert graph.orthogonality(1, 0, 1) == 0
+    assert float(graph.orthogonality_matrix(0)[0, 1]) == pytest.approx(1 / 3)
+    message = "a and b must have components at site 0 in a common mode, got zero gradients only"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        computation_graph(net, x[2:]).orthogonality(1, 0, 1)
+    dead = ReluNetwork([-torch.ones(3, 2), torch.ones(2, 3)], [torch.zeros(3), torch.zeros(2)])
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        computation_graph(dead, torch.ones(10, 2)).orthogonality(1, 0, 1)
+
+
 def test_given_directions():
     directions = torch.tensor([[1.0, -1.0, 0.0], [0.0, 2.0, 2.0]])
     graph = computation_graph(NET, X, directions)
@@ -229,6 +251,7 @@ def test_a_dead_network():
     assert [size.components for size in graph.sizes()] == [2, 0]
     assert graph.sizes()[1].ratio == math.inf
     assert graph.share_used() == {1: 1.0, 0: 0.0}
+    assert graph.share_used_by_example().tolist() == [[1.0] * 10, [0.0] * 10]
     assert not graph.weights(0).any()
     assert not graph.components(0).any()
     assert "0 components" in repr(graph)
@@ -249,7 +272,13 @@ def test_a_dead_network():
         (lambda: GRAPH.orthogonality(2, [(0, 0)], [(1, 1)]), ValueError, "a and b must have nodes in a common mode"),
         (lambda: GRAPH.orthogonality(2, [3], 1), TypeError, r"a node must be \(mode, direction\), got 3"),
         (lambda: GRAPH.orthogonality(2, [], 1), ValueError, "a and b must have nodes in a common mode"),
-        (lambda: computation_graph(NET, X, start=1, end=1), ValueError, "target must be a site after the source"),
+        (lambda: GRAPH.children(0, 0), ValueError, r"site must be in 1\.\.4, got 0"),
+        (lambda: GRAPH.children(5, 0), ValueError, r"site must be in 1\.\.4, got 5"),
+        (lambda: computation_graph(NET, X, start=1, end=1), ValueError, r"start must be a site after the end, in 2\.\.4, got 1"),
+        (lambda: computation_graph(NET, X, start=0), ValueError, r"start must be a site after the end, in 1\.\.4, got 0"),
+        (lambda: computation_graph(NET, X, end=4), ValueError, r"end must be a site in 0\.\.3, got 4"),
+        (lambda: computation_graph("net", X), TypeError, "net must be a ReluNetwork or an nn.Module, got str"),
+        (lambda: computation_graph(on_meta(NET), X), NotImplementedError, "net must be on the CPU, got meta"),
         (lambda: computation_graph(NET, X, torch.empty(0, 3)), ValueError, "directions must hold at least one"),
         (lambda: computation_graph(NET, X[:0]), ValueError, "x must hold at least one example"),
     ],
@@ -274,17 +303,91 @@ def test_components_within_an_angle_become_one():
         assert len(near.values) < len(exact.values) or site == 3
         assert torch.equal(near.index < 0, exact.index < 0)
         assert int(near.counts.sum()) == int(exact.counts.sum())
+        assert near.n_components == exact.n_components == GRAPH.sizes()[3 - site].components
+        assert exact.widest == 0
         for c in range(len(near.values)):
             members = components[near.index == c].double()
             mean = members.sum(0)
             torch.testing.assert_close(
                 near.values[c].double(), mean / mean.norm(), atol=1e-6, rtol=0
             )
-            cosines = members @ members.T
-            assert len(members) == 1 or bool(
-                (cosines - torch.eye(len(members))).amax(1).min() > 0.95
-            )
+            largest = float(angles(members, members).max())
+            assert largest / 2 - 1e-6 <= float(near.diameters[c]) <= largest + 1e-6
+            assert largest <= 0.3 + 1e-6
+            assert float(angles(members, near.values[c : c + 1].double()).max()) <= 0.3 + 1e-6
     tiny = GRAPH.merged(0, angle=1e-6)
     assert len(tiny.values) <= len(GRAPH.merged(0).values)
     with pytest.raises(ValueError, match="angle must be in"):
         GRAPH.merged(0, angle=4.0)
+
+
+def angles(a, b):
+    a, b = (v / v.norm(dim=1, keepdim=True) for v in (a, b))
+    return (a @ b.T).clamp(-1, 1).acos()
+
+
+def test_a_chain_of_components_is_not_one_node():
+    """Neurons that look 2 degrees apart from each other, all around a quarter of a circle."""
+    degrees = torch.arange(0, 91, 2).deg2rad()
+    rows = torch.stack([degrees.cos(), degrees.sin()], dim=1)
+    net = ReluNetwork([rows, torch.ones(1, 46)], [torch.ones(46), torch.zeros(1)])
+    graph = computation_graph(net, torch.rand(20, 2), start=1, end=0)
+    angle = math.radians(7)
+    assert len(clusters(rows, angle)) == 1
+    merged = graph.merged(0, angle)
+    assert 13 <= len(merged.values) <= 23
+    assert bool((merged.diameters <= angle).all())
+    for c in range(len(merged.values)):
+        members = graph.components(0)[merged.index == c].double()
+        assert float(angles(members, members).max()) <= angle
+    assert repr(merged) == (
+        f"Merged: 46 components became {len(merged.values)}; widest angle found in one: "
+        f"{float(merged.diameters.max()):.2g} rad"
+    )
+    assert merged.widest == float(merged.diameters.max()) > math.radians(1.9)
+
+
+def test_all_at_once_and_piece_by_piece(monkeypatch):
+    def everything(graph):
+        found = [size.unique_components for size in graph.sizes()]
+        for site in graph.sites:
+            merged = graph.merged(site), graph.merged(site, 0.2)
+            found += [t for m in merged for t in (m.values, m.index, m.counts)]
+            found += [graph.lengths(site), graph.weights(site), graph.components(site)]
+        assert not any("_jacobian" in vars(s) for s in graph.splinters.values())
+        return found
+
+    expected = everything(computation_graph(NET, X))
+    monkeypatch.setattr("gradsplinter.scores.AT_ONCE", 100)
+    found = everything(computation_graph(NET, X))
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
+    for site in GRAPH.sites:
+        gradients = splinter(NET, X, site).jacobian()
+        lengths = gradients.double().norm(dim=2)
+        units = (gradients / torch.where(lengths == 0, 1, lengths).unsqueeze(2)).float()
+        assert torch.equal(GRAPH.lengths(site), lengths)
+        assert torch.equal(GRAPH.components(site), units)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_beyond_the_range_of_the_dtype(dtype):
+    steep = 1e30 if dtype == torch.float32 else 1e100
+    weights = [steep * torch.eye(2, dtype=dtype), steep * torch.eye(2, dtype=dtype)]
+    net = ReluNetwork(weights, [torch.zeros(2, dtype=dtype)] * 2)
+    graph = computation_graph(net, torch.full((3, 2), 1 / steep, dtype=dtype))
+    message = (
+        "net must have finite gradients, with squared lengths below 1.8e308, got others at site 0"
+    )
+    for call in (
+        lambda: graph.lengths(0),
+        lambda: graph.components(0),
+        lambda: graph.component(0, 0, 1),
+        lambda: graph.merged(0),
+        graph.sizes,
+        lambda: graph.orthogonality(1, 0, 1),
+        lambda: view(graph),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            call()
+    assert message in repr(graph)

@@ -73,20 +73,46 @@ def test_edges_within_a_site_are_of_what_occurs_together():
             for i, j in ((0, 1), (0, 2), (1, 2)):
                 a, b = sorted((int(ALL.index[site][u, i]), int(ALL.index[site][u, j])))
                 if a >= 0 and a != b:
-                    count = expected.get((a, b), (0, 0.0))[0] + int(GRAPH.splinters[site].counts[u])
-                    expected[a, b] = count, float(cosines[u, i, j])
+                    count, total = expected.get((a, b), (0, 0.0))
+                    times = int(GRAPH.splinters[site].counts[u])
+                    expected[a, b] = count + times, total + times * float(cosines[u, i, j])
     found = {(e.a, e.b): e for e in ALL.edges if e.kind == "within"}
     assert set(found) == set(expected)
-    for pair, (count, cosine) in expected.items():
+    for pair, (count, total) in expected.items():
         assert found[pair].count == count
-        assert found[pair].weight == pytest.approx(cosine, abs=1e-6)
+        assert found[pair].weight == pytest.approx(total / count, abs=1e-6)
+
+
+def test_edges_within_a_site_are_means_over_modes():
+    """y0 has the gradient (1, 0) in three examples and (1, 0.1) in one, y1 always (0, 1)."""
+    net = ReluNetwork(
+        [torch.tensor([[1.0, 0], [0, 1], [0, 1]]), torch.tensor([[1.0, 0, 0.1], [0, 1, 0]])],
+        [torch.tensor([0.0, 0, -1]), torch.zeros(2)],
+    )
+    x = torch.tensor([[1.0, 0.5], [2, 0.5], [3, 0.5], [1, 2]])
+    found = view(computation_graph(net, x), angle=0.3)
+    assert [found.nodes[i].count for i in found.of_site(0)] == [4, 4]
+    (edge,) = [e for e in found.edges if e.kind == "within" and e.a in found.of_site(0)]
+    assert edge.count == 4
+    assert edge.weight == pytest.approx((3 * 0 + 1 * 0.1 / 1.01**0.5) / 4)
+
+
+def test_edges_within_a_site_piece_by_piece(monkeypatch):
+    expected = view(GRAPH, 10**6, 10**6, angle=0.3)
+    monkeypatch.setattr("gradsplinter.graph_view.AT_ONCE", 30)
+    found = view(GRAPH, 10**6, 10**6, angle=0.3)
+    assert len(found.edges) == len(expected.edges)
+    for edge, other in zip(found.edges, expected.edges, strict=True):
+        assert (edge.kind, edge.a, edge.b, edge.count) == (
+            other.kind, other.a, other.b, other.count,
+        )  # fmt: skip
+        assert edge.weight == pytest.approx(other.weight, abs=1e-12)
 
 
 def test_what_is_kept_is_the_strongest_and_hangs_together():
     assert len(SOME.nodes) <= 40
     assert len(SOME.edges) <= 120
     assert len(SOME.edges) + SOME.left_out_edges <= len(ALL.edges)
-    below = {e.b for e in SOME.edges if e.kind == "between"}
     everything = view(GRAPH, most_nodes=40, most_edges=10**6)
     below = {e.b for e in everything.edges if e.kind == "between"}
     for i, node in enumerate(SOME.nodes):
@@ -139,6 +165,9 @@ def test_communities_and_names():
         assert node.community in node.directions
     assert [node.name for node in found.nodes[:3]] == ["a", "b", "<i>c"]
     assert [node.community for node in found.nodes[:3]] == [0, 1, 2]
+    part = view(GRAPH, communities={0: groups[0]})
+    for node in part.nodes:
+        assert (node.community is None) == (node.site != 0)
     inner = computation_graph(NET, X, start=2)
     assert view(inner).nodes[1].name == "d1"
 
@@ -161,9 +190,38 @@ def test_nodes_within_an_angle():
     for site in GRAPH.sites:
         assert len(found.of_site(site)) == len(GRAPH.merged(site, 0.3).values)
     assert len(found.nodes) < len(ALL.nodes)
+    for merge in found.merges:
+        merged = GRAPH.merged(merge.site, 0.3)
+        assert (merge.components, merge.nodes) == (merged.n_components, len(merged.values))
+        assert merge.widest == merged.widest <= 0.3
+    site = found.merges[-1]
+    assert site.widest > 0.1
+    assert (
+        f"{site.components:,} to {site.nodes:,} at site 0 (widest angle found: {site.widest:.2g}"
+        in repr(found)
+    )
+    assert "components within 0.3 rad merged" in found.merge_note
+    assert [m.widest for m in ALL.merges] == [0] * 4
+    assert repr(ALL).endswith(
+        f"{GRAPH.sizes()[3].components:,} to {len(ALL.of_site(0)):,} at site 0"
+    )
+
+
+def test_directions_and_a_node_a_site_are_always_kept():
+    assert [len(view(GRAPH, most_nodes=1).of_site(site)) for site in range(5)] == [1, 1, 1, 1, 3]
+
+
+def test_a_view_does_not_keep_what_it_leaves_out():
+    node = SOME.nodes[-1]
+    kept = len(SOME.of_site(0)) * NET.widths[0] * 4
+    assert node.vector.untyped_storage().nbytes() == kept
 
 
 def test_bad_input():
+    with pytest.raises(
+        ValueError, match=r"^communities must have shape \[1, 3\] at site 3, got \[3\]$"
+    ):
+        view(GRAPH, communities={3: torch.zeros(3).long()})
     with pytest.raises(ValueError, match=r"^most_nodes must be at least 1, got 0$"):
         view(GRAPH, most_nodes=0)
     with pytest.raises(ValueError, match=r"^directions must hold 3 names, got 1$"):

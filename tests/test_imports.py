@@ -24,7 +24,17 @@ FLOORS = [  # from the top down
     {"graph_attribution", "graph_layout"},
     {"graph_view", "communities"},
     {"graph", "store_index", "table", "field", "region_statistics"},
-    {"splinters", "regions", "region_results", "clusters", "train", "batches", "ids", "modes"},
+    {
+        "splinters",
+        "regions",
+        "region_results",
+        "clusters",
+        "merged",
+        "train",
+        "batches",
+        "ids",
+        "modes",
+    },
     {"ops", "network", "tasks", "formula", "data", "reference", "scores", "modularity", "_stack"},
     {"_library", "modules", "patterns", "checks", "io", "_C"},
 ]

@@ -16,6 +16,7 @@ OPERATORS = torch.ops.gradsplinter
 NAMES = [
     "signatures", "unique_rows", "unique_signatures", "hash_rows", "pack_bits",
     "jacobian", "jacobian_out", "cross", "gram", "lengths", "join_neighbours",
+    "leaders",
 ]  # fmt: skip
 DYNAMIC = ["unique_rows", "unique_signatures"]
 
@@ -49,6 +50,10 @@ def arguments(dtype=torch.float32, n=5):
         "join_neighbours": [
             (x, OPERATORS.lengths(x), 0.5, torch.arange(n) % buckets, buckets, torch.arange(n))
             for buckets in (1, 3)
+        ],
+        "leaders": [
+            (x, OPERATORS.lengths(x), 0.5, torch.arange(n) % (clusters + 1) - 1, clusters)
+            for clusters in (0, 1, 3)
         ],
     }
 
@@ -285,3 +290,17 @@ def test_joining_neighbours_stays_in_bounds():
     ):
         with pytest.raises(ValueError, match="an operator of gradsplinter needs"):
             OPERATORS.join_neighbours(*wrong)
+
+
+def test_leaders_stay_in_bounds():
+    x, ids = random_inputs(4, 3), torch.arange(4)
+    lengths = OPERATORS.lengths(x)
+    for wrong in (
+        (x, lengths, 0.5, ids, 3),
+        (x, lengths, 0.5, ids - 2, 4),
+        (x, lengths[:3], 0.5, ids, 4),
+        (x, lengths, 0.5, ids.int(), 4),
+        (x, lengths, 0.5, ids.repeat(2)[::2], 4),
+    ):
+        with pytest.raises(ValueError, match="an operator of gradsplinter needs"):
+            OPERATORS.leaders(*wrong)

@@ -93,6 +93,57 @@ TEST_CASE_TEMPLATE("neighbours: what hangs together in a bucket", T, float, doub
   });
 }
 
+template <class T>
+void check_leaders(int64_t n, int64_t width, double spread, double angle, int64_t clusters) {
+  CAPTURE(n);
+  CAPTURE(angle);
+  Random random(static_cast<uint64_t>(n));
+  int64_t k = 0;
+  const Input<T> rows(n * width, [&] {
+    const T middle = k++ % width == 0 ? T(1) : T(0.1);
+    return middle + static_cast<T>(spread) * random.uniform<T>();
+  });
+  const Input<int64_t> cluster_of(n, [&] { return random.below(clusters + 1) - 1; });
+  std::vector<double> sizes(static_cast<size_t>(n));
+  lengths(rows.data(), n, width, sizes.data(), Run{2});
+  std::vector<int64_t> want, leading;
+  for (int64_t i = 0; i < n; ++i) {
+    const auto follows = [&](int64_t j) {
+      const double dot = plain_dot(rows.data() + i * width, rows.data() + j * width, width);
+      return cluster_of[i] == cluster_of[j] && std::acos(dot / (sizes[i] * sizes[j])) <= angle;
+    };
+    const auto found = std::find_if(leading.begin(), leading.end(), follows);
+    if (cluster_of[i] < 0) {
+      want.push_back(-1);
+    } else if (found != leading.end()) {
+      want.push_back(*found);
+    } else {
+      want.push_back(i);
+      leading.push_back(i);
+    }
+  }
+  for (const int threads : {1, 2, 3}) {
+    Output<int64_t> found(n);
+    leaders(NeighbourRows<T>{rows.data(), sizes.data(), n, width, angle, std::cos(angle)},
+            cluster_of.data(), clusters, found.data(), Run{threads});
+    found.check(want.data());
+  }
+}
+
+TEST_CASE_TEMPLATE("neighbours: leaders of small and of large clusters", T, float, double) {
+  on_every_instruction_set([] {
+    for (const int64_t clusters : {1, 3, 40}) {
+      check_leaders<T>(0, 3, 0.5, 0.1, clusters);
+      check_leaders<T>(1, 3, 0.5, 0.1, clusters);
+      for (const double angle : {0.01, 0.05, 0.2, 1.0}) {
+        check_leaders<T>(90, 3, 0.5, angle, clusters);
+        check_leaders<T>(700, 20, 0.3, angle, clusters);
+      }
+    }
+    check_leaders<T>(9000, 5, 0.5, 0.1, 1);
+  });
+}
+
 TEST_CASE("shared sets: joined by threads at once") {
   constexpr int64_t n = 3000;
   for (const int64_t step : {1, 7, 1000}) {

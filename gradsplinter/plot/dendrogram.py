@@ -14,6 +14,7 @@ from torch import Tensor
 from gradsplinter.checks import check_integer
 from gradsplinter.graph import ComputationGraph
 from gradsplinter.graph_layout import group_color
+from gradsplinter.merged import Merged
 from gradsplinter.plot.graph import site_name
 from gradsplinter.plot.style import BLUE, GREY, INK, label, style
 
@@ -84,13 +85,16 @@ def dendrogram(
         ax.set(xlim=(-LEFT, width - LEFT), ylim=(height + BOTTOM, -TOP))
         ax.set_axis_off()
         _draw(ax, graph.start, root)
-        _name_leaves(ax, graph, _leaves(root), direction, angle)
+        merged = graph.merged(graph.end, angle)
+        _name_leaves(ax, graph, _leaves(root), direction, merged)
         ax.text(-0.1, root.y, label(name, 18), ha="right", va="center", fontsize=9)
         for site in graph.sites:
             count = graph.splinters[site].n_modes
             text = f"{site_name(graph, site)}\n{count:,} mode{'s' * (count != 1)}"
             ax.text((graph.start - site) * GAP, -TOP + 0.1, text, ha="center", va="top")
-        alike = "the same vector" if angle is None else f"merged within {angle:g} rad"
+        alike = "the same vector"
+        if angle is not None:
+            alike = f"merged within {angle:g} rad (widest angle found: {merged.widest:.2g} rad)"
         notes = (
             f"Width: share of the examples. |g|: length of the gradient. The same letter: {alike}."
         )
@@ -173,10 +177,10 @@ def _name_leaves(
     graph: ComputationGraph,
     leaves: list[_Branch],
     direction: int,
-    angle: float | None,
+    merged: Merged,
 ) -> None:
     """Share, length, and a letter for each component that more than one of them has."""
-    component = graph.merged(graph.end, angle).index[:, direction].tolist()
+    component = merged.index[:, direction].tolist()
     lengths = graph.lengths(graph.end)[:, direction].tolist()
     times = Counter(component[leaf.mode] for leaf in leaves)
     kinds = {c: i for i, c in enumerate(c for c, n in times.items() if n > 1 and c >= 0)}
