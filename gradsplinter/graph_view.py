@@ -6,6 +6,7 @@ one node, and only so many nodes are kept. What is left out is counted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -79,6 +80,10 @@ class SiteMerge:
     """As `Merged.widest`: radians; 0 where only equal components were merged."""
 
 
+def _both(angle: float) -> str:
+    return f"{angle:.2g} rad = {math.degrees(angle):.2g}°"
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class GraphView:
     """Some nodes and edges of a computation graph, as `view` chose them."""
@@ -104,11 +109,11 @@ class GraphView:
     def merge_note(self) -> str:
         """How many components became how many nodes, and the widest angle found in one of them."""
         alike = (
-            "equal components" if self.angle is None else f"components within {self.angle:g} rad"
+            "equal components" if self.angle is None else f"components within {_both(self.angle)}"
         )
         sites = [
             f"{m.components:,} to {m.nodes:,} at site {m.site}"
-            + (f" (widest angle found: {m.widest:.2g} rad)" if m.widest else "")
+            + (f" (at most {_both(m.widest)} apart)" if m.widest else "")
             for m in self.merges
         ]
         return f"{alike} merged: {', '.join(sites)}"

@@ -250,7 +250,12 @@ def test_exports_and_an_angle(here, monkeypatch, capsys):
     found = data_of(here / "new.html")
     expected = view(computation_graph(NET, X), 2000, angle=20 * np.pi / 180)
     assert len(found["nodes"]) == len(expected.nodes)
-    assert found["merge"] == {"degrees": pytest.approx(20)}
+    assert found["merge"]["degrees"] == pytest.approx(20)
+    assert [site["site"] for site in found["merge"]["sites"]] == [at.site for at in expected.merges]
+    assert [site["nodes"] for site in found["merge"]["sites"]] == [
+        at.nodes for at in expected.merges
+    ]
+    assert all(site["widest"] <= 20 for site in found["merge"]["sites"])
     ids = re.findall(r'<node id="(\d+)">', (here / "a.graphml").read_text())
     assert ids == [str(i) for i in range(len(expected.nodes))]
     assert (here / "b.dot").read_text().count("fillcolor") == len(expected.nodes)

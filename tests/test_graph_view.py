@@ -197,10 +197,10 @@ def test_nodes_within_an_angle():
     site = found.merges[-1]
     assert site.widest > 0.1
     assert (
-        f"{site.components:,} to {site.nodes:,} at site 0 (widest angle found: {site.widest:.2g}"
+        f"{site.components:,} to {site.nodes:,} at site 0 (at most {site.widest:.2g} rad = "
         in repr(found)
     )
-    assert "components within 0.3 rad merged" in found.merge_note
+    assert "components within 0.3 rad = 17° merged: " in found.merge_note
     assert [m.widest for m in ALL.merges] == [0] * 4
     assert repr(ALL).endswith(
         f"{GRAPH.sizes()[3].components:,} to {len(ALL.of_site(0)):,} at site 0"

@@ -77,7 +77,7 @@ PAGES = {
     "one community": lambda: graph_page(ONE),
     "some communities": lambda: graph_page(SOME),
     "many directions": lambda: graph_page(MANY),
-    "merged": lambda: graph_page(NEAR, angle=math.radians(12.5)),
+    "merged": lambda: graph_page(NEAR),
 }  # fmt: skip
 
 
@@ -335,7 +335,13 @@ def test_how_components_became_nodes_is_said(load):
     words = load("small").locator("#left-out").inner_text()
     assert words == "Nodes are the components of a site that differ, whatever their mode."
     words = load("merged").locator("#left-out").inner_text()
-    assert "merged within 12.5° (--angle)" in words
+    assert "merged within 12.5° (--angle), whatever their mode; " in words
+    for at in NEAR.merges:
+        assert (
+            f"site {at.site}: {at.components} components became {at.nodes} nodes, the widest of"
+            in words
+        )
+    assert any(at.nodes < at.components for at in NEAR.merges)
     shown = load("pruned").locator("#shown")
     assert "--angle makes one of those that are near" in shown.inner_text()
     assert shown.locator("code").all_inner_texts() == ["--nodes", "--angle"]

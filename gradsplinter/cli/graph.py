@@ -120,9 +120,8 @@ class Graph(Command):
             examples=_kept_whole(graph, shown.index, most_whole, most_nodes),
         )  # fmt: skip
         page = graph_page(
-            found, title=self.title or self.model.name, examples=shown, image_shape=shape,
-            angle=angle,
-        )  # fmt: skip
+            found, title=self.title or self.model.name, examples=shown, image_shape=shape
+        )
         files = {self.out: page.encode()} | {
             path: graph_export.text(found, path).encode() for path in self.export
         }
@@ -131,7 +130,7 @@ class Graph(Command):
         self.written.extend(files)
         seconds = time.perf_counter() - begin
         _report(graph)
-        _report_view(found, split, shown.index, most_whole, angle)
+        _report_view(found, split, shown.index, most_whole)
         for path in self.export:
             console.print(f"Written to {path}", highlight=False, markup=False)
         console.print(
@@ -269,9 +268,7 @@ def _report(graph: ComputationGraph) -> None:
         )  # fmt: skip
 
 
-def _report_view(
-    found: GraphView, split: Communities | None, shown: Tensor, asked: int, angle: float | None
-) -> None:
+def _report_view(found: GraphView, split: Communities | None, shown: Tensor, asked: int) -> None:
     """What the page holds of the graph."""
     console.print(repr(found), highlight=False, markup=False)
     if split is not None:
@@ -287,7 +284,7 @@ def _report_view(
             highlight=False,
         )  # fmt: skip
     most_out = [left.site for left in found.left_out if left.nodes > len(found.of_site(left.site))]
-    if angle is None and most_out:
+    if found.angle is None and most_out:
         console.print(
             f"most nodes of site{'s' * (len(most_out) > 1)} {' and '.join(map(str, most_out))} are "
             "left out: --nodes puts in more, --angle makes one of those that are near",

@@ -37,7 +37,6 @@ def graph_page(
     title: str = "Computation graph",
     examples: Examples | None = None,
     image_shape: tuple[int, int] | None = None,
-    angle: float | None = None,
 ) -> str:
     """The text of an HTML file that shows a view: pan, zoom, filter, nodes, examples and their paths.
 
@@ -47,7 +46,6 @@ def graph_page(
         title: of the page.
         examples: those whose paths can be looked at; by default `chosen_examples` without their inputs.
         image_shape: (height, width), if the input is an image: its gradients are drawn as images, too.
-        angle: what `view` merged its components by, if anything; the page says so.
 
     Raises:
         ValueError: a shape that does not match the input; inputs or names that do not match the
@@ -81,7 +79,7 @@ def graph_page(
         "style": style,
         "library": library,
         "script": script,
-        "data": _json(page_data(view, examples, image_shape, angle)),
+        "data": _json(page_data(view, examples, image_shape)),
     }
     # In one go, so that nothing that is put in is searched again.
     return re.sub(r"@(\w+)@", lambda found: parts[found[1]], _part("template.html"))

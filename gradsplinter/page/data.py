@@ -74,7 +74,6 @@ def page_data(
     view: GraphView,
     examples: Examples | None,
     image_shape: tuple[int, int] | None,
-    angle: float | None,
 ) -> dict[str, Any]:
     graph, found = view.graph, groups(view)
     examples = examples or Examples(chosen_examples(graph))
@@ -92,7 +91,7 @@ def page_data(
         "sites": _sites(view),
         "nodes": _nodes(view, found),
         "groups": _groups(view, found),
-        "merge": _merge(angle),
+        "merge": _merge(view),
         "vectors": {site: _vectors(view, site) for site in view.sites},
         "between": _edges(view, "between"),
         "within": _edges(view, "within"),
@@ -170,9 +169,16 @@ def _groups(view: GraphView, found: Groups) -> dict[str, Any]:
     }
 
 
-def _merge(angle: float | None) -> dict[str, Any] | None:
+def _merge(view: GraphView) -> dict[str, Any] | None:
     """What the page says of how components became nodes; None if only equal ones are one node."""
-    return None if angle is None else {"degrees": math.degrees(angle)}
+    if view.angle is None:
+        return None
+    sites = [
+        {"site": at.site, "components": at.components, "nodes": at.nodes,
+         "widest": math.degrees(at.widest)}
+        for at in view.merges
+    ]  # fmt: skip
+    return {"degrees": math.degrees(view.angle), "sites": sites}
 
 
 def _nodes(view: GraphView, found: Groups) -> list[dict[str, Any]]:

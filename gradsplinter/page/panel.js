@@ -100,8 +100,11 @@ function showSites() {
 // How components became nodes.
 function nodesText() {
   if (!data.merge) return "Nodes are the components of a site that differ, whatever their mode.";
+  const sites = data.merge.sites.map(({ site, components, nodes, widest }) =>
+    `site ${site}: ${counted(components, "component")} became ${counted(nodes, "node")}, the widest of`
+    + ` ${number(widest)}°`);
   return `Nodes are components of a site that were merged within ${number(data.merge.degrees)}°`
-    + " (--angle), whatever their mode.";
+    + ` (--angle), whatever their mode; ${sites.join("; ")}.`;
 }
 
 function swatch({ colour, shape }) {
