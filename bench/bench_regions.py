@@ -35,13 +35,14 @@ def bench_regions(race, width, hidden, count):
     race(
         f"{count:,} regions of 2-{width}^{hidden}-1, corners, patterns, areas, neighbours",
         contenders,
+        made=count,
     )
 
 
 @pytest.mark.parametrize("hidden", [1, 2, 3, 4, 6])
 @pytest.mark.parametrize("width", [16, 32, 64, 128, 256])
 def bench_by_size(race, width, hidden):
-    """How time and rate grow."""
+    """How regions, time and the rate, in regions a second, grow."""
     if race.answers_only and width > 32:
         pytest.skip("the answers of small networks do")
     net = initialise([2, *[width] * hidden, 1], seed=0)
@@ -50,4 +51,5 @@ def bench_by_size(race, width, hidden):
     race(
         f"{len(found):,} regions of 2-{width}^{hidden}-1",
         {"ours": lambda: regions.plane(net, domain=SQUARE)},
+        made=len(found),
     )

@@ -73,6 +73,8 @@ class Row:
     peer_time: float | None
     needs: Needs | None
     of_the_limit: float | None
+    made: int | None = None
+    """Things that ours made, for a rate."""
 
 
 @dataclass
@@ -96,11 +98,13 @@ class Race:
         rounds: int = 4,
         pieces: dict[str, float] | None = None,
         needs: Needs | None = None,
+        made: int | None = None,
     ) -> None:
         """Add a row for each peer, unless answers only are wanted. Slow peers run fewer rounds.
 
         Where a call of a contender does several pieces of the work, `pieces` says how many, and
-        times are for one piece. `needs` gives the share of the machine's limit that ours reaches.
+        times are for one piece. `needs` gives the share of the machine's limit that ours reaches, `made` the
+        rate at which ours makes things.
         """
         if self.answers_only:
             return
@@ -121,7 +125,7 @@ class Race:
         least = None if needs is None or self.limits is None else needs.seconds(self.limits)
         share = None if least is None else least / ours
         for name, seconds in peers or [(None, None)]:
-            self.rows.append(Row(work, ours, name, seconds, needs, share))
+            self.rows.append(Row(work, ours, name, seconds, needs, share, made))
 
     def table(self) -> str:
         lines = [
@@ -131,7 +135,10 @@ class Race:
         before = ""
         for row in self.rows:
             share = "" if row.of_the_limit is None else f"{row.of_the_limit:.0%} of {row.needs}"
-            first = f"{row.work} | {_ms(row.ours)} | {share}" if row.work != before else " | | "
+            rate = "" if row.made is None else f", {row.made / row.ours / 1e6:.3g} million/s"
+            first = (
+                f"{row.work} | {_ms(row.ours)}{rate} | {share}" if row.work != before else " | | "
+            )
             peer = row.peer_time
             theirs = "| " if peer is None else f"{_ms(peer)} | {peer / row.ours:.1f} ×"
             lines.append(f"| {first} | {row.peer or 'none'} | {theirs} |")
