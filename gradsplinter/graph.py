@@ -277,7 +277,7 @@ class ComputationGraph:
         s, parents = self.splinters[site - 1], self.parents[site - 1]
         there = self._lengths[site - 1][:, some] > 0
         total = paired = same = 0.0
-        step = max(1, AT_ONCE // len(some) ** 2)
+        step = max(1, AT_ONCE // max(1, len(some)) ** 2)
         for begin in range(0, s.n_modes, step):
             part = slice(begin, begin + step)
             above = parents[part]

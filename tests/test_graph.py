@@ -133,6 +133,7 @@ def test_usage_and_rarity():
         assert GRAPH.share_used()[site] == pytest.approx(share)
         there = GRAPH.lengths(site) != 0
         by_example = GRAPH.share_used_by_example()[GRAPH.sites.index(site)]
+        assert by_example.dtype == torch.float64
         assert by_example.tolist() == pytest.approx(
             [int(there[mode].sum()) / int(there.sum()) for mode in GRAPH.modes(site)]
         )
@@ -272,6 +273,7 @@ def test_a_dead_network():
         (lambda: GRAPH.orthogonality(2, [(0, 0)], [(1, 1)]), ValueError, "a and b must have nodes in a common mode"),
         (lambda: GRAPH.orthogonality(2, [3], 1), TypeError, r"a node must be \(mode, direction\), got 3"),
         (lambda: GRAPH.orthogonality(2, [], 1), ValueError, "a and b must have nodes in a common mode"),
+        (lambda: GRAPH.orthogonality(2, [], []), ValueError, "a and b must have nodes in a common mode"),
         (lambda: GRAPH.children(0, 0), ValueError, r"site must be in 1\.\.4, got 0"),
         (lambda: GRAPH.children(5, 0), ValueError, r"site must be in 1\.\.4, got 5"),
         (lambda: computation_graph(NET, X, start=1, end=1), ValueError, r"start must be a site after the end, in 2\.\.4, got 1"),
