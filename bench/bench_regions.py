@@ -1,7 +1,6 @@
 """Exact linear regions on a square, against regioncam; regions and time by width and depth."""
 
 import pytest
-import regioncam
 
 from gradsplinter import regions
 from gradsplinter.train import initialise
@@ -11,6 +10,7 @@ SQUARE = [[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]
 
 def by_regioncam(module):
     """On the same square, in float32."""
+    regioncam = pytest.importorskip("regioncam")
     camera = regioncam.Regioncam(size=1)
     camera.add(module)
     return camera.num_faces

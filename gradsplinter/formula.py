@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,6 +45,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 _TWO_ARGUMENTS = ("max", "min")
 _CONSTANTS = {"pi": math.pi, "e": math.e}
 _LONGEST = 1000  # characters
+_LARGEST = int(sys.float_info.max)
 _GRID = 2**14  # points of the unit cube at which a formula must be finite
 
 
@@ -127,7 +129,10 @@ class Formula(Task):
         return [node for node in names if id(node) not in called]
 
     def _check_finite(self) -> None:
-        """On a grid that includes the corners of the cube, and at random points."""
+        """On a grid that includes the corners of the cube, and at random points.
+
+        A pole between them is not seen.
+        """
         steps = max(2, int(_GRID ** (1 / self.n_inputs)))
         if steps**self.n_inputs <= 2 * _GRID:
             axis = torch.linspace(0, 1, steps, dtype=torch.float64).tolist()
@@ -153,6 +158,8 @@ def _number(name: str) -> int:
 
 def _check(node: ast.AST, expression: str) -> None:
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        if abs(node.value) > _LARGEST:  # type: ignore[arg-type]
+            raise ValueError("expression must have only numbers that float64 can hold")
         return
     if isinstance(node, ast.Name) and (
         node.id in _CONSTANTS or (node.id[0] == "x" and node.id[1:].isascii() and node.id[1:].isdigit()

@@ -8,6 +8,7 @@ from networks import random_network
 
 from gradsplinter import ReluNetwork
 from gradsplinter.field import HEXAGON, best_rms, field_at, field_errors, network_field
+from gradsplinter.formula import Formula
 from gradsplinter.regions import plane
 
 F64 = torch.float64
@@ -90,7 +91,34 @@ def test_no_angle_where_there_is_no_direction():
     errors = field_errors(found, torch.zeros_like)
     assert math.isnan(errors.angle)
     assert errors.angle_of_region.isnan().all()
-    assert (errors.rms, errors.exact_rms, errors.relative) == (1, 0, math.inf)
+    assert (errors.rms, errors.exact_rms, errors.relative) == (pytest.approx(1), 0, math.inf)
+    assert errors.relative_of_region.tolist() == [math.inf]
+
+
+@pytest.mark.parametrize("expression", ["sin(3*x1)*x2 + x1**2*exp(-x2)", "exp(x1*x2)*cos(4*x2)"])
+def test_integrals_of_large_regions(expression):
+    """One region, a field that is no polynomial: against the middles of a fine grid."""
+    exact = Formula(expression)
+    found = plane(linear(1.0, 0.5))
+    errors = field_errors(found, lambda x: exact.gradient(x)[:, 0])
+    axis = (torch.arange(600, dtype=F64) + 0.5) / 600
+    wanted = exact.gradient(torch.cartesian_prod(axis, axis))[:, 0]
+    got = torch.tensor([1.0, 0.5], dtype=F64)
+    assert errors.exact_rms == pytest.approx(float(wanted.square().sum(1).mean().sqrt()), rel=1e-3)
+    assert errors.rms == pytest.approx(
+        float((wanted - got).square().sum(1).mean().sqrt()), rel=1e-3
+    )
+    cosine = torch.cosine_similarity(wanted, got.expand_as(wanted), eps=0)
+    assert errors.angle == pytest.approx(float(cosine.acos().rad2deg().mean()), rel=3e-3)
+
+
+def test_kinks_do_not_count():
+    """Away from x1 = x2 the field of max(x1, x2)² + x1·x2 has det H = -1."""
+    exact = Formula("max(x1, x2)**2 + x1*x2")
+    found = plane(linear(1.0, 1.0))
+    for steps in (100, 101, 250):  # all of them have cells on the diagonal
+        value = best_rms(found, lambda x: exact.gradient(x)[:, 0], 1, steps=steps)
+        assert value == pytest.approx(math.sqrt(HEXAGON), rel=0.02)
 
 
 def test_a_plane_in_many_dimensions():
@@ -154,7 +182,7 @@ def test_bad_arguments():
     with pytest.raises(TypeError, match=r"^exact must return a tensor, got list"):
         field_errors(found, lambda x: x.tolist())
     with pytest.raises(
-        ValueError, match=r"^exact must return a tensor of shape \[6, 2\], got \[6\]"
+        ValueError, match=r"^exact must return a tensor of shape \[6144, 2\], got \[6144\]"
     ):
         field_errors(found, lambda x: x[:, 0])
     with pytest.raises(ValueError, match=r"^regions must be at least 1, got 0"):

@@ -84,6 +84,7 @@ def test_samples_are_uniform_on_the_unit_cube():
         ("sqrt(x1)", "expression must be finite on the unit cube, got a gradient that is not, at x = [0.0]"),
         ("log(x1 - 2)", "got a value that is not"),
         ("1 / 0 + x1", "got a value that is not"),
+        ("1" * 400 + " * x1", "expression must have only numbers that float64 can hold"),
         ("1" * 1001, "expression must have at most 1000 characters"),
         ("(" * 300 + "x1" + ")" * 300, "expression must be a formula"),
     ],

@@ -5,7 +5,6 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-import regioncam
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -284,6 +283,7 @@ def test_samples_find_only_regions_that_are_there():
 
 
 def test_counts_of_regioncam():
+    regioncam = pytest.importorskip("regioncam")
     for widths in ([2, 16, 1], [2, 24, 24, 1], [2, 32, 32, 32, 1]):
         module = initialise(widths, seed=3).to_module()
         camera = regioncam.Regioncam(size=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -134,10 +135,23 @@ def _compare(trained: dict[str, Tensor], untrained: dict[str, Tensor]) -> None:
         null = _spread(untrained[name].tolist(), 2)
         console.print(f"  {name}: {_spread(depths.tolist(), 2)}, untrained {null}")
     for one, other in combinations(trained, 2):
+        n = len(trained[one])
         less, null_less = (int((of[one] < of[other]).sum()) for of in (trained, untrained))
         console.print(
-            f"  {one} less than {other} in {less} of {len(trained[one])} networks, untrained {null_less}"
+            f"  {one} less than {other} in {less} of {n} networks (p = {_sign_test(less, n):.2g}), "
+            f"untrained {null_less}"
         )
+
+
+def _sign_test(less: int, n: int) -> float:
+    """Two-sided, against even chances; not corrected for the number of comparisons.
+
+    Examples:
+        >>> round(_sign_test(18, 20), 6)
+        0.000402
+    """
+    tail = sum(math.comb(n, k) for k in range(min(less, n - less) + 1))
+    return min(1.0, 2 * tail * 0.5**n)
 
 
 def _spread(values: Sequence[float], digits: int) -> str:

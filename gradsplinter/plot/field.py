@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gradsplinter.field import Field, field_at, field_errors, network_field
 from gradsplinter.plot.regions import PANEL, bar, borders, fill, frame
-from gradsplinter.plot.style import GREY, INK, style
+from gradsplinter.plot.style import GREY, INK, label, style
 from gradsplinter.regions import Regions2D
 
 ARROWS = 17  # along the longer side of the domain
@@ -41,7 +41,9 @@ def fields(
     points = [grid(found.domain) for _, found in views]
     ours = [network_field(found, at, output) for (_, found), at in zip(views, points, strict=True)]
     theirs = [field_at(found, exact, at) for (_, found), at in zip(views, points, strict=True)]
-    longest = max(float(g.norm(dim=1).nan_to_num(0).max()) for g in [*ours, *theirs] if len(g))
+    longest = max(
+        (float(g.norm(dim=1).nan_to_num(0).max()) for g in [*ours, *theirs] if len(g)), default=0.0
+    )
     lengths = Normalize(0, longest or 1)
     shades = Normalize(0, max(of.exact_rms for of in errors) or 1)
     with style():
@@ -55,7 +57,7 @@ def fields(
             _arrows(line[1], at, g_exact, lengths, found.domain)
             fill(line[2], found, of.rms_of_region, "Oranges", shades)
             _arrows(line[2], at, g - g_exact, lengths, found.domain, color=INK)
-            line[0].set_title(f"{title}: network, {len(found):,} regions")
+            line[0].set_title(f"{label(title, 30)}: network, {len(found):,} regions")
             line[1].set_title(f"exact, rms {of.exact_rms:.2f}")
             line[2].set_title(f"difference, rms {of.rms:.2f}")
             for ax in line:
@@ -71,8 +73,10 @@ def grid(domain: Tensor, most: int = ARROWS) -> Tensor:
     step = float((high - low).max()) / most
     counts = ((high - low) / step).round().clamp_min(1)
     # Shifted by a little, since borders like to lie on halves and thirds.
-    at = [low[k] + step * (torch.arange(int(counts[k])) + 0.5003) for k in (0, 1)]
-    points = torch.cartesian_prod(*at).double()
+    at = [
+        low[k] + step * (torch.arange(int(counts[k]), dtype=torch.float64) + 0.5003) for k in (0, 1)
+    ]
+    points = torch.cartesian_prod(*at)
     edges = domain.roll(-1, 0) - domain
     away = points.unsqueeze(1) - domain
     inside = (edges[:, 0] * away[..., 1] > edges[:, 1] * away[..., 0]).all(1)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradsplinter.field import Field, field_errors
-from gradsplinter.plot.style import BLUE, GREEN, INK, ORANGE, PURPLE, style
+from gradsplinter.plot.style import BLUE, GREEN, INK, ORANGE, PURPLE, label, style
 from gradsplinter.regions import Regions2D
 
 PANEL = 2.9  # inches
@@ -74,7 +74,7 @@ def region_maps(
         for line, (title, found) in zip(grid, views, strict=True):
             fill(line[0], found, direction_colors(found, output, longest))
             layer_borders(line[1], found)
-            line[0].set_title(title)
+            line[0].set_title(label(title, 40))
             line[1].set_title(f"{len(found):,} regions, {found.n_edges:,} edges")
             if exact is not None:
                 errors = field_errors(found, exact, output)
