@@ -195,6 +195,15 @@ def test_errors_fall_with_size(monkeypatch):
     assert len(SIZES) >= 12
 
 
+def test_more_regions_than_are_wanted():
+    config = FieldConfig(tasks=("formula",), seeds=(0,), steps=1, examples=9, mixing_seeds=0,
+                         sizes=False, max_regions=3)  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"^max_regions must be at least the number of regions, got 3"
+    ):
+        run_field(config, progress=False)
+
+
 def test_fitted_exponents():
     generator = torch.Generator().manual_seed(0)
     x = torch.logspace(0, 3, 200, dtype=F64)
@@ -243,6 +252,7 @@ def test_maps_of_networks_that_have_little_to_show(tmp_path):
         ({"examples": 0}, "examples must be at least 1, got 0"),
         ({"steps": 0}, "steps must be"),
         ({"mixing_seeds": -1}, "mixing_seeds must be at least 0, got -1"),
+        ({"max_regions": 0}, "max_regions must be at least 1, got 0"),
         ({"expression": "x3"}, "expression must be of x1 and x2 only, got 'x3'"),
         ({"expression": "1 / x1"}, "expression must be finite on the unit cube"),
         ({"expression": "2 +"}, "expression must be a formula"),

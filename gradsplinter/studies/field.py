@@ -74,6 +74,8 @@ class FieldConfig:
     """Full-batch steps of Adam."""
     learning_rate: float = 5e-3
     """Of Adam."""
+    max_regions: int = 1_000_000
+    """Stop where a network has more regions on a plane."""
 
     def __post_init__(self) -> None:
         for task in self.tasks:
@@ -93,6 +95,7 @@ class FieldConfig:
                 check_integer(width, name, 1)
         check_integer(self.examples, "examples", 1)
         check_integer(self.mixing_seeds, "mixing_seeds", 0)
+        check_integer(self.max_regions, "max_regions", 1)
         self.training(2, 1)  # checks the rest
         if "formula" in self.tasks and Formula(self.expression).n_inputs > 2:
             raise ValueError(f"expression must be of x1 and x2 only, got {self.expression!r}")
@@ -276,11 +279,11 @@ def run_field(config: FieldConfig, *, progress: bool = True) -> FieldResult:
 
         def at_step(step: int, network: ReluNetwork, i: int) -> None:
             if i == 0:
-                film.append((step, plane(network, *where)))  # noqa: B023 (called before the next one)
+                film.append((step, plane(network, *where, max_regions=config.max_regions)))  # noqa: B023 (called before the next one)
 
         networks, losses = _trained(config, case, config.seeds, progress, steps, at_step)
         for seed, network, loss in zip(config.seeds, networks, losses, strict=True):
-            seen += [_see(case, view, seed, network, loss) for view in case.slices]
+            seen += [_see(config, case, view, seed, network, loss) for view in case.slices]
             if name == "products":
                 moved.append(interference(case, seed, network))
     sizes = _sizes(config, progress) if config.sizes else []
@@ -316,8 +319,10 @@ def _data(config: FieldConfig, case: Case, seed: int) -> tuple[Tensor, Tensor]:
     return x, case.task.target(x)
 
 
-def _see(case: Case, view: Slice, seed: int, network: ReluNetwork, loss: float) -> Seen:
-    found = plane(network, *view.plane())
+def _see(
+    config: FieldConfig, case: Case, view: Slice, seed: int, network: ReluNetwork, loss: float
+) -> Seen:
+    found = plane(network, *view.plane(), max_regions=config.max_regions)
     errors = field_errors(found, case.exact)
     return Seen(case, view, seed, loss, found, errors, best_rms(found, case.exact, len(found)))
 
@@ -347,7 +352,7 @@ def _sizes(config: FieldConfig, progress: bool) -> list[Size]:
     for hidden in SIZES:
         networks, losses = _trained(config, case, config.seeds, progress, hidden=hidden)
         for seed, network, loss in zip(config.seeds, networks, losses, strict=True):
-            at = _see(case, case.slices[0], seed, network, loss)
+            at = _see(config, case, case.slices[0], seed, network, loss)
             rows.append(
                 Size(hidden, seed, loss, len(at.found), at.errors.angle, at.errors.relative,
                      at.errors.rms, at.best_rms)
