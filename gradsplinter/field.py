@@ -28,19 +28,19 @@ class FieldErrors:
     """How the field of a network differs from an exact one; in the plane's coordinates (s, t)."""
 
     relative: float
-    """sqrt(∫ |g - g*|² / ∫ |g*|²) over the domain; infinite where g* is 0 everywhere, NaN
+    """sqrt(∫ ‖g - g*‖² / ∫ ‖g*‖²) over the domain; infinite where g* is 0 everywhere, NaN
     where g is too."""
     rms: float
-    """sqrt(mean |g - g*|²)."""
+    """sqrt(mean ‖g - g*‖²)."""
     exact_rms: float
-    """sqrt(mean |g*|²)."""
+    """sqrt(mean ‖g*‖²)."""
     angle: float
     """Degrees between g and g*, mean over the area where g* is not 0; 90 where g alone is 0. NaN where
     g* is 0 everywhere."""
     rms_of_region: Tensor
-    """float64 [R]: sqrt(mean |g - g*|²) over each region."""
+    """float64 [R]: sqrt(mean ‖g - g*‖²) over each region."""
     relative_of_region: Tensor
-    """float64 [R]: sqrt(∫ |g - g*|² / ∫ |g*|²) over each region; infinite or NaN where g* is 0."""
+    """float64 [R]: sqrt(∫ ‖g - g*‖² / ∫ ‖g*‖²) over each region; infinite or NaN where g* is 0."""
     angle_of_region: Tensor
     """float64 [R]: degrees, mean over each region in the same way."""
     exact: Tensor

@@ -34,7 +34,7 @@ def border_distances(net: ReluNetwork | nn.Module, x: Tensor) -> BorderDistances
     """The exact distance of examples to the nearest border of their linear region.
 
     In its region every pre-activation z_j is affine, so the region is the intersection of half-spaces,
-    and an example in it lies min_j abs(z_j) / |∇z_j| from the boundary. Borders further off may belong
+    and an example in it lies min_j abs(z_j) / ‖∇z_j‖ from the boundary. Borders further off may belong
     to other regions, those nearer cannot be.
 
     Args:
@@ -77,7 +77,7 @@ def _nearest(net: ReluNetwork, x: Tensor) -> BorderDistances:
 
 
 def _slopes(net: ReluNetwork, signatures: Tensor) -> Tensor:
-    """|∇y_j| of every output in each mode, `[U, h_L]`."""
+    """‖∇y_j‖ of every output in each mode, `[U, h_L]`."""
     at_once = max(1, _ROOM // (net.widths[-1] * net.widths[0]))
     parts = [ops.jacobian(net, some).norm(dim=2) for some in signatures.split(at_once)]
     return torch.cat(parts)

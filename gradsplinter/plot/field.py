@@ -29,7 +29,7 @@ def fields(
 
     Arrows are gradients by (s, t) at points of a grid, and g - g* in the third column, of one scale in
     all of the figure; where one is missing, its point lies on a border. A region's colour in the third
-    column is its error, sqrt(mean |g - g*|²) over the region.
+    column is its error, sqrt(mean ‖g - g*‖²) over the region.
 
     Args:
         views: a title and regions each.

@@ -171,7 +171,7 @@ class Interference:
 
     seed: int
     change: float
-    """sqrt of the mean of |g - mean g|² over that of |g*|²."""
+    """sqrt of the mean of ‖g - mean g‖² over that of ‖g*‖²."""
     error: float
     """The same of the field's error at 0.5."""
 
