@@ -13,7 +13,8 @@ from gradsplinter.clusters import Clusters, clusters
 from gradsplinter.communities import Communities, communities, neuron_communities
 from gradsplinter.extraction import extract
 from gradsplinter.graph import ComputationGraph, computation_graph
-from gradsplinter.graph_view import GraphView, view
+from gradsplinter.graph_choice import view
+from gradsplinter.graph_view import GraphView
 from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.ops import (
     cross,

@@ -10,7 +10,7 @@ which has as many leaves as there are patterns in the data, whatever the depth.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,15 +19,12 @@ from torch import Tensor, nn
 
 from gradsplinter import ops
 from gradsplinter.batches import Data
-from gradsplinter.checks import check_integer, check_on_cpu, check_span
+from gradsplinter.checks import check_on_cpu, check_span
 from gradsplinter.merged import Merged, merge
 from gradsplinter.network import ReluNetwork, pattern_sites
-from gradsplinter.patterns import select_sites, words_of
-from gradsplinter.splinters import AT_ONCE, Splinters
+from gradsplinter.splinters import AT_ONCE
 from gradsplinter.table import SplinterTable, splinter
-
-Node = tuple[int, int]
-"""(mode, direction): a component of a site."""
+from gradsplinter.trie import ModeTrie, Node, nested
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Size:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ComputationGraph:
+class ComputationGraph(ModeTrie):
     """The components of a network from a start site back to another, over a data set.
 
     Examples:
@@ -61,44 +58,6 @@ class ComputationGraph:
         >>> graph.component(0, mode=1, direction=0)
         tensor([0., 1.])
     """
-
-    splinters: dict[int, Splinters]
-    """By site, from the one before the start site back to the last one."""
-    parents: dict[int, Tensor]
-    """By site, int64 [U]: the mode of the site above that each mode belongs to."""
-    ids: Tensor
-    """int64 [N]: the mode of each example at the last site."""
-
-    @property
-    def net(self) -> ReluNetwork:
-        return self.splinters[self.end].net
-
-    @property
-    def start(self) -> int:
-        return self.splinters[self.end].target
-
-    @property
-    def end(self) -> int:
-        return min(self.splinters)
-
-    @property
-    def sites(self) -> tuple[int, ...]:
-        """From the one before the start site back."""
-        return tuple(self.splinters)
-
-    @property
-    def directions(self) -> Tensor:
-        """[D, h_start]: where the graph starts."""
-        return self.splinters[self.end].directions
-
-    @property
-    def n_examples(self) -> int:
-        return len(self.ids)
-
-    def modes(self, site: int) -> Tensor:
-        """int64 `[N]`: the mode of each example at a site."""
-        self._check_site(site)
-        return self._along_the_trie(self.ids)[site]
 
     def lengths(self, site: int) -> Tensor:
         """`[U, D]`: of the full gradient of each direction with respect to the site, in each mode."""
@@ -175,12 +134,6 @@ class ComputationGraph:
         self._check_site(site)
         return self.splinters[site].cross()
 
-    def children(self, site: int, mode: int) -> Tensor:
-        """int64: the modes of the site before that belong to this mode; not of the last site."""
-        self._check_not_last(site)
-        self._check_node(site, (mode, 0))
-        return (self.parents[site - 1] == mode).nonzero().squeeze(1)
-
     def sizes(self) -> list[Size]:
         """Of each site, from the one before the start site back. Nothing is expanded for it.
 
@@ -188,38 +141,6 @@ class ComputationGraph:
             ValueError: gradients that are not finite.
         """
         return list(self._sizes)
-
-    def example(self, i: int) -> dict[int, int]:
-        """By site, the mode of one example: its subgraph has the components of these modes.
-
-        Raises:
-            IndexError: no such example.
-        """
-        i = check_integer(i, "i")
-        if not -self.n_examples <= i < self.n_examples:
-            raise IndexError(f"i must be an example in 0..{self.n_examples - 1}, got {i}")
-        along = self._along_the_trie(self.ids[i].reshape(1))
-        return {site: int(modes) for site, modes in along.items()}
-
-    def activated(self, x: Data, *, divisor: float | None = None) -> dict[int, Tensor]:
-        """The mode of examples that need not be those of the graph.
-
-        Returns:
-            By site, int64 `[n]`; -1 for a mode that the graph has not seen.
-
-        Raises:
-            TypeError, ValueError: as `splinter`.
-        """
-        new = splinter(self.net, x, self.end, self.start, self.directions, divisor=divisor)
-        assert new.ids is not None
-        modes, begin = {}, 0
-        for site in reversed(self.sites):  # a mode that is new at one site can be known above it
-            known = self.splinters[site].signatures
-            words = torch.cat([known, new.signatures[:, begin:]])
-            ids = ops.unique_rows(words).ids[len(known) :]
-            modes[site] = torch.where(ids < len(known), ids, -1)[new.ids]
-            begin += words_of(self.net.widths[site + 1])
-        return {site: modes[site] for site in self.sites}
 
     def usage(self, site: int) -> Tensor:
         """int64 `[U, D]`: how many examples use each component of a site."""
@@ -241,17 +162,6 @@ class ComputationGraph:
         there = {site: self._lengths[site] != 0 for site in self.sites}
         shares = {site: t.sum(dim=1) / t.sum().double().clamp(min=1) for site, t in there.items()}
         return torch.stack([shares[site][along[site]] for site in self.sites])
-
-    def rarity(self) -> Tensor:
-        """float64 `[S, N]`: -log of the share of examples in each example's mode, site by site."""
-        along = self._along_the_trie(self.ids)
-        frequencies = [self.splinters[s].counts.double()[along[s]] for s in self.sites]
-        return -(torch.stack(frequencies) / self.n_examples).log()
-
-    def rarest(self, count: int = 10) -> Tensor:
-        """int64: the examples whose rarity, summed over sites, is highest; the first of equal ones first."""
-        count = min(check_integer(count, "count", 1), self.n_examples)
-        return self.rarity().sum(0).sort(descending=True, stable=True).indices[:count]
 
     def orthogonality(self, site: int, a: int | Iterable[Node], b: int | Iterable[Node]) -> float:
         """1 - Σ count · abs(cos) / Σ count of the components before two nodes or groups of nodes.
@@ -359,20 +269,6 @@ class ComputationGraph:
         lengths: Tensor = self.directions.double().norm(dim=1)
         return lengths.unsqueeze(0)
 
-    def _along_the_trie(self, modes: Tensor) -> dict[int, Tensor]:
-        found = {self.end: modes}
-        for site in self.sites[-2::-1]:
-            found[site] = self.parents[site - 1][found[site - 1]]
-        return {site: found[site] for site in self.sites}
-
-    def _patterns_of(self, site: int) -> int:
-        """How many different patterns a site has by itself."""
-        s = self.splinters[self.end]
-        sites = pattern_sites(self.net, self.end, self.start)
-        widths = [self.net.widths[hidden] for hidden in sites]
-        at = site - sites.start
-        return len(ops.unique_rows(select_sites(s.signatures, widths, at, at).contiguous()).first)
-
     def _group(self, site: int, nodes: int | Iterable[Node]) -> Tensor:
         """float64 [U, D]: 1 for the nodes of a group."""
         modes = 1 if site == self.start else self.splinters[site].n_modes
@@ -383,27 +279,6 @@ class ComputationGraph:
         else:
             chosen[:, self._check_node(site, (0, nodes))[1]] = 1
         return chosen
-
-    def _check_site(self, site: int) -> int:
-        check_integer(site, "site")
-        if site not in self.splinters:
-            raise ValueError(f"site must be in {self.end}..{self.start - 1}, got {site}")
-        return site
-
-    def _check_not_last(self, site: int) -> None:
-        if not self.end < check_integer(site, "site") <= self.start:
-            raise ValueError(f"site must be in {self.end + 1}..{self.start}, got {site}")
-
-    def _check_node(self, site: int, node: object) -> Node:
-        modes = 1 if site == self.start else self.splinters[site].n_modes
-        if not isinstance(node, Sequence) or len(node) != 2:
-            raise TypeError(f"a node must be (mode, direction), got {node!r}")
-        mode, direction = (check_integer(n, "a node's number") for n in node)
-        if not 0 <= mode < modes:
-            raise IndexError(f"mode must be in 0..{modes - 1}, got {mode}")
-        if not 0 <= direction < len(self.directions):
-            raise IndexError(f"direction must be in 0..{len(self.directions) - 1}, got {direction}")
-        return mode, direction
 
 
 def computation_graph(
@@ -434,23 +309,7 @@ def computation_graph(
     end, start = check_span(net.depth, end, start, ("end", "start"))
     finest = splinter(net, x, end, start, directions, divisor=divisor)
     assert finest.ids is not None
-    splinters, parents = {end: finest}, {}
-    for site in range(end + 1, finest.target):
-        before = splinters[site - 1]
-        words = before.signatures[:, words_of(finest.net.widths[site]) :].contiguous()
-        first, _, parents[site - 1] = ops.unique_rows(words)
-        counts = torch.zeros_like(first).index_add_(0, parents[site - 1], before.counts)
-        splinters[site] = Splinters(
-            finest.net, site, finest.target, finest.directions, words[first], counts,
-            before.first[first], None, finest.n_examples,
-        )  # fmt: skip
-    parents[finest.target - 1] = torch.zeros_like(splinters[finest.target - 1].counts)
-    order = range(finest.target - 1, end - 1, -1)
-    return ComputationGraph(
-        {site: splinters[site] for site in order},
-        {site: parents[site] for site in order},
-        finest.ids,
-    )
+    return ComputationGraph(*nested(finest), finest.ids)
 
 
 def _divided(gradients: Tensor, lengths: Tensor) -> Tensor:

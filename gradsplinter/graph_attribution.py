@@ -35,7 +35,7 @@ def to_circuit_tracer(
     Examples:
         >>> import torch
         >>> from gradsplinter import ReluNetwork, computation_graph
-        >>> from gradsplinter.graph_view import view
+        >>> from gradsplinter.graph_choice import view
         >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
         >>> found = to_circuit_tracer(view(computation_graph(net, torch.ones(3, 2))), "sum")
         >>> [(node["node_id"], node["feature_type"]) for node in found["nodes"]]

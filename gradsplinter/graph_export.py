@@ -39,7 +39,7 @@ def to_networkx(view: GraphView) -> nx.DiGraph:
     Examples:
         >>> import torch
         >>> from gradsplinter import ReluNetwork, computation_graph
-        >>> from gradsplinter.graph_view import view
+        >>> from gradsplinter.graph_choice import view
         >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
         >>> graph = to_networkx(view(computation_graph(net, torch.ones(3, 2))))
         >>> list(graph.nodes(data="name")), list(graph.edges)

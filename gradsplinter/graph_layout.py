@@ -42,7 +42,7 @@ def groups(view: GraphView) -> Groups:
     Examples:
         >>> import torch
         >>> from gradsplinter import ReluNetwork, computation_graph
-        >>> from gradsplinter.graph_view import view
+        >>> from gradsplinter.graph_choice import view
         >>> net = ReluNetwork([torch.eye(2), torch.ones(2, 2)], [torch.zeros(2), torch.zeros(2)])
         >>> found = view(computation_graph(net, torch.ones(3, 2)), directions=["sum", "again"])
         >>> [(node.name, node.directions) for node in found.nodes]

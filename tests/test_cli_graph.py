@@ -13,7 +13,7 @@ from networks import random_inputs, random_network
 import gradsplinter.graph_export
 import gradsplinter.io
 from gradsplinter import ReluNetwork, cli, computation_graph
-from gradsplinter.graph_view import view
+from gradsplinter.graph_choice import view
 from gradsplinter.page import data as page_data
 
 NET = random_network((4, 6, 5, 3))

@@ -15,9 +15,9 @@ from networks import random_inputs, random_network
 
 from gradsplinter import ReluNetwork, computation_graph
 from gradsplinter.graph_attribution import to_circuit_tracer
+from gradsplinter.graph_choice import view
 from gradsplinter.graph_export import save, to_dot, to_graphml, to_networkx
 from gradsplinter.graph_layout import NO_GROUP, flow_shares, groups
-from gradsplinter.graph_view import view
 
 GRAPH = computation_graph(random_network((4, 9, 7, 6, 3)), random_inputs(500, 4))
 KINDS = {s: torch.tensor([1, 0, -1]).expand(GRAPH.splinters[s].n_modes, 3) for s in GRAPH.sites}

@@ -4,9 +4,9 @@ import pytest
 import torch
 from networks import random_inputs, random_network
 
-from gradsplinter import computation_graph, graph_layout
+from gradsplinter import computation_graph, graph_layout, view
 from gradsplinter.graph_layout import COLORS, NO_GROUP, group_color, groups, order_nodes
-from gradsplinter.graph_view import ViewEdge, view
+from gradsplinter.graph_view import ViewEdge
 
 NET = random_network((4, 9, 7, 6, 3))
 GRAPH = computation_graph(NET, random_inputs(500, 4))

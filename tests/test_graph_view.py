@@ -5,7 +5,7 @@ import torch
 from networks import random_inputs, random_network
 
 from gradsplinter import ReluNetwork, computation_graph
-from gradsplinter.graph_view import view
+from gradsplinter.graph_choice import view
 
 NET = random_network((4, 9, 7, 6, 3))
 X = random_inputs(500, 4)
@@ -99,7 +99,7 @@ def test_edges_within_a_site_are_means_over_modes():
 
 def test_edges_within_a_site_piece_by_piece(monkeypatch):
     expected = view(GRAPH, 10**6, 10**6, angle=0.3)
-    monkeypatch.setattr("gradsplinter.graph_view.AT_ONCE", 30)
+    monkeypatch.setattr("gradsplinter.graph_choice.AT_ONCE", 30)
     found = view(GRAPH, 10**6, 10**6, angle=0.3)
     assert len(found.edges) == len(expected.edges)
     for edge, other in zip(found.edges, expected.edges, strict=True):

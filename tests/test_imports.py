@@ -22,8 +22,11 @@ FLOORS = [  # from the top down
     {"page"},
     {"store", "graph_export"},
     {"graph_attribution", "graph_layout"},
+    {"graph_choice"},
     {"graph_view", "communities"},
-    {"graph", "store_index", "table", "field", "region_statistics"},
+    {"graph"},
+    {"trie", "store_index"},
+    {"table", "field", "region_statistics"},
     {
         "splinters",
         "regions",

@@ -15,8 +15,8 @@ from networks import random_inputs, random_network
 from playwright.sync_api import sync_playwright
 
 from gradsplinter import ReluNetwork, computation_graph
+from gradsplinter.graph_choice import view
 from gradsplinter.graph_layout import NO_GROUP, groups, order_nodes
-from gradsplinter.graph_view import view
 from gradsplinter.page import Examples, chosen_examples, graph_page, whole_paths
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -13,8 +13,8 @@ from matplotlib.collections import EllipseCollection, LineCollection
 from networks import random_inputs, random_network
 
 from gradsplinter import ReluNetwork, computation_graph
+from gradsplinter.graph_choice import view
 from gradsplinter.graph_layout import COLORS, group_color, groups, order_nodes
-from gradsplinter.graph_view import view
 from gradsplinter.plot.dendrogram import GAP, THINNEST, TRUNK, dendrogram
 from gradsplinter.plot.graph import layers
 from gradsplinter.plot.similarity import similarity

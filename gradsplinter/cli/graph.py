@@ -23,8 +23,9 @@ from gradsplinter.checks import check_integer, check_span
 from gradsplinter.cli.command import Command, console, load_network
 from gradsplinter.communities import Communities, communities
 from gradsplinter.graph import ComputationGraph, computation_graph
+from gradsplinter.graph_choice import view
 from gradsplinter.graph_layout import groups
-from gradsplinter.graph_view import GraphView, view
+from gradsplinter.graph_view import GraphView
 from gradsplinter.network import ReluNetwork
 from gradsplinter.page import (
     Examples,

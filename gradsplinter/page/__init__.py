@@ -55,7 +55,7 @@ def graph_page(
     Examples:
         >>> import torch
         >>> from gradsplinter import ReluNetwork, computation_graph
-        >>> from gradsplinter.graph_view import view
+        >>> from gradsplinter.graph_choice import view
         >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
         >>> page = graph_page(view(computation_graph(net, torch.ones(3, 2))), title="<b> & co")
         >>> "<title>&lt;b&gt; &amp; co</title>" in page
