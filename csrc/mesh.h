@@ -14,10 +14,11 @@
 
 namespace gradsplinter {
 
-// Where the units of a layer are on: for all points of a mesh, a few of them are on anywhere.
-struct Active {
-  std::vector<int32_t> units;
-  std::vector<double> a, panels;  // scratch: activations and weights of these units only
+// Memory to work in, for one mesh after the other.
+struct Scratch {
+  std::vector<double> before;     // pre-activations of the layer before
+  std::vector<int32_t> active;    // its units that are on at any point: often a few of them
+  std::vector<double> a, panels;  // activations and weights of these only
 };
 
 // A layer over points whose rows are padded to whole vectors.
@@ -57,23 +58,24 @@ class MeshLayer {
     compute(a, points, inputs_, panels_.get(), z);
   }
 
-  // The same from pre-activations of the layer before, [points, before], where no units are on but
+  // The same from pre-activations of the layer before, [points, stride], where no units are on but
   // the active ones. Terms that are 0 change no sum, so the bits are the same.
-  void compute(const double* before, int64_t stride, int64_t points, Active& active,
-               double* z) const {
-    const auto count = static_cast<int64_t>(active.units.size());
+  void compute(Scratch& scratch, int64_t stride, int64_t points, double* z) const {
+    const std::vector<int32_t>& active = scratch.active;
+    const auto count = static_cast<int64_t>(active.size());
     const int64_t inputs = count % 16 == 0 ? count + 1 : count;  // as stride_of
-    active.a.resize(static_cast<size_t>(points * inputs));
-    active.panels.resize(static_cast<size_t>(padded() * inputs));
-    kernels().gather({before, stride, points, active.units.data(), count, inputs, active.a.data()});
+    scratch.a.resize(static_cast<size_t>(points * inputs));
+    scratch.panels.resize(static_cast<size_t>(padded() * inputs));
+    kernels().gather(
+        {scratch.before.data(), stride, points, active.data(), count, inputs, scratch.a.data()});
     const int64_t tile = kernel_.tile;
     for (int64_t begin = 0; begin < padded(); begin += tile) {
       const double* panel = panels_.get() + begin * inputs_;
-      double* to = active.panels.data() + begin * inputs;
-      for (const int32_t unit : active.units) to = std::copy_n(panel + unit * tile, tile, to);
+      double* to = scratch.panels.data() + begin * inputs;
+      for (const int32_t unit : active) to = std::copy_n(panel + unit * tile, tile, to);
       if (inputs > count) std::fill_n(to, tile, 0.0);
     }
-    compute(active.a.data(), points, inputs, active.panels.data(), z);
+    compute(scratch.a.data(), points, inputs, scratch.panels.data(), z);
   }
 
  private:
@@ -127,10 +129,10 @@ class Points {
 
   // The pre-activations of a layer: of the first one from the positions, else from the layer
   // before.
-  void enter(const MeshLayer& layer, bool first) {
+  void enter(const MeshLayer& layer, bool first, Scratch& scratch) {
     if (!first) {
-      find_active();
-      std::swap(before_, z_);
+      find_active(scratch.active);
+      std::swap(scratch.before, z_);
     }
     const int64_t n = size(), stride = stride_;
     tolerance_ = layer.tolerance();
@@ -142,7 +144,7 @@ class Points {
     if (first) {
       layer.compute(position_.data(), n, z_.data());
     } else {
-      layer.compute(before_.data(), stride, n, active_, z_.data());
+      layer.compute(scratch, stride, n, z_.data());
     }
     cleared_ += kernels().signs(
         {z_.data(), n, stride_, tolerance_, positive_.data(), negative_.data(), words_});
@@ -165,25 +167,26 @@ class Points {
     return cuts_;
   }
 
-  // Some of the points.
-  Points select(const std::vector<int32_t>& some) const {
-    Points points(dims_);
-    points.stride_ = stride_;
-    points.words_ = words_;
-    points.tolerance_ = tolerance_;
+  // Becomes some of the points of others.
+  void take(const Points& others, const std::vector<int32_t>& some) {
+    dims_ = others.dims_;
+    stride_ = others.stride_;
+    words_ = others.words_;
+    tolerance_ = others.tolerance_;
+    cleared_ = 0;
     const auto copy = [&](const auto& from, auto& to, auto width) {
-      to.reserve(some.size() * static_cast<size_t>(width));
+      to.resize(some.size() * static_cast<size_t>(width));
+      auto row = to.begin();
       for (const int32_t i : some) {
-        const auto row =
-            from.begin() + static_cast<std::ptrdiff_t>(i) * static_cast<std::ptrdiff_t>(width);
-        to.insert(to.end(), row, row + static_cast<std::ptrdiff_t>(width));
+        row = std::copy_n(
+            from.begin() + static_cast<std::ptrdiff_t>(i) * static_cast<std::ptrdiff_t>(width),
+            width, row);
       }
     };
-    copy(position_, points.position_, dims_);
-    copy(z_, points.z_, stride_);
-    copy(positive_, points.positive_, words_);
-    copy(negative_, points.negative_, words_);
-    return points;
+    copy(others.position_, position_, dims_);
+    copy(others.z_, z_, stride_);
+    copy(others.positive_, positive_, words_);
+    copy(others.negative_, negative_, words_);
   }
 
   explicit Points(size_t dims = 2) : dims_(dims) {}
@@ -211,13 +214,13 @@ class Points {
     return ((positive(i, word) | negative(i, word)) >> unit & 1) == 0;
   }
 
-  void find_active() {
-    active_.units.clear();
+  void find_active(std::vector<int32_t>& active) const {
+    active.clear();
     for (int64_t word = 0; word < words_; ++word) {
       uint64_t on = 0;
       for (int32_t i = 0; i < size(); ++i) on |= positive(i, word);
       for (; on != 0; on &= on - 1) {
-        active_.units.push_back(static_cast<int32_t>(word * 64 + __builtin_ctzll(on)));
+        active.push_back(static_cast<int32_t>(word * 64 + __builtin_ctzll(on)));
       }
     }
   }
@@ -227,9 +230,7 @@ class Points {
   const double* tolerance_ = nullptr;
   std::vector<double> position_, z_;
   std::vector<uint64_t> positive_, negative_;
-  std::vector<double> before_;  // scratch, as what follows
-  Active active_;
-  std::vector<std::pair<double, int>> order_;
+  std::vector<std::pair<double, int>> order_;  // scratch, as what follows
   std::vector<int32_t> cuts_;
 };
 
@@ -255,8 +256,6 @@ class Mesh {
     const Edge& edge = edges[static_cast<size_t>(side >> 1)];
     return side & 1 ? edge.b : edge.a;
   }
-
-  void enter(const MeshLayer& layer, bool first) { points.enter(layer, first); }
 
   // Cuts every face by the units of a word of the layer.
   void cut(int64_t word) {
@@ -299,24 +298,56 @@ class Mesh {
     pattern_words = all;
   }
 
-  // Meshes of about as many faces each, whose common edges get a number of their own.
+  // The first face of one of `count` parts of about as many faces each.
+  size_t first(int64_t part, int64_t count) const {
+    return static_cast<size_t>(part * faces() / count);
+  }
+
+  // Gives the edges that parts have in common numbers of their own.
   template <class NewSeam>
-  std::vector<Mesh> divide(int64_t count, const NewSeam& new_seam) {
-    const auto first = [&](int64_t part) { return static_cast<size_t>(part * faces() / count); };
+  void divide(int64_t count, const NewSeam& new_seam) {
     std::vector<int64_t> owner(edges.size(), -1);
     for (int64_t part = 0; part < count; ++part) {
-      for (int32_t i = begins[first(part)]; i < begins[first(part + 1)]; ++i) {
+      for (int32_t i = begins[first(part, count)]; i < begins[first(part + 1, count)]; ++i) {
         const auto e = static_cast<size_t>(sides[static_cast<size_t>(i)] >> 1);
         if (owner[e] >= 0 && owner[e] != part) edges[e].seam = new_seam();
         owner[e] = part;
       }
     }
-    Copies point_copies(static_cast<size_t>(points.size())), edge_copies(edges.size());
-    std::vector<Mesh> parts;
-    for (int64_t part = 0; part < count; ++part) {
-      parts.push_back(select(first(part), first(part + 1), point_copies, edge_copies));
+  }
+
+  // Becomes some faces of another mesh, one after the other, in the memory that it has.
+  void take(const Mesh& whole, size_t begin, size_t end) {
+    point_copies_.begin(static_cast<size_t>(whole.points.size()));
+    edge_copies_.begin(whole.edges.size());
+    pattern_words = whole.pattern_words;
+    sides.clear();
+    begins.assign(1, 0);
+    parents.clear();
+    patterns.clear();
+    edges.clear();
+    for (size_t f = begin; f < end; ++f) {
+      for (int32_t i = whole.begins[f]; i < whole.begins[f + 1]; ++i) {
+        const int32_t side = whole.sides[static_cast<size_t>(i)];
+        sides.push_back(2 * edge_copies_.number(side >> 1) + (side & 1));
+      }
+      begins.push_back(static_cast<int32_t>(sides.size()));
+      // Faces with one parent lie next to each other.
+      if (f == begin || whole.parents[f] != whole.parents[f - 1]) {
+        const auto pattern =
+            whole.patterns.begin() + static_cast<std::ptrdiff_t>(whole.parents[f]) * pattern_words;
+        patterns.insert(patterns.end(), pattern, pattern + pattern_words);
+        parents.push_back(f == begin ? 0 : parents.back() + 1);
+      } else {
+        parents.push_back(parents.back());
+      }
     }
-    return parts;
+    for (const int32_t e : edge_copies_.copied()) {
+      const Edge& edge = whole.edges[static_cast<size_t>(e)];
+      const int32_t a = point_copies_.number(edge.a), b = point_copies_.number(edge.b);
+      edges.push_back({a, b, edge.seam});
+    }
+    points.take(whole.points, point_copies_.copied());
   }
 
  private:
@@ -327,7 +358,11 @@ class Mesh {
   // The things of a mesh that a part of it has, and their new numbers.
   class Copies {
    public:
-    explicit Copies(size_t things) : numbers_(things, -1) {}
+    void begin(size_t things) {
+      for (const int32_t thing : copied_) numbers_[static_cast<size_t>(thing)] = -1;
+      copied_.clear();
+      if (numbers_.size() < things) numbers_.resize(things, -1);
+    }
     int32_t number(int32_t thing) {
       int32_t& number = numbers_[static_cast<size_t>(thing)];
       if (number < 0) {
@@ -337,46 +372,10 @@ class Mesh {
       return number;
     }
     const std::vector<int32_t>& copied() const { return copied_; }
-    void clear() {
-      for (const int32_t thing : copied_) numbers_[static_cast<size_t>(thing)] = -1;
-      copied_.clear();
-    }
 
    private:
     std::vector<int32_t> numbers_, copied_;
   };
-
-  // Some faces, one after the other, as a mesh.
-  Mesh select(size_t begin, size_t end, Copies& point_copies, Copies& edge_copies) const {
-    Mesh part;
-    point_copies.clear();
-    edge_copies.clear();
-    part.pattern_words = pattern_words;
-    part.begins.assign(1, 0);
-    for (size_t f = begin; f < end; ++f) {
-      for (int32_t i = begins[f]; i < begins[f + 1]; ++i) {
-        const int32_t side = sides[static_cast<size_t>(i)];
-        part.sides.push_back(2 * edge_copies.number(side >> 1) + (side & 1));
-      }
-      part.begins.push_back(static_cast<int32_t>(part.sides.size()));
-      // Faces with one parent lie next to each other.
-      if (f == begin || parents[f] != parents[f - 1]) {
-        const auto pattern =
-            patterns.begin() + static_cast<std::ptrdiff_t>(parents[f]) * pattern_words;
-        part.patterns.insert(part.patterns.end(), pattern, pattern + pattern_words);
-        part.parents.push_back(f == begin ? 0 : part.parents.back() + 1);
-      } else {
-        part.parents.push_back(part.parents.back());
-      }
-    }
-    for (const int32_t e : edge_copies.copied()) {
-      const Edge& edge = edges[static_cast<size_t>(e)];
-      const int32_t a = point_copies.number(edge.a), b = point_copies.number(edge.b);
-      part.edges.push_back({a, b, edge.seam});
-    }
-    part.points = points.select(point_copies.copied());
-    return part;
-  }
 
   Rest split(size_t e, int64_t word, uint64_t crossing) {
     const auto [a, b, seam] = edges[e];
@@ -467,6 +466,7 @@ class Mesh {
     for (size_t j = steps; j < n; ++j) polygons_.push_back(side(p + j));
   }
 
+  Copies point_copies_, edge_copies_;
   std::vector<Rest> rest_;
   std::vector<int32_t> old_sides_, old_begins_, old_parents_;
   std::vector<int32_t> polygons_, polygon_;  // the open ones, one after the other; the one in hand

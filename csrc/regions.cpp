@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <memory>
 #include <mutex>
 #include <tuple>
 
@@ -13,13 +14,19 @@ namespace {
 // A mesh that outgrows the cache is divided, and its parts are worked on one after the other.
 constexpr int64_t most_bytes = 1 << 20;
 
-// The mesh in a piece of the plane, cut by the words of the layers before `layer` and by the first
+// Some faces of a mesh that is cut by the words of the layers before `layer` and by the first
 // `word` of that one.
 struct Piece {
-  Mesh mesh;
+  std::shared_ptr<const Mesh> whole;
+  size_t begin, end;
   size_t layer = 0;
   int64_t word = 0;
   std::vector<int32_t> path;  // which part of which division it is: the order of the results
+};
+
+struct Worker {
+  std::unique_ptr<Mesh> mesh;
+  Scratch scratch;
 };
 
 using Finished = std::pair<std::vector<int32_t>, PlanePart>;
@@ -94,9 +101,10 @@ class Enumeration {
  public:
   Enumeration(const std::vector<MeshLayer>& layers, int64_t most) : layers_(layers), most_(most) {}
 
-  void run(Piece whole, const Run& run) {
-    pending_.push_back(std::move(whole));
-    meshes_.resize(static_cast<size_t>(run.threads));
+  void run(Mesh whole, const Run& run) {
+    const auto faces = static_cast<size_t>(whole.faces());
+    pending_.push_back({std::make_shared<Mesh>(std::move(whole)), 0, faces, 0, 0, {}});
+    workers_.resize(static_cast<size_t>(run.threads));
     // Most networks are done before they are divided; no other thread need wake for them.
     parallel_blocks(1, run, [&](int64_t, int thread) { take_one(thread); });
     parallel_blocks(pending_.empty() ? 0 : run.threads, run,
@@ -115,6 +123,7 @@ class Enumeration {
  private:
   // Works on the piece that was added last, so that few wait -> whether there was one.
   bool take_one(int thread) {
+    Worker& worker = workers_[static_cast<size_t>(thread)];
     Piece piece;
     {
       const std::lock_guard lock(mutex_);
@@ -122,18 +131,20 @@ class Enumeration {
       ++working_;
       piece = std::move(pending_.back());
       pending_.pop_back();
+      if (worker.mesh == nullptr) worker.mesh = spare();
     }
-    Mesh& mesh = meshes_[static_cast<size_t>(thread)];
-    mesh = piece.mesh;  // a copy into memory that is there
-    refine(piece, mesh);
+    worker.mesh->take(*piece.whole, piece.begin, piece.end);
+    piece.whole.reset();
+    refine(piece, worker);
     --working_;
     return true;
   }
 
-  void refine(Piece& piece, Mesh& mesh) {
+  void refine(Piece& piece, Worker& worker) {
+    Mesh& mesh = *worker.mesh;
     while (piece.layer < layers_.size()) {
       const MeshLayer& layer = layers_[piece.layer];
-      if (piece.word == 0) mesh.enter(layer, piece.layer == 0);
+      if (piece.word == 0) mesh.points.enter(layer, piece.layer == 0, worker.scratch);
       mesh.cut(piece.word);
       if (++piece.word == layer.words()) {
         mesh.leave(layer);
@@ -141,7 +152,7 @@ class Enumeration {
         piece.word = 0;
       }
       if (piece.layer < layers_.size() && mesh.points.bytes() > most_bytes && mesh.faces() > 1) {
-        return divide(piece, mesh);
+        return divide(piece, std::move(worker.mesh));
       }
     }
     PlanePart part = finish(mesh);
@@ -151,24 +162,38 @@ class Enumeration {
     finished_.emplace_back(std::move(piece.path), std::move(part));
   }
 
-  void divide(const Piece& piece, Mesh& mesh) {
-    const int64_t count = std::min<int64_t>(mesh.faces(), 4 * mesh.points.bytes() / most_bytes + 1);
-    std::vector<Mesh> parts = mesh.divide(count, [&] { return ++seams_; });
-    cleared_ += mesh.points.cleared();
+  void divide(const Piece& piece, std::unique_ptr<Mesh> mesh) {
+    const int64_t count =
+        std::min<int64_t>(mesh->faces(), 4 * mesh->points.bytes() / most_bytes + 1);
+    mesh->divide(count, [&] { return ++seams_; });
+    cleared_ += mesh->points.cleared();
+    const std::shared_ptr<const Mesh> whole(mesh.release(), [this](Mesh* done) {
+      const std::lock_guard lock(mutex_);
+      spare_.emplace_back(done);
+    });
     const std::lock_guard lock(mutex_);
     for (int64_t i = count; i-- > 0;) {
       std::vector<int32_t> path = piece.path;
       path.push_back(static_cast<int32_t>(i));
-      pending_.push_back(
-          {std::move(parts[static_cast<size_t>(i)]), piece.layer, piece.word, std::move(path)});
+      pending_.push_back({whole, whole->first(i, count), whole->first(i + 1, count), piece.layer,
+                          piece.word, std::move(path)});
     }
+  }
+
+  // A mesh that is done with, for its memory; called under the lock.
+  std::unique_ptr<Mesh> spare() {
+    if (spare_.empty()) return std::make_unique<Mesh>();
+    std::unique_ptr<Mesh> mesh = std::move(spare_.back());
+    spare_.pop_back();
+    return mesh;
   }
 
   const std::vector<MeshLayer>& layers_;
   const int64_t most_;
   std::mutex mutex_;
+  std::vector<std::unique_ptr<Mesh>> spare_;
   std::vector<Piece> pending_;
-  std::vector<Mesh> meshes_;  // what each thread works in
+  std::vector<Worker> workers_;  // of each thread
   std::vector<Finished> finished_;
   std::atomic<int> working_{0};
   std::atomic<int64_t> found_{0}, cleared_{0}, seams_{0};
@@ -179,16 +204,16 @@ class Enumeration {
 PlaneRegions::PlaneRegions(const std::vector<Layer<double>>& hidden, const double* domain,
                            int64_t corners, int64_t most, const Run& run) {
   std::vector<double> bounds(2, 0);
-  Piece whole;
+  Mesh whole;
   for (int64_t i = 0; i < corners; ++i) {
     for (size_t k = 0; k < 2; ++k) bounds[k] = std::max(bounds[k], std::abs(domain[2 * i + k]));
-    whole.mesh.points.add(domain + 2 * i);
+    whole.points.add(domain + 2 * i);
     const auto corner = static_cast<int32_t>(i);
-    whole.mesh.edges.push_back({corner, corner + 1 < corners ? corner + 1 : 0, Edge::border});
-    whole.mesh.sides.push_back(2 * corner);
+    whole.edges.push_back({corner, corner + 1 < corners ? corner + 1 : 0, Edge::border});
+    whole.sides.push_back(2 * corner);
   }
-  whole.mesh.begins = {0, static_cast<int32_t>(corners)};
-  whole.mesh.parents = {0};
+  whole.begins = {0, static_cast<int32_t>(corners)};
+  whole.parents = {0};
   const std::vector<MeshLayer> layers = mesh_layers(hidden, bounds);
   for (const MeshLayer& layer : layers) words_ += layer.words();
   Enumeration enumeration(layers, most);
@@ -250,9 +275,10 @@ LineRegions::LineRegions(const std::vector<Layer<double>>& hidden, const Run& ru
   std::vector<int32_t> order{0, 1};  // points from the begin to the end
   std::vector<int32_t> parents{0};   // [pieces]: the piece at the begin of the layer
   Watch watch(run);
+  Scratch scratch;
   const std::vector<MeshLayer> layers = mesh_layers(hidden, {1});
   for (const MeshLayer& layer : layers) {
-    points.enter(layer, &layer == layers.data());
+    points.enter(layer, &layer == layers.data(), scratch);
     for (int64_t word = 0; word < layer.words(); ++word) {
       if (watch.interrupted()) throw Interrupted{};
       std::vector<int32_t> old_order{0}, old_parents;
