@@ -9,6 +9,7 @@ entries.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,15 @@ from gradsplinter import ops
 from gradsplinter.batches import Data
 from gradsplinter.checks import check_on_cpu
 from gradsplinter.graph import ComputationGraph
-from gradsplinter.modularity import LEAST, PERMUTATIONS, Split, split_columns
+from gradsplinter.modularity import (
+    LEAST,
+    PERMUTATIONS,
+    Split,
+    affinity_of,
+    check_split,
+    shuffled,
+    split,
+)
 from gradsplinter.network import ReluNetwork
 from gradsplinter.patterns import select_sites
 from gradsplinter.scores import AT_ONCE
@@ -38,7 +47,7 @@ class Communities:
     affinity: Tensor
     """float64 [n, n]: of every two of the units that were split, the diagonal being 0."""
     modularity: float
-    """Of the split (Newman and Girvan 2004); 0 for one community."""
+    """Of the split of units that switch (Newman and Girvan 2004), if there are any; 0 for one community."""
     separation: float
     """1 - affinity between communities / what chance gives; 0 for one community."""
     chance: float
@@ -103,22 +112,31 @@ def communities(
         >>> communities(computation_graph(net, x)).units[0]
         tensor([0, 0, 1, 1])
     """
+    check_split(least, 0, seed)
     finest = graph.splinters[graph.end]
     sites = list(reversed(graph.sites))
     widths = [graph.net.widths[site] for site in sites]
-    rows = torch.empty(finest.n_modes, finest.n_directions, sum(widths), dtype=torch.float64)
-    modes = torch.arange(finest.n_modes)
-    for site, columns in zip(sites, rows.split(widths, dim=2), strict=True):
+    affinity = torch.zeros(sum(widths), sum(widths), dtype=torch.float64)
+    used = torch.zeros(sum(widths), dtype=torch.bool)
+    step = max(1, AT_ONCE // (finest.n_directions * sum(widths)))
+    for modes in torch.arange(finest.n_modes).split(step):
+        weights = finest.counts[modes].double().repeat_interleave(finest.n_directions)
+        rows = torch.cat(_squares_along(graph, sites, modes), dim=1)
+        affinity += affinity_of(rows, weights)
+        used |= (rows > 0).any(dim=0)
+    found = split(affinity, used, least, seed)
+    return _communities(found, dict(zip(sites, found.groups.split(widths), strict=True)))
+
+
+def _squares_along(graph: ComputationGraph, sites: list[int], modes: Tensor) -> list[Tensor]:
+    """`[modes · D, h]` of each site, from the last one up: of the modes that these belong to."""
+    found = []
+    for site in sites:
         s = graph.splinters[site]
-        step = max(1, AT_ONCE // columns[0].numel())
-        for part, some in zip(columns.split(step), modes.split(step), strict=True):
-            part[:] = _squares(
-                ops.jacobian(s.net, s.signatures[some], site, s.target, s.directions)
-            )
+        gradients = ops.jacobian(s.net, s.signatures[modes], site, s.target, s.directions)
+        found.append(_squares(gradients).flatten(0, 1))
         modes = graph.parents[site][modes]
-    weights = finest.counts.double().repeat_interleave(finest.n_directions)
-    split = split_columns(rows.flatten(0, 1), weights, widths, least, 0, seed)
-    return _communities(split, dict(zip(sites, split.groups.split(widths), strict=True)))
+    return found
 
 
 def neuron_communities(
@@ -135,7 +153,8 @@ def neuron_communities(
 
     First the inputs: each hidden neuron counts with the mean of its squared normalised gradients and
     the weight p (1 - p), p being the share of examples in which it is on, for a neuron that is always
-    on only hands on a sum. Then each neuron goes to the group of inputs with most of its gradient.
+    on only hands on a sum. Inputs that only such neurons use are grouped by these, after the others and
+    apart from them. Then each neuron goes to the group of inputs with most of its gradient.
 
     Tasks that share inputs are one group, by construction.
 
@@ -152,6 +171,7 @@ def neuron_communities(
         TypeError, ValueError, NotImplementedError: as `splinter`; no hidden site after `source`; a
             network that is not on the CPU; gradients that are not finite.
     """
+    check_split(least, permutations, seed)
     checked = SplinterTable(net, source)
     net, source = checked.net, checked.source
     check_on_cpu(net.device, "net")
@@ -166,14 +186,27 @@ def neuron_communities(
     for site in range(source + 1, net.depth):
         rows[site], shares_on[site] = _mean_squares(_up_to(finest, site))
     on = torch.cat(list(shares_on.values()))
-    split = split_columns(
-        torch.cat(list(rows.values())), on * (1 - on), [net.widths[source]], least, permutations,
-        seed,
-    )  # fmt: skip
-    units = {source: split.groups}
+    every = torch.cat(list(rows.values()))
+    found = _split_inputs(every, on * (1 - on), least, permutations, seed)
+    groups = found.groups
+    rest = (groups < 0) & (on @ every > 0)
+    if bool(rest.any()):
+        of_rest = _split_inputs(every[:, rest], on, least, permutations, seed)
+        groups[rest] = of_rest.groups + found.n
+        if found.n == 0:
+            found = dataclasses.replace(of_rest, groups=groups)
+    units = {source: groups}
     for site, of_neurons in rows.items():
-        units[site] = _largest(_sums(of_neurons, split.groups, max(1, split.n)))
-    return _communities(split, units)
+        units[site] = _largest(_sums(of_neurons, groups, 1 + int(groups.max())))
+    return _communities(found, units)
+
+
+def _split_inputs(
+    rows: Tensor, weights: Tensor, least: float, permutations: int, seed: int
+) -> Split:
+    used = weights @ rows > 0
+    by_chance = shuffled(rows[:, used], weights, permutations, seed)
+    return split(affinity_of(rows, weights), used, least, seed, by_chance)
 
 
 def _up_to(s: Splinters, site: int) -> Splinters:
@@ -213,7 +246,9 @@ def _mean_squares(s: Splinters) -> tuple[Tensor, Tensor]:
 
 
 def _largest(shares: Tensor) -> Tensor:
-    """int64 `[...]`: the community with the largest share; -1 where none has one."""
+    """int64 `[...]`: the community with the largest share; -1 where none has one, or there is none."""
+    if shares.shape[-1] == 0:
+        return torch.full(shares.shape[:-1], -1)
     best = shares.max(dim=-1)
     return torch.where(best.values > 0, best.indices, -1)
 
@@ -224,5 +259,5 @@ def _sums(rows: Tensor, groups: Tensor, n: int) -> Tensor:
     return rows @ member
 
 
-def _communities(split: Split, units: dict[int, Tensor]) -> Communities:
-    return Communities(units, split.affinity, split.modularity, split.separation, split.chance)
+def _communities(found: Split, units: dict[int, Tensor]) -> Communities:
+    return Communities(units, found.affinity, found.modularity, found.separation, found.chance)

@@ -1,8 +1,8 @@
-"""The columns of a matrix in groups that its rows keep apart, by modularity, tested against chance."""
+"""Units in groups, by the modularity of their affinities, tested against chance."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import isnan
 
@@ -19,10 +19,10 @@ PERMUTATIONS = 19
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Columns in groups."""
+    """Units in groups."""
 
     groups: Tensor
-    """int64 [n]; -1 for a column without entries."""
+    """int64 [n]; -1 for a unit that was not used."""
     affinity: Tensor
     """float64 [n, n], the diagonal being 0"""
     modularity: float = 0.0
@@ -34,23 +34,26 @@ class Split:
         return 1 + int(self.groups.max())
 
 
-def split_columns(
-    rows: Tensor, weights: Tensor, widths: Sequence[int], least: float, permutations: int, seed: int
-) -> Split:
-    """Split columns by the affinity Σ over rows of weight · entry · entry of every two of them.
-
-    Args:
-        rows: float64 `[R, n]`, not negative; the columns of several sites side by side.
-        weights: float64 `[R]`.
-        widths: columns of each site.
-        least, permutations, seed: as `communities` says.
-    """
+def check_split(least: float, permutations: int, seed: int) -> None:
     check_integer(permutations, "permutations", 0)
     check_integer(seed, "seed", 0)
     if not 0 <= least <= 1:
         raise ValueError(f"least must be in 0..1, got {least}")
-    affinity = _affinity(rows, weights)
-    used = (weights @ rows) > 0
+
+
+def split(
+    affinity: Tensor, used: Tensor, least: float, seed: int, by_chance: Iterable[Tensor] = ()
+) -> Split:
+    """Split units, if that can be done well.
+
+    Args:
+        affinity: float64 `[n, n]`, not negative; the diagonal is not looked at.
+        used: bool `[n]`: which units to split; the others are in no group.
+        least, seed: as `communities` says.
+        by_chance: affinities of as many units as are used. The split must have a higher modularity than
+            the best split of each of them.
+    """
+    affinity = affinity.clone().fill_diagonal_(0)
     groups = used.long() - 1
     if int(used.sum()) < 2:
         return Split(groups, affinity)
@@ -60,13 +63,8 @@ def split_columns(
     if int(coarse.max()) == 0 or separation < least:
         return Split(groups, affinity)
     chance = float("nan")
-    if (
-        float(among.sum()) > 0
-    ):  # else no gradient has two entries, and nothing can be tied by chance
-        of_site = torch.repeat_interleave(torch.arange(len(widths)), torch.tensor(widths))[used]
-        generator = torch.Generator().manual_seed(seed)
-        for _ in range(permutations):
-            random = _affinity(_shuffled(rows[:, used], of_site, generator), weights)
+    if float(among.sum()) > 0:  # else nothing is tied, and nothing can be tied by chance
+        for random in by_chance:
             found = _quality(random, louvain(random, seed))[0]
             chance = found if isnan(chance) else max(chance, found)
             if chance >= modularity:
@@ -76,18 +74,17 @@ def split_columns(
     return Split(groups, affinity, *_quality(among, fine), chance)
 
 
-def _affinity(rows: Tensor, weights: Tensor) -> Tensor:
-    return ((rows * weights.unsqueeze(1)).T @ rows).fill_diagonal_(0)
+def affinity_of(rows: Tensor, weights: Tensor) -> Tensor:
+    """Σ over rows of weight · entry · entry of every two columns; rows `[R, n]` and weights `[R]`."""
+    return (rows * weights.unsqueeze(1)).T @ rows
 
 
-def _shuffled(rows: Tensor, of_site: Tensor, generator: torch.Generator) -> Tensor:
-    """Each row with its entries at other columns of the same site."""
-    result = torch.empty_like(rows)
-    for site in of_site.unique():
-        columns = (of_site == site).nonzero().squeeze(1)
-        order = torch.rand(len(rows), len(columns), generator=generator).argsort(dim=1)
-        result[:, columns] = rows[:, columns].gather(1, order)
-    return result
+def shuffled(rows: Tensor, weights: Tensor, permutations: int, seed: int) -> Iterator[Tensor]:
+    """Affinities, the diagonal being 0, where each row has its entries at random columns."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(permutations):
+        order = torch.rand(rows.shape, generator=generator).argsort(dim=1)
+        yield affinity_of(rows.gather(1, order), weights).fill_diagonal_(0)
 
 
 def _refined(affinity: Tensor, coarse: Tensor, least: float, seed: int) -> Tensor:

@@ -136,6 +136,38 @@ def test_a_dead_network_has_no_community():
     assert communities(graph).of(graph)[0].tolist() == [[-1, -1]]
 
 
+@pytest.mark.parametrize("start", [1, 2])
+def test_a_graph_without_gradients_has_no_community(start):
+    dead = torch.full((4,), -99.0)
+    net = ReluNetwork([torch.eye(4), torch.eye(4), torch.ones(2, 4)], [dead, dead, torch.zeros(2)])
+    graph = computation_graph(net, torch.rand(10, 4), start=start)
+    found = communities(graph)
+    assert found.n == 0
+    assert all(bool((of == -1).all()) for of in found.of(graph).values())
+    assert neuron_communities(net, torch.rand(10, 4)).n == 0
+
+
+def test_inputs_that_only_neurons_use_that_are_always_on():
+    """The second half of a network of two blocks, or all of it, is linear on the data."""
+    weight = torch.zeros(8, 4)
+    weight[:4, :2] = torch.tensor([[1.0, 1], [1, -1], [-1, 2], [2, 1]])
+    weight[4:, 2:] = torch.tensor([[1.0, 1], [1, 2], [2, 1], [1, 3]])
+    x = torch.cat([random_inputs(200, 2), random_inputs(200, 2).abs()], dim=1)
+    outputs = torch.ones(1, 8)
+    half = neuron_communities(ReluNetwork([weight, outputs], [torch.zeros(8), torch.zeros(1)]), x)
+    assert half.n == 2
+    assert half.units[0].tolist() == [0, 0, 1, 1]
+    assert half.units[1].tolist() == [0] * 4 + [1] * 4
+    linear = ReluNetwork([weight, outputs], [torch.full((8,), 99.0), torch.zeros(1)])
+    both = neuron_communities(linear, x)
+    assert both.n == 2
+    assert both.units[0].tolist() == [0, 0, 1, 1]
+    dense = ReluNetwork([weight + 1, outputs], [torch.full((8,), 99.0), torch.zeros(1)])
+    one = neuron_communities(dense, x)
+    assert one.n == 1
+    assert one.units[0].tolist() == [0] * 4
+
+
 def test_another_source():
     net, x = block_network(), random_inputs(300, 4)
     found = neuron_communities(
@@ -181,5 +213,10 @@ def test_bad_input():
         neuron_communities(net, x, least=2)
     with pytest.raises(ValueError, match=r"^permutations must be at least 0, got -1$"):
         neuron_communities(net, x, permutations=-1)
+    dead = ReluNetwork([w * 0 for w in net.weights], net.biases)  # nothing to split
+    with pytest.raises(ValueError, match=r"^permutations must be at least 0, got -1$"):
+        neuron_communities(dead, x, permutations=-1)
+    with pytest.raises(ValueError, match=r"^seed must be at least 0, got -1$"):
+        communities(computation_graph(dead, x), seed=-1)
     with pytest.raises(ValueError, match="x must have shape"):
         neuron_communities(net, x[:, :3])

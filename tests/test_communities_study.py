@@ -6,11 +6,18 @@ from itertools import pairwise
 import pytest
 import torch
 
-from gradsplinter import ReluNetwork, communities, computation_graph, neuron_communities
+from gradsplinter import (
+    Communities,
+    ReluNetwork,
+    communities,
+    computation_graph,
+    neuron_communities,
+)
 from gradsplinter.plot.communities import figures
 from gradsplinter.studies.ablation import selectivity, truth
-from gradsplinter.studies.communities import CommunitiesConfig, run_communities
+from gradsplinter.studies.communities import CommunitiesConfig, _from_outputs, run_communities
 from gradsplinter.studies.neuron_groups import BASELINES, ari
+from gradsplinter.studies.node_groups import louvain_of_nodes
 from gradsplinter.tasks import ParallelProducts, Task
 from gradsplinter.train import initialise
 
@@ -152,6 +159,38 @@ def test_a_row_is_what_the_parts_say_of_its_network(rows):
     x = ParallelProducts(2).sample(256, generator=torch.Generator().manual_seed(4 + 2**33))
     assert row.found == neuron_communities(net, x).n == 1
     assert row.found_from_outputs == communities(computation_graph(net, x)).n == 2
+
+
+def test_groups_of_components_from_the_outputs(rows):
+    for row in rows:
+        unmixed = row.strength == 0 and row.kind in ("mixing", "shared inputs")
+        assert (row.from_outputs is not None) == unmixed
+
+
+def test_components_that_touch_several_groups_are_counted():
+    """One mode; the second output has 1/10 of its squares in the first group, the third 1/5."""
+    rows = torch.tensor([[1.0, 2, 0], [1, 0, 3], [1, 0, 2]])
+    net = ReluNetwork([torch.eye(3), rows], [torch.zeros(3), torch.zeros(3)])
+    graph = computation_graph(net, torch.ones(5, 3))
+    found = Communities({0: torch.tensor([0, 0, 1])}, torch.zeros(3, 3), 0, 0, 0)
+    of = _from_outputs(graph, found, [0, 0, 1])
+    assert of.touch_several == pytest.approx(1 / 3)
+    assert of.ari == 1
+    assert of.ari_by_output == 0  # two of three in one group, and each an output of its own
+    assert _from_outputs(graph, found, [0, 1, 1]).ari < 1
+
+
+def test_louvain_of_nodes():
+    one = ReluNetwork([torch.eye(2), torch.eye(2)], [torch.zeros(2), torch.zeros(2)])
+    labels = louvain_of_nodes(computation_graph(one, torch.ones(3, 2)))
+    assert labels[1].unique().numel() == 2  # nothing ties the two outputs
+    assert torch.equal(labels[0], labels[1])
+    alike = ReluNetwork([torch.eye(2), torch.tensor([[1.0, 1], [1, 2]])], one.biases)
+    labels = louvain_of_nodes(computation_graph(alike, torch.ones(3, 2), end=1))
+    assert labels[1].tolist() == [[0, 0]]
+    x = torch.tensor([[1.0, 1], [1, 1], [-1, -1]])
+    labels = louvain_of_nodes(computation_graph(one, x))  # the last example has no gradient
+    assert labels[0][-1].tolist() == [-1, -1]
 
 
 def test_carriers_become_neurons_that_are_compared_as_the_definition_is_stricter(rows):

@@ -63,6 +63,7 @@ def _report(rows: list[Row]) -> None:
     _report_agreement(compared)
     _report_groups(compared)
     _report_definitions(compared)
+    _report_from_outputs(rows)
     _report_controls([row for row in rows if row not in compared])
 
 
@@ -77,17 +78,15 @@ def _report_agreement(rows: list[Row]) -> None:
 
 def _report_groups(rows: list[Row]) -> None:
     console.print(
-        "Networks whose inputs are grouped exactly right; agreement of the components of the input, "
-        "grouped from the outputs; and selectivity: of the errors' growth without a group of neurons, "
-        "the share that falls on one output, and the same of random groups (means)"
+        "Networks whose inputs are grouped exactly right; and selectivity: of the errors' growth without "
+        "a group of neurons, the share that falls on one output, and the same of random groups (means)"
     )
-    columns = ("inputs\nright", "from the\noutputs", "selectivity", "of random\ngroups")
+    columns = ("inputs\nright", "selectivity", "of random\ngroups")
     table = _table("products", *columns)
     for task, some in _by_task(rows):
         table.add_row(
             task.replace(" products", ""),
             f"{sum(row.inputs_right for row in some)}/{len(some)}",
-            _mean([row.from_outputs_ari for row in some]),
             _mean([row.selectivity for row in some]),
             _mean([row.selectivity_by_chance for row in some]),
         )
@@ -113,6 +112,27 @@ def _report_definitions(rows: list[Row]) -> None:
                 f"{min(ours):.2f}" if ours else "-",
                 _mean([a.ari.get("input gradients") for a in of]),
                 *(f"{sum(a.kinds[kind] for a in of) / len(of):.1f}" for kind in KINDS),
+            )  # fmt: skip
+    console.print(table)
+
+
+def _report_from_outputs(rows: list[Row]) -> None:
+    console.print(
+        "From the outputs, targets not mixed, means: how many groups of units there are; agreement of the "
+        "components of the input with the inputs that they touch, and the share of those that touch "
+        "several groups; agreement with the outputs that they are of; the number of groups by Louvain's "
+        "method on components and edges themselves, and its agreement with the outputs"
+    )
+    columns = ("groups", "inputs", "touch\nseveral", "outputs", "groups\nof nodes", "outputs")
+    table = _table("task", *columns)
+    for task, of_task in _by_task(rows):
+        of = [row.from_outputs for row in of_task if row.from_outputs]
+        if of:
+            table.add_row(
+                task, _mean([row.found_from_outputs for row in of_task if row.from_outputs]),
+                _mean([one.ari for one in of]), _mean([one.touch_several for one in of]),
+                _mean([one.ari_by_output for one in of]), _mean([one.nodes for one in of]),
+                _mean([one.nodes_ari_by_output for one in of]),
             )  # fmt: skip
     console.print(table)
 

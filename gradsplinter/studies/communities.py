@@ -22,6 +22,7 @@ from gradsplinter.graph import ComputationGraph, computation_graph
 from gradsplinter.network import ReluNetwork
 from gradsplinter.studies import neuron_groups
 from gradsplinter.studies.ablation import ALWAYS_ON, KINDS, Truth, selectivity, truth
+from gradsplinter.studies.node_groups import louvain_of_nodes
 from gradsplinter.tasks import (
     ChainedProducts,
     CorrelatedInputs,
@@ -92,6 +93,22 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class FromOutputs:
+    """Groups of the components of the input site, found from the outputs by `communities`."""
+
+    ari: float
+    """Adjusted Rand index with the planted groups of inputs that they touch most."""
+    touch_several: float
+    """Share of components with less than 90 % of their squared entries in one of these groups."""
+    ari_by_output: float
+    """With the outputs that they are of."""
+    nodes: int
+    """Groups that Louvain's method makes of the components and edges themselves."""
+    nodes_ari_by_output: float
+    """Of those at the input site."""
+
+
+@dataclass(frozen=True)
 class Row:
     """One network."""
 
@@ -109,8 +126,8 @@ class Row:
     """Communities found from the outputs, by `communities`."""
     inputs_right: bool
     """Whether the groups of inputs are exactly the planted ones."""
-    from_outputs_ari: float | None
-    """Of the components of the input site, found from the outputs, and the inputs they touch."""
+    from_outputs: FromOutputs | None
+    """Where targets are not mixed, of networks with several products."""
     selectivity: float | None
     """Of the groups of neurons, as in `ablation.selectivity`."""
     selectivity_by_chance: float | None
@@ -127,7 +144,10 @@ class Row:
 
     def columns(self) -> dict[str, object]:
         """One value a column, for a table."""
-        flat = {k: v for k, v in vars(self).items() if k != "agreement"}
+        flat = {k: v for k, v in vars(self).items() if k not in ("agreement", "from_outputs")}
+        for of_field in dataclasses.fields(FromOutputs):
+            name = of_field.name
+            flat[f"from outputs: {name}"] = getattr(self.from_outputs, name, None)
         for share, of in self.agreement.items():
             flat |= {f"ari, always on {share:g}: {name}": of.ari.get(name) for name in METHODS}
             flat |= {f"neurons, always on {share:g}: {k}": of.kinds.get(k) for k in KINDS}
@@ -202,13 +222,15 @@ def _row(
         neuron_groups.ari(found.units[0].tolist(), groups) == 1, None, None, None,
         {share: Agreement({}, {}) for share in always_on}, loss,
     )  # fmt: skip
+    if strength == 0 and kind in ("mixing", "shared inputs"):
+        components = _from_outputs(graph, from_outputs, groups)
+        row = dataclasses.replace(row, from_outputs=components)
     if kind not in ("mixing", "correlation"):
         return row
     ways = {name: way(net, x, len(set(groups))) for name, way in neuron_groups.BASELINES.items()}
     of = truth(net, task, x)
     return dataclasses.replace(
         row,
-        from_outputs_ari=_components_ari(graph, from_outputs, groups),
         selectivity=selectivity(net, task, x, found.units),
         selectivity_by_chance=selectivity(net, task, x, _shuffled(found.units, seed)),
         agreement={
@@ -217,13 +239,21 @@ def _row(
     )
 
 
-def _components_ari(graph: ComputationGraph, found: Communities, groups: list[int]) -> float:
-    """Communities of the components of the input site against the inputs that these touch most."""
-    squares = graph.components(0).double().square()
-    touched = squares @ torch.nn.functional.one_hot(torch.tensor(groups)).double()
+def _from_outputs(graph: ComputationGraph, found: Communities, groups: list[int]) -> FromOutputs:
     there = graph.lengths(0) > 0
-    of = found.of(graph)[0][there]
-    return neuron_groups.ari(of.tolist(), touched.argmax(dim=2)[there].tolist())
+    squares = graph.components(0).double().square()[there]
+    touched = squares @ torch.nn.functional.one_hot(torch.tensor(groups)).double()
+    most, planted = touched.max(dim=1)
+    of = found.of(graph)[0][there].tolist()
+    outputs = torch.arange(len(graph.directions)).expand_as(there)[there].tolist()
+    nodes = louvain_of_nodes(graph)
+    return FromOutputs(
+        ari=neuron_groups.ari(of, planted.tolist()),
+        touch_several=float((most < 0.9 * touched.sum(dim=1)).double().mean()),
+        ari_by_output=neuron_groups.ari(of, outputs),
+        nodes=1 + max(int(labels.max()) for labels in nodes.values()),
+        nodes_ari_by_output=neuron_groups.ari(nodes[0][there].tolist(), outputs),
+    )
 
 
 def _shuffled(units: dict[int, Tensor], seed: int) -> dict[int, Tensor]:
