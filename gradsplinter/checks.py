@@ -11,6 +11,8 @@ from torch import Tensor
 
 # What a network computes in: the numeric contract holds for these.
 DTYPES = (torch.float32, torch.float64)
+SHORTEST = 1e-150
+"""Of vectors whose lengths are computed: the squares of shorter ones vanish in float64."""
 
 
 def check_tensor(

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from gradsplinter import ops
-from gradsplinter.checks import DTYPES, check_finite, check_integer, check_on_cpu, check_tensor
+from gradsplinter.checks import (
+    DTYPES,
+    SHORTEST,
+    check_finite,
+    check_integer,
+    check_on_cpu,
+    check_tensor,
+)
 from gradsplinter.network import ReluNetwork
 
 SMALLEST = 1e-6
@@ -123,8 +130,8 @@ def clusters(
 
     Raises:
         TypeError: another type or dtype.
-        ValueError: not two dimensions, values not finite or too large to square, a number out of
-            range; an angle and a recall that together take too many tables.
+        ValueError: not two dimensions, values not finite or too large or too small to square, a number
+            out of range; an angle and a recall that together take too many tables.
 
     Examples:
         >>> degrees = torch.tensor([0.0, 40.0, 1.0, 41.5, 2.0]).deg2rad()
@@ -143,7 +150,12 @@ def clusters(
     lengths = torch.ops.gradsplinter.lengths(rows)
     if not bool(torch.isfinite(lengths).all()):
         raise ValueError("vectors must have squared lengths below 1.8e308, got larger ones")
-    there = (lengths > 0).nonzero().squeeze(1)
+    short = lengths < SHORTEST
+    if bool(rows[short].any()):
+        raise ValueError(
+            f"vectors must be zero or at least {SHORTEST:g} long, got shorter ones; scale them"
+        )
+    there = (~short).nonzero().squeeze(1)
     if len(there) < len(rows):
         rows, lengths = rows[there], lengths[there]
     joined = _numbered(_joined(rows, lengths, float(angle), float(recall), seed))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gradsplinter import ops
 from gradsplinter.batches import Data
-from gradsplinter.checks import check_on_cpu, check_span
+from gradsplinter.checks import SHORTEST, check_on_cpu, check_span
 from gradsplinter.merged import Merged, merge
 from gradsplinter.network import ReluNetwork, pattern_sites
 from gradsplinter.splinters import AT_ONCE
@@ -242,6 +242,11 @@ class ComputationGraph(ModeTrie):
                 "net must have finite gradients, with squared lengths below 1.8e308, got others at "
                 f"site {site}: products of its weights are too large"
             )
+        if bool(((lengths < SHORTEST) & (gradients != 0).any(dim=2)).any()):
+            raise ValueError(
+                f"net must have gradients that are zero or at least {SHORTEST:g} long, got shorter ones "
+                f"at site {site}: products of its weights are too small"
+            )
         return lengths
 
     @cached_property
@@ -273,11 +278,15 @@ class ComputationGraph(ModeTrie):
         """float64 [U, D]: 1 for the nodes of a group."""
         modes = 1 if site == self.start else self.splinters[site].n_modes
         chosen = torch.zeros(modes, len(self.directions), dtype=torch.float64)
-        if isinstance(nodes, Iterable):
+        if hasattr(nodes, "__index__") and not (isinstance(nodes, Tensor) and nodes.dim()):
+            chosen[:, self._check_node(site, (0, nodes))[1]] = 1
+        elif isinstance(nodes, Iterable):
             for node in nodes:
                 chosen[self._check_node(site, node)] = 1
         else:
-            chosen[:, self._check_node(site, (0, nodes))[1]] = 1
+            raise TypeError(
+                f"a and b must be a direction or nodes (mode, direction), got {type(nodes).__name__}"
+            )
         return chosen
 
 

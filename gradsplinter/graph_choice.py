@@ -52,6 +52,7 @@ def view(
 
     Raises:
         IndexError: no such example.
+        TypeError: communities of another dtype.
         ValueError: a number below 1, not one name for each direction, communities of another shape,
             gradients that are not finite.
 
@@ -104,6 +105,8 @@ def _checked(
             raise ValueError(
                 f"communities must have shape {expected} at site {site}, got {list(of.shape)}"
             )
+        if of.dtype != torch.int64:
+            raise TypeError(f"communities must be int64, got {of.dtype} at site {site}")
     return communities or {}
 
 

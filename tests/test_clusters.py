@@ -315,6 +315,8 @@ def test_bad_input():
         clusters(good, 0.1, max_diameter=-1)
     with pytest.raises(ValueError, match="squared lengths"):
         clusters(torch.tensor([[1e200, 1.0]], dtype=torch.float64), 0.1)
+    with pytest.raises(ValueError, match=r"^vectors must be zero or at least 1e-150 long, got"):
+        clusters(torch.tensor([[1e-160, 0.0]], dtype=torch.float64), 0.1)
     with pytest.raises(
         ValueError,
         match=r"^vectors must hold at least `smallest` = 5 that are not zero, got 3$",

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from networks import on_meta, random_inputs, random_network
@@ -370,6 +371,27 @@ def test_all_at_once_and_piece_by_piece(monkeypatch):
         units = (gradients / torch.where(lengths == 0, 1, lengths).unsqueeze(2)).float()
         assert torch.equal(GRAPH.lengths(site), lengths)
         assert torch.equal(GRAPH.components(site), units)
+
+
+def test_gradients_too_short_to_be_measured():
+    def graph(scale):
+        net = ReluNetwork([scale * torch.eye(2).double()] * 2, [torch.zeros(2).double()] * 2)
+        return computation_graph(net, torch.full((3, 2), 1 / scale, dtype=torch.float64))
+
+    assert graph(1e-70).sizes()[-1].components == 2
+    message = (
+        "net must have gradients that are zero or at least 1e-150 long, got shorter ones at site 0"
+    )
+    with pytest.raises(ValueError, match=f"^{message}"):
+        graph(1e-90).sizes()
+
+
+def test_a_direction_of_any_integer_type():
+    expected = GRAPH.orthogonality(1, 1, 0)
+    for one in (torch.tensor(1), np.int64(1)):
+        assert GRAPH.orthogonality(1, one, 0) == expected
+    with pytest.raises(TypeError, match=r"^a and b must be a direction or nodes .*, got NoneType$"):
+        GRAPH.orthogonality(1, None, 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

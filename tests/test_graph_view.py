@@ -222,6 +222,10 @@ def test_bad_input():
         ValueError, match=r"^communities must have shape \[1, 3\] at site 3, got \[3\]$"
     ):
         view(GRAPH, communities={3: torch.zeros(3).long()})
+    with pytest.raises(
+        TypeError, match=r"^communities must be int64, got torch.float32 at site 3$"
+    ):
+        view(GRAPH, communities={3: torch.zeros(1, 3)})
     with pytest.raises(ValueError, match=r"^most_nodes must be at least 1, got 0$"):
         view(GRAPH, most_nodes=0)
     with pytest.raises(ValueError, match=r"^directions must hold 3 names, got 1$"):
