@@ -6,7 +6,7 @@ import ast
 import math
 import operator
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -131,7 +131,7 @@ class Formula(Task):
     def _check_finite(self) -> None:
         """On a grid that includes the corners of the cube, and at random points.
 
-        A pole between them is not seen.
+        Between them a divisor must not change its sign, nor a tangent its branch.
         """
         steps = max(2, int(_GRID ** (1 / self.n_inputs)))
         if steps**self.n_inputs <= 2 * _GRID:
@@ -149,6 +149,14 @@ class Formula(Task):
                     f"expression must be finite on the unit cube, got a {what} that is not, "
                     f"at x = {point}"
                 )
+        for node in ast.walk(self._tree):
+            for part, branch in _branches(node):
+                branches = torch.as_tensor(branch(_evaluate(part, x))).flatten()
+                if not torch.equal(branches, branches[:1].expand_as(branches)):
+                    where = ast.get_source_segment(self.expression.strip(), node)
+                    raise ValueError(
+                        f"expression must be finite on the unit cube, got a pole of {where!r}"
+                    )
 
 
 def _number(name: str) -> int:
@@ -190,6 +198,22 @@ def _check(node: ast.AST, expression: str) -> None:
         )
     for part in parts:
         _check(part, expression)
+
+
+def _branches(node: ast.AST) -> Iterator[tuple[ast.AST, Callable[[Any], Any]]]:
+    """Parts of a node, and what must be the same at all points if it has no pole between them."""
+
+    def sign(value: Any) -> Any:
+        return torch.as_tensor(value).sign()
+
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        yield node.right, sign
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+        exponent = node.right
+        if isinstance(exponent, ast.UnaryOp) and isinstance(exponent.op, ast.USub):
+            yield node.left, sign
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "tan":
+        yield node.args[0], lambda value: torch.as_tensor(value / math.pi + 0.5).floor()
 
 
 def _evaluate(node: ast.AST, x: Tensor) -> Any:

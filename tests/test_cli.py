@@ -422,7 +422,7 @@ def test_the_field_study(tmp_path, monkeypatch, capsys):
     assert str(len(again)) == rows[4]["regions"]
     printed = " ".join(capsys.readouterr().out.split())
     assert "gate, gate = 0.5" in printed
-    assert "gate: mean layer in which an input switches the others x1: " in printed
+    assert "gate = 1: mean layer in which an input switches the others x1: " in printed
     assert "x1, x2 less than x1, x3 in" in printed
     assert "Written to f/ in" in printed
     with pytest.raises(SystemExit) as stopped:

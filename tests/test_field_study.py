@@ -132,16 +132,29 @@ def test_examples_are_of_the_task():
 
 
 def test_films_end_with_the_trained_network(result):
-    for task, films in result.frames.items():
-        steps = [step for step, _ in films]
+    for task, film in result.frames.items():
+        steps = [at.step for at in film]
         assert steps[0] == 0
         assert steps[-1] == TINY.steps
         assert steps == sorted(set(steps))
-        assert torch.equal(films[-1][1].areas, result.first(task)[0].found.areas)
+        assert torch.equal(film[-1].found.areas, result.first(task)[0].found.areas)
+        assert all(at.regions == len(at.found) for at in film)
+
+
+def test_films_of_too_many_regions_are_not_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr("gradsplinter.studies.field.MOST_DRAWN", 5)
+    config = dataclasses.replace(TINY, tasks=("formula",), mixing_seeds=0)
+    again = run_field(config, progress=False)
+    film = again.frames["formula"]
+    assert {at.found is None for at in film if at.regions > 5} == {True}
+    assert max(at.regions for at in film) > 5
+    write_animations(again, tmp_path)
+    assert not list(tmp_path.iterdir())
+    figures(again)["counts"].canvas.draw()
 
 
 def test_mixing_rows(result):
-    for task in ("gate", "quotient"):
+    for task in ("gate = 0", "gate = 1", "quotient"):
         for trained in (True, False):
             rows = [r for r in result.mixing if (r.task, r.trained) == (task, trained)]
             assert len(rows) == 2 * 3 * 3  # seeds, sites, pairs
@@ -208,10 +221,20 @@ def test_fitted_exponents():
     generator = torch.Generator().manual_seed(0)
     x = torch.logspace(0, 3, 200, dtype=F64)
     noise = 0.1 * torch.randn(200, dtype=F64, generator=generator)
-    slope, error = fit_exponent(x.tolist(), (3 * x**-0.5 * noise.exp()).tolist())
+    y = (3 * x**-0.5 * noise.exp()).tolist()
+    slope, error = fit_exponent(x.tolist(), y, range(200))
     assert slope == pytest.approx(-0.5, abs=4 * error)
     # 0.1 / (standard deviation of log x · √n)
     assert error == pytest.approx(0.1 / (float(x.log().std()) * 200**0.5), rel=0.15)
+    # Points that come four times are no more evidence than once.
+    again = fit_exponent(4 * x.tolist(), 4 * y, 4 * list(range(200)))
+    assert again == pytest.approx((slope, error))
+    apart = fit_exponent(4 * x.tolist(), 4 * y, range(800))
+    assert apart.error == pytest.approx(error / 2, rel=0.01)
+    with pytest.raises(ValueError, match=r"^x must differ and be of three kinds at least, got 2"):
+        fit_exponent([1, 2, 3, 4], [1, 2, 3, 4], "aabb")
+    with pytest.raises(ValueError, match=r"^x must differ"):
+        fit_exponent([2, 2, 2], [1, 2, 3], "abc")
 
 
 def test_figures_are_drawn(result, tmp_path):

@@ -20,7 +20,13 @@ from torch import Tensor
 import gradsplinter
 from gradsplinter import io
 from gradsplinter.cli.command import Command, console, results_folder
-from gradsplinter.studies.field import SAMPLES, FieldConfig, FieldResult, run_field
+from gradsplinter.studies.field import (
+    MOST_DRAWN,
+    SAMPLES,
+    FieldConfig,
+    FieldResult,
+    run_field,
+)
 
 
 @dataclass(frozen=True)
@@ -65,9 +71,9 @@ def _write(result: FieldResult, folder: Path) -> None:
         "mixing": [vars(row) for row in result.mixing],
         "switching": [vars(row) for row in result.switching],
         "counts": [
-            {"task": task, "step": step, "regions": len(found)}
-            for task, films in result.frames.items()
-            for step, found in films
+            {"task": task, "step": at.step, "regions": at.regions}
+            for task, film in result.frames.items()
+            for at in film
         ],
         "sampled": [
             {"task": task, "points": points, "found": int(found)}
@@ -118,6 +124,11 @@ def _report(result: FieldResult) -> None:
     if result.sizes:
         slope, error = result.exponent
         console.print(f"rms against regions, over all sizes: regions^({slope:.3f} ± {error:.3f})")
+    for task, film in result.frames.items():
+        if any(at.found is None for at in film):
+            console.print(
+                f"No film of {task}: more than {MOST_DRAWN:,} regions at a moment of its training"
+            )
     for task in dict.fromkeys(row.task for row in result.mixing):
         _report_mixing(result, task)
 

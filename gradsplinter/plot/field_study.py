@@ -40,10 +40,13 @@ def figures(result: FieldResult) -> dict[str, Figure]:
 
 
 def write_animations(result: FieldResult, folder: Path) -> None:
-    """The regions of each task's first network while it is trained, as GIFs."""
-    for task, films in result.frames.items():
-        frames = [(f"step {step:,}: {len(found):,} regions", found) for step, found in films]
-        animation(frames, folder / f"training-{task}.gif", axes=_axes(result.first(task)))
+    """The regions of each task's first network while it is trained, as GIFs; of few enough regions."""
+    for task, film in result.frames.items():
+        frames = [
+            (f"step {at.step:,}: {at.regions:,} regions", at.found) for at in film if at.found
+        ]
+        if len(frames) == len(film):
+            animation(frames, folder / f"training-{task}.gif", axes=_axes(result.first(task)))
 
 
 def _axes(seen: Sequence[Seen]) -> tuple[str, str]:
@@ -57,8 +60,7 @@ def counts(result: FieldResult) -> Figure:
         figure = Figure(figsize=(7.6, 3.0), layout="constrained")
         left, right = figure.subplots(1, 2)
         for task, color, marker in zip(result.config.tasks, COLORS, MARKERS, strict=False):
-            steps, films = zip(*result.frames[task], strict=True)
-            numbers = [len(found) for found in films]
+            steps, numbers, _ = zip(*result.frames[task], strict=True)
             left.plot(steps, numbers, color=color, marker=marker, ms=3, lw=1, label=task)
             share = result.sampled[task] / len(result.first(task)[0].found)
             right.plot(SAMPLES, share, color=color, marker=marker, ms=4, lw=1)

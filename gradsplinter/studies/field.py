@@ -6,7 +6,7 @@ is found exactly, and in each the gradient of the output is compared with the ex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -41,6 +41,8 @@ SIZES = (
 )  # fmt: skip
 SAMPLES = tuple(10**n for n in range(1, 7))
 FRAMES = 40
+MOST_DRAWN = 20_000
+"""Regions of a moment of training; where there are more, only their number is kept."""
 MIXING = ("gate", "quotient")
 """Tasks for which the mixing of inputs is measured."""
 
@@ -176,6 +178,15 @@ class Interference:
     """The same of the field's error at 0.5."""
 
 
+class Frame(NamedTuple):
+    """A moment of training."""
+
+    step: int
+    regions: int
+    found: Regions2D | None
+    """These; none where there are more than `MOST_DRAWN`."""
+
+
 @dataclass(frozen=True, eq=False)
 class FieldResult:
     config: FieldConfig
@@ -184,8 +195,8 @@ class FieldResult:
     sizes: list[Size]
     mixing: list[Mixing]
     switching: list[Switching]
-    frames: dict[str, list[tuple[int, Regions2D]]]
-    """By task: (step, regions) along the training of its first network, on its first slice."""
+    frames: dict[str, list[Frame]]
+    """By task: along the training of its first network, on its first slice."""
 
     def first(self, case: str) -> list[Seen]:
         """The slices of the first network."""
@@ -206,7 +217,9 @@ class FieldResult:
     def exponent(self) -> Fit:
         """Of the rms error against the number of regions, over all networks of all sizes."""
         return fit_exponent(
-            [size.regions for size in self.sizes], [size.rms for size in self.sizes]
+            [size.regions for size in self.sizes],
+            [size.rms for size in self.sizes],
+            [size.hidden for size in self.sizes],
         )
 
     def mixing_depths(self, task: str, *, trained: bool = True) -> dict[str, Tensor]:
@@ -240,18 +253,32 @@ class Fit(NamedTuple):
     """Standard error of the slope."""
 
 
-def fit_exponent(x: Sequence[float], y: Sequence[float]) -> Fit:
-    """Least squares of log y against log x, of more than two points.
+def fit_exponent(x: Sequence[float], y: Sequence[float], kinds: Sequence[Hashable]) -> Fit:
+    """Least squares of log y against log x.
+
+    Args:
+        x, y: positive; x not all the same.
+        kinds: of each point. Those of a kind may go wrong together: the standard error takes only kinds
+            as independent (Liang and Zeger 1986).
+
+    Raises:
+        ValueError: fewer than three kinds, or one x only.
 
     Examples:
-        >>> round(fit_exponent([1, 10, 100], [5, 0.5, 0.05]).slope, 9)
+        >>> round(fit_exponent([1, 10, 100], [5, 0.5, 0.05], "abc").slope, 9)
         -1.0
     """
+    number = {kind: i for i, kind in enumerate(dict.fromkeys(kinds))}
+    n = len(number)
+    if n < 3 or len(set(x)) < 2:
+        raise ValueError(f"x must differ and be of three kinds at least, got {n} kinds")
     a, b = torch.tensor([x, y], dtype=torch.float64).log()
     a, b = a - a.mean(), b - b.mean()
     slope = float((a @ b) / (a @ a))
-    rest = float((b - slope * a).square().sum()) / (len(a) - 2)
-    return Fit(slope, (rest / float(a @ a)) ** 0.5)
+    pulls = torch.zeros(n, dtype=torch.float64)
+    pulls.index_add_(0, torch.tensor([number[kind] for kind in kinds]), a * (b - slope * a))
+    spread = float(pulls.square().sum()) * n / (n - 1)
+    return Fit(slope, spread**0.5 / float(a @ a))
 
 
 def run_field(config: FieldConfig, *, progress: bool = True) -> FieldResult:
@@ -270,7 +297,7 @@ def run_field(config: FieldConfig, *, progress: bool = True) -> FieldResult:
     """
     seen: list[Seen] = []
     moved: list[Interference] = []
-    frames: dict[str, list[tuple[int, Regions2D]]] = {}
+    frames: dict[str, list[Frame]] = {}
     for name in config.tasks:
         case = case_of(name, config.expression)
         steps = sorted({round(config.steps * (i / FRAMES) ** 2) for i in range(FRAMES + 1)})
@@ -279,7 +306,9 @@ def run_field(config: FieldConfig, *, progress: bool = True) -> FieldResult:
 
         def at_step(step: int, network: ReluNetwork, i: int) -> None:
             if i == 0:
-                film.append((step, plane(network, *where, max_regions=config.max_regions)))  # noqa: B023 (called before the next one)
+                found = plane(network, *where, max_regions=config.max_regions)  # noqa: B023 (called before the next task)
+                count = len(found)
+                film.append(Frame(step, count, found if count <= MOST_DRAWN else None))  # noqa: B023
 
         networks, losses = _trained(config, case, config.seeds, progress, steps, at_step)
         for seed, network, loss in zip(config.seeds, networks, losses, strict=True):

@@ -45,6 +45,8 @@ class Case:
     slices: tuple[Slice, ...]
     ranges: tuple[tuple[float, float], ...]
     """Of each input."""
+    parts: Callable[[Tensor], dict[str, Tensor]] | None = None
+    """Kinds of examples that are looked at apart: x -> a bool `[n]` for each."""
 
     def exact(self, x: Tensor) -> Tensor:
         """The gradient of the first target."""
@@ -64,6 +66,10 @@ def _gated(n: int, generator: torch.Generator) -> Tensor:
     return x
 
 
+def _by_gate(x: Tensor) -> dict[str, Tensor]:
+    return {f"gate = {gate}": x[:, 2] == gate for gate in (0, 1)}
+
+
 def case_of(name: str, expression: str) -> Case:
     """One of TASKS; `expression` is that of the formula."""
     if name == "products":
@@ -71,7 +77,7 @@ def case_of(name: str, expression: str) -> Case:
         return Case(name, ParallelProducts(2), uniform(4), (held,), UNIT * 4)
     if name == "gate":
         gates = tuple(Slice(f"gate = {gate:g}", (None, None, gate)) for gate in (0.0, 0.5, 1.0))
-        return Case(name, GatedProduct(), _gated, gates, UNIT * 3)
+        return Case(name, GatedProduct(), _gated, gates, UNIT * 3, _by_gate)
     if name == "quotient":
         task = QuotientOfDifference()
         divisors = tuple(Slice(f"x3 = {z:g}", (None, None, z)) for z in (0.5, 0.75, 1.0))

@@ -26,6 +26,7 @@ class Mixing:
     """How far two inputs run through the same units of a site, in one network."""
 
     task: str
+    """Or the part of its examples, where these are looked at apart."""
     seed: int
     trained: bool
     site: int
@@ -54,15 +55,18 @@ def measure(
     net: ReluNetwork, case: Case, seed: int, *, trained: bool
 ) -> tuple[list[Mixing], list[Switching]]:
     """All of it for one network, on fresh examples of its task."""
-    x = case.sample(EXAMPLES, torch.Generator().manual_seed(seed + 2**33))
-    mixing = [Mixing(case.name, seed, trained, *row) for row in input_mixing(net, x)]
-    switches = []
-    for moved, (low, high) in enumerate(case.ranges):
-        shares = switching(net, x[:SEGMENTS], moved, low, high).tolist()
-        switches += [
-            Switching(case.name, seed, trained, site, f"x{moved + 1}", share)
-            for site, share in enumerate(shares, 1)
-        ]
+    every = case.sample(EXAMPLES, torch.Generator().manual_seed(seed + 2**33))
+    parts = {case.name: torch.ones(len(every), dtype=torch.bool)}
+    mixing, switches = [], []
+    for part, some in (parts if case.parts is None else case.parts(every)).items():
+        x = every[some]
+        mixing += [Mixing(part, seed, trained, *row) for row in input_mixing(net, x)]
+        for moved, (low, high) in enumerate(case.ranges):
+            shares = switching(net, x[:SEGMENTS], moved, low, high).tolist()
+            switches += [
+                Switching(part, seed, trained, site, f"x{moved + 1}", share)
+                for site, share in enumerate(shares, 1)
+            ]
     return mixing, switches
 
 
