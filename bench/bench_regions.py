@@ -1,4 +1,9 @@
-"""Exact linear regions on a square, against regioncam; regions and time by width and depth."""
+"""Exact linear regions on a square, against regioncam; regions, time and memory by width and depth."""
+
+import ctypes
+import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -6,6 +11,24 @@ from gradsplinter import regions
 from gradsplinter.train import initialise
 
 SQUARE = [[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]
+
+
+@pytest.fixture(autouse=True)
+def kept_memory():
+    """As glibc does by itself in a process that has freed large arrays, up to 32 MiB of each are kept.
+
+    Both contenders make many arrays of some 100 KiB; fresh from the system (`conftest.py`) ours takes twice as
+    long (bench/NOTES.md).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    mallopt, (trim, mmap) = ctypes.CDLL(None).mallopt, (-1, -3)
+    mallopt(trim, 2**26)
+    mallopt(mmap, 2**25)
+    yield
+    mallopt(trim, 2**17)
+    mallopt(mmap, 2**17)
 
 
 def by_regioncam(module):
@@ -53,3 +76,34 @@ def bench_by_size(race, width, hidden):
         {"ours": lambda: regions.plane(net, domain=SQUARE)},
         made=len(found),
     )
+
+
+ALONE = """
+import sys
+from gradsplinter import regions
+from gradsplinter.train import initialise
+
+def most():  # KiB
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if "VmHWM" in line)
+
+regions.plane(initialise([2, 32, 32, 32, 1], seed=0))
+net, before = initialise([2, *map(int, sys.argv[1:]), 1], seed=0), most()
+found = regions.plane(net, domain=[[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+tensors = (found.vertices, found.offsets, found.signatures, found.areas, found.centroids, found.neighbours)
+print(len(found), 1024 * (most() - before), sum(t.nbytes for t in tensors))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def bench_memory(race, capsys):
+    """In a process of its own: the most memory that an enumeration takes, beside what it returns."""
+    sizes = [(128, 3), (256, 3), (512, 3), (1024, 2)]
+    for width, hidden in sizes[: race.size(4, 2)]:
+        run = [sys.executable, "-c", ALONE, *[str(width)] * hidden]
+        count, peak, result = map(int, subprocess.check_output(run, text=True).split())
+        assert peak < 4 * result + 2**25
+        with capsys.disabled():
+            print(
+                f"\n2-{width}^{hidden}-1: {count:,} regions, at most {peak / 2**20:.0f} MiB, "
+                f"{peak / count:.0f} bytes a region; the result {result / count:.0f} bytes a region"
+            )
