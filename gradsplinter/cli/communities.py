@@ -123,7 +123,14 @@ def _report_from_outputs(rows: list[Row]) -> None:
         "several groups; agreement with the outputs that they are of; the number of groups by Louvain's "
         "method on components and edges themselves, and its agreement with the outputs"
     )
-    columns = ("groups", "inputs", "touch\nseveral", "outputs", "groups\nof nodes", "outputs")
+    columns = (
+        "groups",
+        "inputs",
+        "touch\nseveral",
+        "outputs",
+        "groups\nof nodes",
+        "nodes,\noutputs",
+    )
     table = _table("task", *columns)
     for task, of_task in _by_task(rows):
         of = [row.from_outputs for row in of_task if row.from_outputs]

@@ -96,8 +96,9 @@ class Agreement:
 class FromOutputs:
     """Groups of the components of the input site, found from the outputs by `communities`."""
 
-    ari: float
-    """Adjusted Rand index with the planted groups of inputs that they touch most."""
+    ari: float | None
+    """Adjusted Rand index with the planted groups of inputs that they touch most, if there are several.
+    It is 1 wherever the inputs are grouped right."""
     touch_several: float
     """Share of components with less than 90 % of their squared entries in one of these groups."""
     ari_by_output: float
@@ -248,7 +249,7 @@ def _from_outputs(graph: ComputationGraph, found: Communities, groups: list[int]
     outputs = torch.arange(len(graph.directions)).expand_as(there)[there].tolist()
     nodes = louvain_of_nodes(graph)
     return FromOutputs(
-        ari=neuron_groups.ari(of, planted.tolist()),
+        ari=neuron_groups.ari(of, planted.tolist()) if len(set(groups)) > 1 else None,
         touch_several=float((most < 0.9 * touched.sum(dim=1)).double().mean()),
         ari_by_output=neuron_groups.ari(of, outputs),
         nodes=1 + max(int(labels.max()) for labels in nodes.values()),
