@@ -29,6 +29,7 @@ from gradsplinter.patterns import pack_bits, select_sites, unpack_bits
 from gradsplinter.splinters import Gradients, Splinters
 from gradsplinter.store import Store, merge
 from gradsplinter.table import SplinterTable, splinter
+from gradsplinter.traced import TracedNetwork
 
 __version__ = version("gradsplinter")
 
@@ -42,6 +43,7 @@ __all__ = [
     "SplinterTable",
     "Splinters",
     "Store",
+    "TracedNetwork",
     "clusters",
     "communities",
     "computation_graph",

@@ -45,7 +45,7 @@ def batches(
     Args:
         x: one of
 
-            - a tensor or array `[N, h_0]`, a memory map too, or anything else with a shape whose rows
+            - a tensor or array `[N, h_0]` (more dimensions are flattened: images), a memory map too, or anything else with a shape whose rows
               can be sliced (of h5py, zarr, pandas, polars);
             - the path of a `.npy` or `.safetensors` file, or of a folder, whose files of these kinds
               are taken in the order of their names as strings (`10.npy` before `2.npy`); hidden ones,
@@ -157,9 +157,9 @@ def _check_rows(rows: Sliceable, name: str) -> None:
             )
         if rows.is_quantized:
             raise TypeError(f"{name} must be a tensor of numbers, got a quantized one")
-    if len(rows.shape) != 2:
+    if len(rows.shape) < 2:
         raise ValueError(
-            f"{name} must have 2 dimensions, got {len(rows.shape)} (shape {list(rows.shape)})"
+            f"{name} must have 2 dimensions or more, got {len(rows.shape)} (shape {list(rows.shape)})"
         )
 
 
@@ -190,6 +190,7 @@ def _is_mapped(array: NDArray[Any]) -> bool:
 
 def _converted(values: object, name: str, dtype: torch.dtype, divisor: float | None) -> Tensor:
     tensor = values if isinstance(values, Tensor) else _tensor_of(values, name)
+    tensor = tensor.flatten(1)
     if not tensor.dtype.is_floating_point and not tensor.dtype.is_complex:
         if divisor is None:
             raise TypeError(

@@ -28,11 +28,11 @@ from gradsplinter.modularity import (
     shuffled,
     split,
 )
-from gradsplinter.network import ReluNetwork
 from gradsplinter.patterns import select_sites
 from gradsplinter.scores import AT_ONCE
 from gradsplinter.splinters import Splinters
 from gradsplinter.table import SplinterTable, splinter
+from gradsplinter.traced import Network
 
 LEAST_FROM_DIRECTIONS = 0.25
 """Least separation of a split by the components of directions."""
@@ -140,7 +140,7 @@ def _squares_along(graph: ComputationGraph, sites: list[int], modes: Tensor) -> 
 
 
 def neuron_communities(
-    net: ReluNetwork | nn.Module,
+    net: Network | nn.Module,
     x: Data,
     *,
     source: int = 0,
@@ -211,8 +211,8 @@ def _split_inputs(
 
 def _up_to(s: Splinters, site: int) -> Splinters:
     """Of the neurons of a site before the target, without reading the data again."""
-    widths = [s.net.widths[hidden] for hidden in range(s.source + 1, s.target + 1)]
-    words = select_sites(s.signatures, widths, 0, site - s.source - 1).contiguous()
+    bits = [s.net.bits[hidden] for hidden in range(s.source + 1, s.target + 1)]
+    words = select_sites(s.signatures, bits, 0, site - s.source - 1).contiguous()
     first, _, ids = ops.unique_rows(words)
     counts = torch.zeros_like(first).index_add_(0, ids, s.counts)
     directions = torch.eye(s.net.widths[site], dtype=s.net.dtype)

@@ -13,10 +13,10 @@ from tqdm import tqdm
 from gradsplinter.batches import Data, check_divisor, count_examples, spans
 from gradsplinter.checks import check_integer, check_path
 from gradsplinter.io import only_writer
-from gradsplinter.network import ReluNetwork
 from gradsplinter.store import Store
 from gradsplinter.store_index import Part
 from gradsplinter.table import SplinterTable
+from gradsplinter.traced import Network
 
 PART_EXAMPLES = 2**22
 PART_SECONDS = 60.0
@@ -26,7 +26,7 @@ SEEN_EVERY = 2**16
 
 
 def extract(
-    net: ReluNetwork | nn.Module,
+    net: Network | nn.Module,
     x: Data,
     path: str | Path,
     source: int = 0,

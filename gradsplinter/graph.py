@@ -21,9 +21,10 @@ from gradsplinter import ops
 from gradsplinter.batches import Data
 from gradsplinter.checks import SHORTEST, check_on_cpu, check_span
 from gradsplinter.merged import Merged, merge
-from gradsplinter.network import ReluNetwork, pattern_sites
+from gradsplinter.network import pattern_sites
 from gradsplinter.splinters import AT_ONCE
 from gradsplinter.table import SplinterTable, splinter
+from gradsplinter.traced import Network
 from gradsplinter.trie import ModeTrie, Node, nested
 
 
@@ -291,7 +292,7 @@ class ComputationGraph(ModeTrie):
 
 
 def computation_graph(
-    net: ReluNetwork | nn.Module,
+    net: Network | nn.Module,
     x: Data,
     directions: Tensor | None = None,
     start: int = -1,

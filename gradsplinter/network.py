@@ -7,6 +7,7 @@ import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -70,6 +71,11 @@ class ReluNetwork:
     def widths(self) -> tuple[int, ...]:
         """(h_0, ..., h_L)."""
         return (self.weights[0].shape[1], *(w.shape[0] for w in self.weights))
+
+    @cached_property
+    def bits(self) -> tuple[int, ...]:
+        """Of the pattern of each site: one a unit, none of the input and of the output."""
+        return (0, *self.widths[1:-1], 0)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -247,7 +253,14 @@ def _check_layers(weights: tuple[Tensor, ...], biases: tuple[Tensor, ...]) -> No
             )
 
 
-def pattern_sites(net: ReluNetwork, source: int, target: int) -> range:
+class HasSites(Protocol):
+    """A network of sites 0..depth."""
+
+    @property
+    def depth(self) -> int: ...
+
+
+def pattern_sites(net: HasSites, source: int, target: int) -> range:
     """The sites whose bits decide the gradient of `target` with respect to `source`.
 
     These are source+1..target, without the output, which has no ReLU; target -1 is the output.

@@ -18,8 +18,8 @@ from torch import Tensor
 from gradsplinter import _C
 from gradsplinter.checks import DTYPES, check_bool, check_integer, check_span, check_tensor
 from gradsplinter.checks import check_finite as _check_finite
-from gradsplinter.network import ReluNetwork
 from gradsplinter.patterns import words_of
+from gradsplinter.traced import Network, TracedNetwork
 
 
 class UniqueRows(NamedTuple):
@@ -48,7 +48,7 @@ class UniqueSignatures(NamedTuple):
 
 @overload
 def signatures(
-    net: ReluNetwork,
+    net: Network,
     x: Tensor,
     sites: Sequence[int] | None = None,
     *,
@@ -57,7 +57,7 @@ def signatures(
 ) -> Tensor: ...
 @overload
 def signatures(
-    net: ReluNetwork,
+    net: Network,
     x: Tensor,
     sites: Sequence[int] | None = None,
     *,
@@ -65,7 +65,7 @@ def signatures(
     check_finite: bool = True,
 ) -> tuple[Tensor, Tensor]: ...
 def signatures(
-    net: ReluNetwork,
+    net: Network,
     x: Tensor,
     sites: Sequence[int] | None = None,
     *,
@@ -101,7 +101,10 @@ def signatures(
                 [0]])
     """
     x, chosen = _check_forward(net, x, sites, check_finite)
-    words, y = torch.ops.gradsplinter.signatures(x, net.weights, net.biases, chosen, outputs)
+    if isinstance(net, TracedNetwork):
+        words, y = net.forward(x, chosen)
+    else:
+        words, y = torch.ops.gradsplinter.signatures(x, net.weights, net.biases, chosen, outputs)
     return (words, y) if outputs else words
 
 
@@ -127,7 +130,7 @@ def unique_rows(rows: Tensor) -> UniqueRows:
 
 
 def unique_signatures(
-    net: ReluNetwork,
+    net: Network,
     x: Tensor,
     sites: Sequence[int] | None = None,
     *,
@@ -155,6 +158,10 @@ def unique_signatures(
         ([[1], [2]], [2, 1], [0, 1, 0])
     """
     x, chosen = _check_forward(net, x, sites, check_finite)
+    if isinstance(net, TracedNetwork):
+        words, _ = net.forward(x, chosen)
+        first, counts, ids = unique_rows(words)
+        return UniqueSignatures(words[first], first, counts, ids)
     return UniqueSignatures(
         *torch.ops.gradsplinter.unique_signatures(x, net.weights, net.biases, chosen)
     )
@@ -184,7 +191,7 @@ def hash_rows(rows: Tensor) -> Tensor:
 
 
 def jacobian(
-    net: ReluNetwork,
+    net: Network,
     patterns: Tensor,
     source: int = 0,
     target: int = -1,
@@ -222,10 +229,15 @@ def jacobian(
         >>> jacobian(net, torch.tensor([[0b01], [0b10]])).squeeze()
         tensor([ 3., -4.])
     """
-    arguments = _check_chain(net, patterns, source, target, directions)
+    source, target, directions = _check_chain(net, patterns, source, target, directions)
+    if out is not None:
+        _check_out(out, [len(patterns), len(directions), net.widths[source]], net)
+    if isinstance(net, TracedNetwork):
+        found = net.jacobian(patterns, source, target, directions)
+        return found if out is None else out.copy_(found)
+    arguments = net.weights[source:target], target == net.depth, patterns, directions
     if out is None:
         return torch.ops.gradsplinter.jacobian(*arguments)  # type: ignore[no-any-return]
-    _check_out(out, [len(patterns), len(arguments[-1]), arguments[0][0].shape[1]], net)
     torch.ops.gradsplinter.jacobian_out(*arguments, out)
     return out
 
@@ -260,7 +272,7 @@ def cross(jacobian: Tensor, normalize: bool = True) -> Tensor:
 
 
 def gram(
-    net: ReluNetwork,
+    net: Network,
     patterns: Tensor,
     source: int = 0,
     target: int = -1,
@@ -300,8 +312,11 @@ def gram(
                  [ 0.,  0.]]])
     """
     check_bool(normalize, "normalize")
+    source, target, directions = _check_chain(net, patterns, source, target, directions)
+    if isinstance(net, TracedNetwork):
+        return cross(net.jacobian(patterns, source, target, directions), normalize)
     return torch.ops.gradsplinter.gram(  # type: ignore[no-any-return]
-        *_check_chain(net, patterns, source, target, directions), normalize
+        net.weights[source:target], target == net.depth, patterns, directions, normalize
     )
 
 
@@ -329,7 +344,7 @@ def instruction_set(name: str) -> Iterator[None]:
 
 
 def _check_forward(
-    net: ReluNetwork, x: Tensor, sites: Sequence[int] | None, check_finite: bool
+    net: Network, x: Tensor, sites: Sequence[int] | None, check_finite: bool
 ) -> tuple[Tensor, list[int]]:
     """Checked inputs and sites of the forward pass."""
     _check_network(net)
@@ -338,13 +353,13 @@ def _check_forward(
 
 
 def _check_chain(
-    net: ReluNetwork, patterns: Tensor, source: int, target: int, directions: Tensor | None
-) -> tuple[list[Tensor], bool, Tensor, Tensor]:
-    """Checked arguments of the backward chain: weights, whether to the output, patterns, directions."""
+    net: Network, patterns: Tensor, source: int, target: int, directions: Tensor | None
+) -> tuple[int, int, Tensor]:
+    """Checked source, target and directions of the backward chain."""
     _check_network(net)
     source, target = check_span(net.depth, source, target)
     sites = range(source + 1, min(target, net.depth - 1) + 1)
-    words = sum([words_of(net.widths[site]) for site in sites])
+    words = sum([words_of(net.bits[site]) for site in sites])
     check_tensor(patterns, "patterns", 2, (torch.int64,))
     _same_device(patterns, "patterns", net)
     if patterns.shape[1] != words:
@@ -356,10 +371,10 @@ def _check_chain(
         directions = torch.eye(net.widths[target], dtype=net.dtype, device=net.device)
     else:
         directions = check_directions(net, directions, target)
-    return list(net.weights[source:target]), target == net.depth, patterns, directions
+    return source, target, directions
 
 
-def check_directions(net: ReluNetwork, directions: Tensor, target: int) -> Tensor:
+def check_directions(net: Network, directions: Tensor, target: int) -> Tensor:
     check_tensor(directions, "directions", 2, (net.dtype,))
     _same_device(directions, "directions", net)
     if directions.shape[1] != net.widths[target]:
@@ -372,13 +387,14 @@ def check_directions(net: ReluNetwork, directions: Tensor, target: int) -> Tenso
 
 
 def _check_network(net: object) -> None:
-    if not isinstance(net, ReluNetwork):
+    if not isinstance(net, Network):
         raise TypeError(
-            f"net must be a ReluNetwork (ReluNetwork.from_module makes one), got {type(net).__name__}"
+            f"net must be a ReluNetwork (ReluNetwork.from_module makes one) or a TracedNetwork, "
+            f"got {type(net).__name__}"
         )
 
 
-def _check_out(out: Tensor, shape: list[int], net: ReluNetwork) -> None:
+def _check_out(out: Tensor, shape: list[int], net: Network) -> None:
     check_tensor(out, "out", len(shape), (net.dtype,), " like the network")
     _same_device(out, "out", net)
     if list(out.shape) != shape or not out.is_contiguous():
@@ -390,7 +406,7 @@ def _check_out(out: Tensor, shape: list[int], net: ReluNetwork) -> None:
         raise ValueError("out must not require gradients, since it is overwritten")
 
 
-def _hidden_sites(net: ReluNetwork, sites: Sequence[int]) -> list[int]:
+def _hidden_sites(net: Network, sites: Sequence[int]) -> list[int]:
     if not isinstance(sites, Iterable):
         raise TypeError(f"sites must be a sequence of sites, got {type(sites).__name__}")
     chosen = [check_integer(site, f"sites[{i}]") for i, site in enumerate(sites)]
@@ -401,7 +417,7 @@ def _hidden_sites(net: ReluNetwork, sites: Sequence[int]) -> list[int]:
     return chosen
 
 
-def _same_device(tensor: Tensor, name: str, net: ReluNetwork) -> None:
+def _same_device(tensor: Tensor, name: str, net: Network) -> None:
     if tensor.device != net.device:
         raise ValueError(
             f"{name} must be on the network's device {net.device}, got {tensor.device}"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gradsplinter import ops, scores
 from gradsplinter.checks import check_integer
-from gradsplinter.network import ReluNetwork
+from gradsplinter.traced import Network
 
 NO_COMPRESSION = 0.5
 """From this share of modes among examples on, the summary says that deduplication saves little."""
@@ -53,7 +53,7 @@ class Splinters:
     alone, each weighted by its count.
     """
 
-    net: ReluNetwork
+    net: Network
     source: int
     target: int
     directions: Tensor

@@ -263,6 +263,11 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Store:
 
 def _files_of(table: SplinterTable) -> dict[str, bytes]:
     """The files that tell what a table is of, by their names."""
+    if not isinstance(table.net, ReluNetwork):
+        raise NotImplementedError(
+            f"net must be a ReluNetwork to be kept on disk with its table, got {table.net!r}; a "
+            "SplinterTable keeps it in memory"
+        )
     files = {_NETWORK: table.net.to_bytes()}
     own = torch.eye(table.net.widths[table.target], dtype=table.net.dtype)
     directions = table.directions.cpu()

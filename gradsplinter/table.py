@@ -15,16 +15,17 @@ from gradsplinter.checks import check_bool, check_integer, check_span
 from gradsplinter.ids import Ids
 from gradsplinter.io import NpyColumn
 from gradsplinter.modes import Modes, insert, modes_in, no_modes, table_of
-from gradsplinter.network import ReluNetwork, pattern_sites
+from gradsplinter.network import pattern_sites
 from gradsplinter.patterns import words_of
 from gradsplinter.splinters import Splinters
+from gradsplinter.traced import Network, TracedNetwork, network_of
 
 SIGNATURE_BYTES = {"cpu": 2**26, "cuda": 2**30}
 """Most bytes of signatures that are added at once: Python cannot be interrupted meanwhile."""
 
 
 def splinter(
-    net: ReluNetwork | nn.Module,
+    net: Network | nn.Module,
     x: Data,
     source: int = 0,
     target: int = -1,
@@ -37,7 +38,7 @@ def splinter(
     """Collect the splinters of a network over a data set.
 
     Args:
-        net: a `ReluNetwork`, or a module that `ReluNetwork.from_module` takes.
+        net: a `ReluNetwork`, a `TracedNetwork`, or a module of which one of them can be made.
         x: inputs `[N, h_0]` of the network's dtype, N at least 1: a tensor, an array, a memory map, a
             file or a folder, or an iterable of batches, as `gradsplinter.batches` says. What does not
             lie in memory is read piece by piece.
@@ -71,11 +72,19 @@ def splinter(
                 [0., 1.],
                 [1., 0.]])
     """
+    if isinstance(net, nn.Module):
+        net = network_of(net, _shape_of(x))
     table = SplinterTable(net, source, target, directions, ids=ids, check_finite=check_finite)
     table.update(x, divisor=divisor)
     if table.n_examples == 0:
         raise ValueError("x must hold at least one example, got none")
     return table._splinters(table._modes(), table._all_ids(copy=False))  # without copies
+
+
+def _shape_of(x: Data) -> tuple[int, ...] | None:
+    """Of one example, where `x` is an array that says so."""
+    shape = getattr(x, "shape", ())
+    return tuple(shape[1:]) if len(shape) > 2 else None
 
 
 class SplinterTable:
@@ -108,7 +117,7 @@ class SplinterTable:
 
     def __init__(
         self,
-        net: ReluNetwork | nn.Module,
+        net: Network | nn.Module,
         source: int = 0,
         target: int = -1,
         directions: Tensor | None = None,
@@ -118,12 +127,11 @@ class SplinterTable:
         heaviest: int | None = None,
         check_finite: bool = True,
     ) -> None:
-        if isinstance(net, nn.Module):
-            net = ReluNetwork.from_module(net)
-        if not isinstance(net, ReluNetwork):
-            raise TypeError(f"net must be a ReluNetwork or an nn.Module, got {type(net).__name__}")
+        net = network_of(net)
         self.net = net
         self.source, self.target = check_span(net.depth, source, target)
+        if isinstance(net, TracedNetwork):
+            net.check_linear(self.source, self.target)
         if directions is None:
             directions = torch.eye(net.widths[self.target], dtype=net.dtype, device=net.device)
         else:
@@ -265,7 +273,7 @@ class SplinterTable:
 
     def check_modes(self, modes: Modes) -> None:
         """Raise TypeError or ValueError unless these can be modes of this network and these sites."""
-        modes.check([self.net.widths[site] for site in self._sites])
+        modes.check([self.net.bits[site] for site in self._sites])
 
     def modes(self) -> Modes:
         """The modes so far, in the CPU's memory; later updates do not change them."""
@@ -317,7 +325,7 @@ class SplinterTable:
         self._stream = current
 
     def _words(self) -> int:
-        return sum(words_of(self.net.widths[site]) for site in self._sites)
+        return sum(words_of(self.net.bits[site]) for site in self._sites)
 
     def _add(self, modes: Modes, ids: Tensor | None) -> None:
         """Add a piece. One assignment or call into C++ decides, so that Ctrl-C cannot halve it."""

@@ -15,10 +15,11 @@ from torch import Tensor
 from gradsplinter import ops
 from gradsplinter.batches import Data
 from gradsplinter.checks import check_integer
-from gradsplinter.network import ReluNetwork, pattern_sites
+from gradsplinter.network import pattern_sites
 from gradsplinter.patterns import select_sites, words_of
 from gradsplinter.splinters import Splinters
 from gradsplinter.table import splinter
+from gradsplinter.traced import Network
 
 Node = tuple[int, int]
 """(mode, direction): a component of a site."""
@@ -36,7 +37,7 @@ class ModeTrie:
     """int64 [N]: the mode of each example at the last site."""
 
     @property
-    def net(self) -> ReluNetwork:
+    def net(self) -> Network:
         return self.splinters[self.end].net
 
     @property
@@ -101,7 +102,7 @@ class ModeTrie:
             words = torch.cat([known, new.signatures[:, begin:]])
             ids = ops.unique_rows(words).ids[len(known) :]
             modes[site] = torch.where(ids < len(known), ids, -1)[new.ids]
-            begin += words_of(self.net.widths[site + 1])
+            begin += words_of(self.net.bits[site + 1])
         return {site: modes[site] for site in self.sites}
 
     def rarity(self) -> Tensor:
@@ -125,7 +126,7 @@ class ModeTrie:
         """How many different patterns a site has by itself."""
         s = self.splinters[self.end]
         sites = pattern_sites(self.net, self.end, self.start)
-        widths = [self.net.widths[hidden] for hidden in sites]
+        widths = [self.net.bits[hidden] for hidden in sites]
         at = site - sites.start
         return len(ops.unique_rows(select_sites(s.signatures, widths, at, at).contiguous()).first)
 
@@ -157,7 +158,7 @@ def nested(finest: Splinters) -> tuple[dict[int, Splinters], dict[int, Tensor]]:
     splinters, parents = {end: finest}, {}
     for site in range(end + 1, start):
         before = splinters[site - 1]
-        words = before.signatures[:, words_of(net.widths[site]) :].contiguous()
+        words = before.signatures[:, words_of(net.bits[site]) :].contiguous()
         first, _, parents[site - 1] = ops.unique_rows(words)
         counts = torch.zeros_like(first).index_add_(0, parents[site - 1], before.counts)
         splinters[site] = Splinters(

@@ -38,7 +38,20 @@ FLOORS = [  # from the top down
         "ids",
         "modes",
     },
-    {"ops", "network", "tasks", "formula", "data", "reference", "scores", "modularity", "_stack"},
+    {
+        "ops",
+        "network",
+        "traced",
+        "tracing",
+        "units",
+        "tasks",
+        "formula",
+        "data",
+        "reference",
+        "scores",
+        "modularity",
+        "_stack",
+    },
     {"_library", "modules", "patterns", "checks", "io", "data_files", "_C"},
 ]
 FLOOR_OF = {part: -depth for depth, floor in enumerate(FLOORS) for part in floor}

@@ -1,0 +1,372 @@
+"""A torch module → its operations in order, each known to be linear or piecewise linear.
+
+`torch.fx` records what the module does. An operation that is neither is kept and marked: what lies after it
+can be looked at all the same.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from gradsplinter import units
+from gradsplinter.units import Unit
+
+LINEAR_MODULES = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d,
+    nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
+    nn.AdaptiveAvgPool3d, nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout1d,
+    nn.Dropout2d, nn.Dropout3d, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ConstantPad1d,
+    nn.ConstantPad2d, nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d,
+    nn.ReplicationPad2d, nn.PixelShuffle, nn.PixelUnshuffle, nn.ConvTranspose1d,
+    nn.ConvTranspose2d, nn.ChannelShuffle,
+)  # fmt: skip
+TRAINED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+"""Linear in eval mode only."""
+
+# With one argument that depends on the data, or with several that are added or placed side by side.
+_ANY_OF_DATA = {
+    operator.add, operator.sub, operator.iadd, operator.isub, operator.neg, operator.pos,
+    operator.getitem, torch.add, torch.sub, torch.neg, torch.cat, torch.concat, torch.stack,
+    torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squeeze, torch.unsqueeze,
+    torch.mean, torch.sum, torch.chunk, torch.split, torch.unbind, torch.flip, torch.roll,
+    F.pad, F.avg_pool1d, F.avg_pool2d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d,
+    torch.adaptive_avg_pool1d, F.pixel_shuffle,
+}  # fmt: skip
+# Linear in each argument: one only may depend on the data.
+_ONE_OF_DATA = {
+    operator.mul, operator.imul, operator.matmul, torch.mul, torch.matmul, torch.mm, torch.bmm,
+    F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d,
+    torch.einsum,
+}  # fmt: skip
+# By what does not depend on the data.
+_FIRST_OF_DATA = {operator.truediv, operator.itruediv, torch.div}
+_EVAL_ONLY = {F.dropout, F.dropout1d, F.dropout2d, F.batch_norm}
+_ANY_METHODS = {
+    "add", "add_", "sub", "sub_", "neg", "view", "reshape", "flatten", "permute", "transpose",
+    "squeeze", "unsqueeze", "contiguous", "mean", "sum", "chunk", "split", "unbind", "expand",
+    "repeat", "unflatten", "clone", "detach", "flip", "roll", "narrow", "select", "t",
+    "swapaxes", "movedim",
+}  # fmt: skip
+_ONE_METHODS = {"mul", "mul_", "matmul", "mm", "bmm"}
+_FIRST_METHODS = {"div", "div_"}
+_SHAPES = {"size", "dim", "numel", "ndimension", "stride"}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a node of the recorded graph does with the data."""
+
+    node: fx.Node
+    unit: Unit | None = None
+    """If it is linear in pieces; the node's inputs are then those of the unit."""
+    inputs: tuple[fx.Node, ...] = ()
+    """Of the unit."""
+    refused: str | None = None
+    """Why it is neither linear nor linear in pieces."""
+
+
+@dataclass
+class Trace:
+    """Operations on data, in the order in which they are done."""
+
+    module: fx.GraphModule
+    operations: list[Operation]
+    source: fx.Node
+    result: fx.Node
+    shapes: dict[fx.Node, torch.Size]
+    """Of what is a tensor with a row for each example."""
+    constants: dict[fx.Node, Callable[[int], Any]] = field(default_factory=dict)
+    """What does not depend on the data, by the number of examples."""
+
+
+def trace(module: nn.Module, x: Tensor) -> Trace:
+    """Record what a module does with examples like these.
+
+    Args:
+        module: one that `check_module` takes; not changed.
+        x: one example at least, `[N, ...]`.
+
+    Raises:
+        NotImplementedError: control flow that depends on the data, several inputs or results, results
+            that are not one tensor with a row for each example.
+        ValueError: examples that do not fit.
+    """
+    recorded = _record(module)
+    placeholders = [node for node in recorded.graph.nodes if node.op == "placeholder"]
+    needed = [node for node in placeholders if not node.args]
+    if len(needed) != 1 or placeholders[0] is not needed[0]:
+        names = ", ".join(str(node.target) for node in needed)
+        raise NotImplementedError(
+            f"module must take one tensor, got {len(needed)} inputs ({names})"
+        )
+    (output,) = [node for node in recorded.graph.nodes if node.op == "output"]
+    result = output.args[0]
+    values = [_values(recorded, x[:1].expand(n, *x.shape[1:])) for n in (2, 3)]
+    if not isinstance(result, fx.Node) or not isinstance(values[0].get(result), Tensor):
+        raise NotImplementedError("module must return one tensor")
+    if values[0][result].shape[:1] != (2,) or values[1][result].shape[:1] != (3,):
+        raise NotImplementedError(
+            f"module must return a row for each example, got shape {list(values[0][result].shape)} for two"
+        )
+    data = _of_data(recorded, needed[0])
+    two, three = values
+    shapes = {
+        node: value.shape
+        for node, value in two.items()
+        if isinstance(value, Tensor)
+        and (value.shape[:1], three[node].shape[:1]) == ((2,), (3,))
+        and value.shape[1:] == three[node].shape[1:]
+    }
+    found = Trace(recorded, [], needed[0], result, shapes)
+    for node in recorded.graph.nodes:
+        if node is needed[0] or node.op == "output":
+            continue
+        if node in data:
+            found.operations.append(_operation(node, recorded, data, values[0]))
+        else:
+            found.constants[node] = _constant(node, values[0].get(node), values[1].get(node))
+    return found
+
+
+def check_module(module: nn.Module) -> None:
+    """Raise unless the module has its weights and does what it does in use."""
+    for path, part in module.named_modules():
+        where = f"{type(part).__name__} at '{path}'" if path else type(part).__name__
+        if any(nn.parameter.is_lazy(p) for p in part.parameters(recurse=False)):
+            raise ValueError(f"{where} has no weights yet; run the network once to initialise it")
+        if part.training and isinstance(part, TRAINED) and getattr(part, "p", 1) > 0:
+            raise ValueError(f"{where} is in training mode; call .eval() on the network first")
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is None:
+            raise NotImplementedError(
+                f"{where} keeps no running statistics, so an example's result depends on the others"
+            )
+        if part._forward_hooks or part._forward_pre_hooks:
+            raise NotImplementedError(
+                f"{where} has forward hooks, which may change what it computes"
+            )
+
+
+def _record(module: nn.Module) -> fx.GraphModule:
+    try:
+        if isinstance(module, fx.GraphModule):
+            return module
+        tracer = fx.Tracer()
+        graph = tracer.trace(module)
+    except Exception as error:  # tracing runs the module's own code
+        raise NotImplementedError(
+            "module must do the same with all data: its control flow cannot be recorded by torch.fx "
+            f"({type(error).__name__}: {_first_line(error)}). Its parts can be looked at one by one"
+        ) from error
+    return fx.GraphModule(tracer.root, graph)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+def _values(module: fx.GraphModule, x: Tensor) -> dict[fx.Node, Any]:
+    """What every node gives."""
+    kept = {}
+
+    class Keeping(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            kept[n] = super().run_node(n)
+            return kept[n]
+
+    try:
+        with torch.no_grad():
+            Keeping(module, garbage_collect_values=False).run(x)
+    except Exception as error:  # of the module's own code
+        raise ValueError(
+            f"module must take examples of shape {list(x.shape[1:])}: {type(error).__name__}: {_first_line(error)}"
+        ) from error
+    return kept
+
+
+def _of_data(module: fx.GraphModule, source: fx.Node) -> set[fx.Node]:
+    """Nodes whose values depend on the data, not only on its shape."""
+    data = {source}
+    for node in module.graph.nodes:
+        if any(before in data for before in node.all_input_nodes) and not _is_shape(node):
+            data.add(node)
+    return data
+
+
+def _is_shape(node: fx.Node) -> bool:
+    if node.op == "call_method":
+        return node.target in _SHAPES
+    return node.op == "call_function" and node.target is getattr and node.args[1] in (
+        "shape", "ndim", "dtype", "device",
+    )  # fmt: skip
+
+
+def _constant(node: fx.Node, two: Any, three: Any) -> Callable[[int], Any]:
+    """By the number of examples: the value for two and three of them tells it for any."""
+
+    def at(a: Any, b: Any, n: int) -> Any:
+        if isinstance(a, torch.Size | tuple | list):
+            return type(a)(at(x, y, n) for x, y in zip(a, b, strict=True))
+        if isinstance(a, int) and not isinstance(a, bool):
+            return a + (b - a) * (n - 2)
+        return a
+
+    if isinstance(two, Tensor) and two.shape != three.shape:
+        raise NotImplementedError(
+            f"{place(node)} makes a tensor by the number of examples, which is not supported"
+        )
+    return lambda n: at(two, three, n)
+
+
+def place(node: fx.Node) -> str:
+    """What a node is and where in the module, for messages."""
+    what = getattr(node.target, "__name__", str(node.target))
+    if node.op == "call_module":
+        module = node.graph.owning_module
+        assert module is not None
+        return f"{type(module.get_submodule(str(node.target))).__name__} at '{node.target}'"
+    paths = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+    return f"{what} in '{paths[-1]}'" if paths and paths[-1] else what
+
+
+def _operation(
+    node: fx.Node, module: fx.GraphModule, data: set[fx.Node], values: dict[fx.Node, Any]
+) -> Operation:
+    inputs = tuple(before for before in node.all_input_nodes if before in data)
+    if node.op == "call_module":
+        part = module.get_submodule(str(node.target))
+        unit = _unit_of_module(part, values[inputs[0]])
+        if unit is not None:
+            return Operation(node, unit, inputs)
+        if isinstance(part, LINEAR_MODULES) and type(part).forward in _FORWARDS:
+            return Operation(node)
+        return Operation(node, refused=f"{place(node)} is not piecewise linear")
+    return _of_function(node, inputs, values)
+
+
+_FORWARDS = {kind.forward for kind in LINEAR_MODULES}
+
+
+def _of_function(
+    node: fx.Node, inputs: tuple[fx.Node, ...], values: dict[fx.Node, Any]
+) -> Operation:
+    target = node.target
+    known = target if node.op == "call_function" else str(target)
+    args, kwargs = node.args, node.kwargs
+    if known in _UNITS:
+        unit = _UNITS[known](values[inputs[0]], *args[1:], **kwargs)
+        if unit is not None:
+            return Operation(node, unit, inputs)
+    if known is F.prelu:
+        return Operation(node, _prelu(values[inputs[0]], values[args[1]]), inputs)  # type: ignore[index]
+    if known in _LARGER and len(inputs) == 2 and len(args) == 2:
+        return Operation(node, units.Larger(_LARGER[known]), (args[0], args[1]))  # type: ignore[arg-type]
+    if known in _EVAL_ONLY:
+        training = kwargs.get("training", args[2] if known is F.dropout and len(args) > 2 else None)
+        if training is False:
+            return Operation(node)
+        raise NotImplementedError(f"{place(node)} must be called with training=False")
+    one = len(set(inputs)) == 1 and _appearances(node, inputs[0]) == 1
+    if (
+        known in _ANY_OF_DATA or known in _ANY_METHODS
+        or (one and (known in _ONE_OF_DATA or known in _ONE_METHODS))
+        or (one and (known in _FIRST_OF_DATA or known in _FIRST_METHODS) and args[0] in inputs)
+    ):  # fmt: skip
+        return Operation(node)
+    why = (
+        "multiplies data with data"
+        if known in _ONE_OF_DATA | _ONE_METHODS
+        else "is not piecewise linear"
+    )
+    return Operation(node, refused=f"{place(node)} {why}")
+
+
+def _appearances(node: fx.Node, of: fx.Node) -> int:
+    count = 0
+
+    def look(one: fx.Node) -> fx.Node:
+        nonlocal count
+        count += one is of
+        return one
+
+    fx.map_arg((node.args, node.kwargs), look)
+    return count
+
+
+def _unit_of_module(part: Any, z: Any) -> Unit | None:
+    kind = type(part)
+    if kind in (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d):
+        if part.return_indices:
+            return None
+        return _max_pool(
+            z, part.kernel_size, part.stride, part.padding, part.dilation, part.ceil_mode
+        )
+    if kind is nn.ReLU:
+        return units.relu()
+    if kind is nn.LeakyReLU:
+        return units.leaky_relu(part.negative_slope)
+    if kind is nn.PReLU:
+        return _prelu(z, part.weight)
+    if kind in (nn.ReLU6, nn.Hardtanh):
+        return units.clamp(part.min_val, part.max_val)
+    if kind is nn.Hardsigmoid:
+        return units.hardsigmoid()
+    return None
+
+
+def _prelu(z: Tensor, weight: Tensor) -> Unit:
+    slope = weight.detach()
+    if slope.numel() > 1:
+        slope = slope.reshape(-1, *[1] * (z.dim() - 2))
+    return units.leaky_relu(slope)
+
+
+def _max_pool(
+    z: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False, return_indices: bool = False,
+) -> Unit | None:  # fmt: skip
+    axes = z.dim() - 2
+    if return_indices or axes < 1:
+        return None
+
+    def each(value: Any) -> tuple[int, ...]:
+        return (int(value),) * axes if isinstance(value, int) else tuple(map(int, value))
+
+    kernel = each(kernel_size)
+    return units.MaxPool(
+        kernel, kernel if stride is None else each(stride), each(padding), each(dilation), ceil_mode
+    )
+
+
+_UNITS: dict[Any, Callable[..., Unit | None]] = {
+    F.relu: lambda z, inplace=False: units.relu(),  # noqa: ARG005
+    torch.relu: lambda z: units.relu(),  # noqa: ARG005
+    torch.relu_: lambda z: units.relu(),  # noqa: ARG005
+    "relu": lambda z: units.relu(),  # noqa: ARG005
+    "relu_": lambda z: units.relu(),  # noqa: ARG005
+    F.leaky_relu: lambda z, negative_slope=0.01, inplace=False: units.leaky_relu(negative_slope),  # noqa: ARG005
+    F.relu6: lambda z, inplace=False: units.clamp(0.0, 6.0),  # noqa: ARG005
+    F.hardtanh: lambda z, min_val=-1.0, max_val=1.0, inplace=False: units.clamp(min_val, max_val),  # noqa: ARG005
+    F.hardsigmoid: lambda z, inplace=False: units.hardsigmoid(),  # noqa: ARG005
+    torch.clamp: lambda z, min=None, max=None: units.clamp(min, max),  # noqa: ARG005
+    "clamp": lambda z, min=None, max=None: units.clamp(min, max),  # noqa: ARG005
+    torch.abs: lambda z: units.absolute(),  # noqa: ARG005
+    operator.abs: lambda z: units.absolute(),  # noqa: ARG005
+    abs: lambda z: units.absolute(),  # noqa: ARG005
+    "abs": lambda z: units.absolute(),  # noqa: ARG005
+    F.max_pool1d: _max_pool,
+    F.max_pool2d: _max_pool,
+    F.max_pool3d: _max_pool,
+    torch.max_pool1d: _max_pool,
+    torch.max_pool2d: _max_pool,
+}
+_LARGER: dict[Any, bool] = {
+    torch.maximum: True, torch.minimum: False, "maximum": True, "minimum": False,
+    torch.max: True, torch.min: False,
+}  # fmt: skip

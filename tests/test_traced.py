@@ -1,0 +1,413 @@
+"""Any piecewise-linear module: every kind of layer against autograd in float64; what is refused."""
+
+import pytest
+import torch
+from networks import random_inputs
+from torch import nn
+from torch.nn import functional as F
+
+from gradsplinter import (
+    ReluNetwork,
+    SplinterTable,
+    TracedNetwork,
+    computation_graph,
+    extract,
+    ops,
+    pattern_sites,
+    splinter,
+    unpack_bits,
+)
+
+F64 = torch.float64
+
+
+class Block(nn.Module):
+    """Of a residual network."""
+
+    def __init__(self, channels, stride=1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, 2 * channels, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(2 * channels)
+        self.conv2 = nn.Conv2d(2 * channels, 2 * channels, 3, 1, 1, groups=2, bias=False)
+        self.norm2 = nn.BatchNorm2d(2 * channels)
+        self.short = nn.Conv2d(channels, 2 * channels, 1, stride)
+        self.relu = nn.ReLU(inplace=True)  # used twice
+
+    def forward(self, x):
+        y = self.relu(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        y += self.short(x)
+        return self.relu(y)
+
+
+class ResNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU())
+        self.block1 = Block(2)
+        self.block2 = Block(4, 2)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.block2(self.block1(self.stem(x)))
+        x = F.adaptive_avg_pool2d(x, 1)
+        return self.head(x.view(x.size(0), -1))
+
+
+class LeNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 3, 5, padding=2)
+        self.conv2 = nn.Conv2d(3, 4, 3)
+        self.fc1 = nn.Linear(16, 10)
+        self.fc2 = nn.Linear(10, 3)
+        self.dropout = nn.Dropout()
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(self.conv2(x), kernel_size=2, stride=2).relu()
+        x = self.dropout(torch.flatten(x, 1))
+        return self.fc2(F.dropout(torch.relu(self.fc1(x)), 0.5, self.training))
+
+
+class Skips(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 7), nn.Linear(7, 7), nn.Linear(19, 3)
+
+    def forward(self, x):
+        h = torch.relu(self.a(x))
+        g = h - 0.5 * F.relu(self.b(h))
+        return self.c(torch.cat([x, h, g], dim=1))
+
+
+class TransformerBlock(nn.Module):
+    """Attention is not piecewise linear; what comes after it is."""
+
+    def __init__(self, width=6):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, 2, batch_first=True)
+        self.norm = nn.LayerNorm(width)
+        self.mlp = Mlp(width)
+
+    def forward(self, x):
+        x = x + self.norm(self.attention(x, x, x, need_weights=False)[0])
+        return self.mlp(x)
+
+
+class Mlp(nn.Module):
+    def __init__(self, width=6):
+        super().__init__()
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        return x + self.down(F.relu(self.up(x)))
+
+
+class Pieces(nn.Module):
+    """Two and three pieces, in functions."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 8)
+        self.slopes = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, x):
+        x = F.prelu(self.a(x), self.slopes)
+        x = F.relu6(4 * self.b(x)) - F.hardtanh(x, -0.2, 0.3)
+        x = x.abs() / 2 + torch.clamp(x, min=-0.1) + x.clamp(max=0.2) - abs(x - 1)
+        a, b = x.chunk(2, dim=1)
+        return torch.maximum(a, b) + torch.min(a, 2 * b) @ self.b.weight[:4, :4].t()
+
+
+class Signal(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(2, 4, 3, stride=2, groups=2, dilation=2)
+        self.pool = nn.MaxPool1d(3, 2, padding=1, ceil_mode=True)
+        self.mean = nn.AvgPool1d(2)
+        self.head = nn.LazyLinear(2)
+
+    def forward(self, x):
+        return self.head(self.mean(self.pool(F.leaky_relu(self.conv(x), 0.2))).flatten(1))
+
+
+def wide(module):
+    """A pooling that overlaps, with padding and dilation."""
+    return nn.Sequential(nn.Conv2d(1, 2, 3), module, nn.Flatten(), nn.LazyLinear(2))
+
+
+ARCHITECTURES = {
+    "mlp": (lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), (4,)),
+    "lenet": (LeNet, (1, 12, 12)),
+    "resnet": (ResNet, (1, 8, 8)),
+    "skips": (Skips, (5,)),
+    "transformer's mlp": (Mlp, (3, 6)),
+    "pieces": (Pieces, (5,)),
+    "signal": (Signal, (2, 25)),
+    "prelu by channel": (lambda: wide(nn.PReLU(2, 0.1)), (1, 6, 6)),
+    "leaky relu": (lambda: wide(nn.LeakyReLU(0.3)), (1, 6, 6)),
+    "relu6": (lambda: wide(nn.ReLU6()), (1, 6, 6)),
+    "hardtanh": (lambda: wide(nn.Hardtanh(-0.2, 0.1)), (1, 6, 6)),
+    "overlapping pools": (lambda: wide(nn.MaxPool2d((3, 2), (1, 2), (1, 0), (2, 1))), (1, 9, 8)),
+    "average pools": (lambda: wide(nn.Sequential(nn.ReLU(), nn.AvgPool2d(2, 1, 1))), (1, 6, 6)),
+    "ends with relu": (lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU()), (4,)),
+    "begins with relu": (lambda: nn.Sequential(nn.ReLU(), nn.Linear(4, 3)), (4,)),
+    "linear": (lambda: nn.Sequential(nn.Conv2d(1, 2, 2), nn.Flatten()), (1, 3, 3)),
+}  # fmt: skip
+
+
+def made(name):
+    """A module with normalisation that does something, in float64, and the shape of an example."""
+    torch.manual_seed(0)
+    make, shape = ARCHITECTURES[name]
+    module = make().double()
+    module.eval()(torch.zeros(1, *shape, dtype=F64))  # lazy ones
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.5, 2)
+            nn.init.normal_(part.weight)
+            nn.init.normal_(part.bias)
+    return module, shape
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def case(request):
+    module, shape = made(request.param)
+    net = TracedNetwork.from_module(module, shape)
+    return module, net, random_inputs(40, net.widths[0], dtype=F64)
+
+
+def by_autograd(module, shape, x):
+    def of_one(one):
+        return module(one.reshape(1, *shape)).flatten()
+
+    return torch.stack([torch.func.jacrev(of_one)(one) for one in x])
+
+
+def test_outputs_are_the_modules(case):
+    module, net, x = case
+    with torch.no_grad():
+        expected = module(x.reshape(len(x), *net.shapes[0])).flatten(1)
+    torch.testing.assert_close(net(x), expected, rtol=1e-12, atol=1e-12)
+    assert net.widths[0] == x.shape[1]
+    assert net.widths[-1] == expected.shape[1]
+
+
+def test_gradients_are_those_of_autograd(case):
+    module, net, x = case
+    s = splinter(net, x)
+    expected = by_autograd(module, net.shapes[0], x)
+    torch.testing.assert_close(s.jacobian()[s.ids], expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(s.cross(), ops.cross(s.jacobian()), rtol=0, atol=0)
+
+
+def test_gradients_of_all_sites_chain(case):
+    """From any site to any later one; and through a site between, by the chain rule."""
+    _, net, x = case
+    patterns, _ = net.forward(x, range(1, net.depth))
+    words = [(net.bits[site] + 63) // 64 for site in range(1, net.depth)]
+
+    def between(source, target):
+        sites = pattern_sites(net, source, target)
+        part = patterns[:, sum(words[:source]) : sum(words[: sites.stop - 1])]
+        return ops.jacobian(net, part.contiguous(), source, target)
+
+    whole = between(0, net.depth)
+    for site in range(1, net.depth):
+        product = between(site, net.depth) @ between(0, site)
+        torch.testing.assert_close(product, whole, rtol=1e-9, atol=1e-12)
+
+
+def test_bits_say_which_piece(case):
+    """As many as pieces need, and all of them of use: more than one pattern."""
+    _, net, x = case
+    found = splinter(net, x)
+    assert found.signatures.shape[1] == sum((b + 63) // 64 for b in net.bits)
+    if net.depth > 1:
+        assert found.n_modes > 1
+    unpack = unpack_bits(found.signatures, [b for b in net.bits if b])
+    assert [bits.shape[1] for bits in unpack] == [b for b in net.bits if b]
+
+
+def test_graphs_and_tables(case):
+    """Weights multiply to the full gradient; pieces merge to the whole."""
+    _, net, x = case
+    graph = computation_graph(net, x)
+    for site in graph.sites:
+        assert int(graph.splinters[site].counts.sum()) == len(x)
+    product = torch.ones(1, len(graph.directions), dtype=F64)
+    for site in graph.sites:
+        product = product[graph.parents[site]] * graph.weights(site)
+        torch.testing.assert_close(product, graph.lengths(site), rtol=1e-9, atol=1e-12)
+    table = SplinterTable(net, ids=True)
+    for part in x.split(7):
+        table.update(part)
+    whole, pieces = splinter(net, x), table.splinters()
+    assert torch.equal(whole.ids, pieces.ids)
+    assert torch.equal(whole.signatures, pieces.signatures)
+
+
+def test_a_chain_is_the_same_network_both_ways():
+    module = nn.Sequential(
+        nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 70), nn.ReLU(), nn.Linear(70, 3)
+    ).double()
+    traced, chain = TracedNetwork.from_module(module), ReluNetwork.from_module(module)
+    assert (traced.widths, traced.bits) == (chain.widths, chain.bits)
+    x = random_inputs(200, 4, dtype=F64)
+    a, b = splinter(traced, x), splinter(chain, x)
+    assert torch.equal(a.signatures, b.signatures)
+    assert torch.equal(a.counts, b.counts)
+    torch.testing.assert_close(a.jacobian(), b.jacobian(), rtol=1e-12, atol=1e-14)
+
+
+def test_hardsigmoid():
+    """Whose slope of 1/6 is a float32 in torch's own backward pass."""
+    net = TracedNetwork.from_module(nn.Sequential(nn.Hardsigmoid()), (1,))
+    s = splinter(net, torch.tensor([[-4.0], [0.0], [5.0], [1.0]]))
+    assert s.ids.tolist() == [0, 1, 2, 1]
+    torch.testing.assert_close(s.jacobian().flatten(), torch.tensor([0, 1 / 6, 0]))
+
+
+def test_images_need_not_be_flattened():
+    module, shape = made("lenet")
+    x = random_inputs(10, 144, dtype=F64)
+    by_shape = splinter(module, x.reshape(10, *shape))
+    assert torch.equal(
+        by_shape.signatures, splinter(TracedNetwork.from_module(module, shape), x).signatures
+    )
+    with pytest.raises(ValueError, match=r"^input_shape must be given"):
+        splinter(module, x)
+    with pytest.raises(ValueError, match=r"^x must have shape \[N, 144\] .* \[1, 12, 12\], got"):
+        splinter(TracedNetwork.from_module(module, shape), x[:, :100])
+
+
+def test_names_and_sites():
+    net = TracedNetwork.from_module(*made("resnet"))
+    assert net.names == (
+        "input", "stem.2", "add", "block1.relu", "add_1", "block2.relu", "output",
+    )  # fmt: skip
+    assert repr(net) == "TracedNetwork(64-128-256-256-128-128-3, float64)"
+    module, _ = made("resnet")
+    assert TracedNetwork.from_module(module, (1, 8, 8)).fingerprint == net.fingerprint
+    module.head.bias.data += 1
+    assert TracedNetwork.from_module(module, (1, 8, 8)).fingerprint != net.fingerprint
+    before = net(torch.ones(1, 64, dtype=F64))
+    module.head.bias.data += 1
+    assert torch.equal(net(torch.ones(1, 64, dtype=F64)), before)
+
+
+def test_what_lies_before_a_source_need_not_be_piecewise_linear():
+    torch.manual_seed(0)
+    module = TransformerBlock().double().eval()
+    net = TracedNetwork.from_module(module, (3, 6))
+    x = random_inputs(20, 18, dtype=F64)
+    with pytest.raises(
+        NotImplementedError,
+        match=r"^MultiheadAttention at 'attention' is not piecewise linear; .* a source from 1 \('add'\)",
+    ):
+        splinter(net, x)
+    assert net.names == ("input", "add", "add_1", "output")
+    s = splinter(net, x, source=1)
+    with torch.no_grad():
+        middle = x.reshape(20, 3, 6)
+        middle = middle + module.norm(
+            module.attention(middle, middle, middle, need_weights=False)[0]
+        )
+    expected = by_autograd(module.mlp, (3, 6), middle.flatten(1))
+    torch.testing.assert_close(s.jacobian()[s.ids], expected, rtol=1e-10, atol=1e-12)
+
+
+class Products(nn.Module):
+    def forward(self, x):
+        return x[:, :1] * x[:, 1:]
+
+
+class Ends(nn.Module):
+    def __init__(self, end):
+        super().__init__()
+        self.linear, self.end = nn.Linear(2, 2), end
+
+    def forward(self, x):
+        return self.end(self.linear(x).relu())
+
+
+class Branches(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+class Mixes(nn.Module):
+    def forward(self, x):
+        return x - x.mean(dim=0)
+
+
+class InPlace(nn.Module):
+    def forward(self, x):
+        y = x + 1
+        z = y.relu_()
+        return y + z
+
+
+class Two(nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.Sequential(nn.Linear(2, 2), nn.Sigmoid()), "^Sigmoid at '1' is not piecewise linear"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Softmax(1)), "^Softmax at '1' is not piecewise linear"),
+        (Products(), "^mul multiplies data with data"),
+        (Ends(torch.exp), "^exp is not piecewise linear; .* a source from 2 \\('exp\'\\) on works"),
+        (Ends(lambda x: F.dropout(x, 0.5)), "^dropout must be called with training=False"),
+        (Branches(), "^module must do the same with all data: its control flow"),
+        (Mixes(), "^module must give each example a result of its own"),
+        (InPlace(), "^module must not change tensors in place that are used elsewhere"),
+        (Two(), "^module must take one tensor, got 2 inputs"),
+        (Pair(), "^module must return one tensor"),
+        (nn.Sequential(nn.Linear(2, 2), nn.MaxPool1d(2, return_indices=True)), "^module must return"),
+        (nn.BatchNorm1d(2, track_running_stats=False).eval(), "^BatchNorm1d keeps no running statistics"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(module, message):
+    with pytest.raises(NotImplementedError, match=message):
+        splinter(TracedNetwork.from_module(module, (2,)), torch.randn(8, 2))
+
+
+@pytest.mark.parametrize(
+    ("module", "error", "message"),
+    [
+        (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), ValueError, "^BatchNorm1d at '1' is in training mode; call .eval"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)), ValueError, "^Dropout at '1' is in training mode"),
+        (nn.Sequential(nn.LazyLinear(2), nn.Tanh()), ValueError, "^LazyLinear at '0' has no weights yet"),
+        (nn.Linear(2, 2, dtype=torch.complex64), TypeError, "^module must be float32 or float64 throughout, got torch.complex64 in 'weight'"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double()), TypeError, "got torch.float64 in '1.weight'"),
+        (nn.Linear(3, 2), ValueError, r"^module must take examples of shape \[2\]: RuntimeError"),
+    ],
+)  # fmt: skip
+def test_modules_that_are_not_ready(module, error, message):
+    with pytest.raises(error, match=message):
+        TracedNetwork.from_module(module, (2,))
+
+
+def test_hooks_are_refused():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+    module[0].register_forward_hook(lambda *_: None)
+    with pytest.raises(NotImplementedError, match=r"^Linear at '0' has forward hooks"):
+        TracedNetwork.from_module(module)
+
+
+def test_a_table_of_a_traced_network_is_not_kept_on_disk(tmp_path):
+    module, shape = made("skips")
+    net = TracedNetwork.from_module(module, shape)
+    with pytest.raises(NotImplementedError, match=r"^net must be a ReluNetwork to be kept on disk"):
+        extract(net, random_inputs(5, 5, dtype=F64), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
