@@ -448,6 +448,11 @@ def test_never_more_nodes_are_shown_than_is_promised(load):
     assert now - shown == set(sorted(hidden, key=rank.get)[:5])
     assert shown < now
     assert len(now) == 1000
+    x, y = page.evaluate(
+        "i => Object.values(cy.getElementById(String(i)).renderedPosition())", node
+    )
+    assert 0 < x < page.evaluate("cy.width()")
+    assert 0 < y < page.evaluate("cy.height()")
     left = f"{len(hidden) - 5} neighbours stay hidden: 1,000 nodes at most are shown at a time."
     assert page.locator("#stay-hidden").inner_text() == left
     assert page.locator("#live").inner_text() == f"5 nodes brought in; {left}"

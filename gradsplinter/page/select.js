@@ -97,6 +97,7 @@ function bringIn(hidden) {
     refresh();
     showNode();
   });
+  lookAtAll(litNodes()); // many new ones move all the others
   const rest = hidden.length - some.length;
   announce([`${counted(some.length, "node")} brought in`, ...(rest > 0 ? [stayHidden(rest)] : [])]
     .join("; ").concat("."));

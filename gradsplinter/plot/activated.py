@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from gradsplinter.graph import ComputationGraph
@@ -32,7 +33,8 @@ def activated(graphs: Mapping[str, ComputationGraph]) -> Figure:
     if not graphs:
         raise ValueError("graphs must hold at least one graph, got none")
     with style():
-        figure = Figure(figsize=(PANEL * len(graphs), HEIGHT), layout="constrained")
+        apart = ConstrainedLayoutEngine(wspace=0.06)  # or the labels of two axes touch
+        figure = Figure(figsize=(PANEL * len(graphs), HEIGHT), layout=apart)
         axes = figure.subplots(1, len(graphs), sharey=True, squeeze=False)[0]
         for ax, (title, graph) in zip(axes, graphs.items(), strict=True):
             _panel(ax, graph)
