@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 
 from gradsplinter.checks import check_path
 from gradsplinter.graph_attribution import to_circuit_tracer
-from gradsplinter.graph_layout import flow_shares, groups, order_nodes
+from gradsplinter.graph_layout import colors_repeat, flow_shares, groups, heaviest, order_nodes
 from gradsplinter.graph_view import GraphView
 from gradsplinter.io import write_file
 
@@ -113,8 +113,9 @@ def _printable(text: str, keep: str = "") -> str:
 def to_dot(view: GraphView) -> str:
     """DOT for Graphviz: a column for each site, colours by community or else by direction.
 
-    The area of a node is its share of the flow of its site, the width of an edge its weight. Edges within
-    a site are thin, dashed where the cosine is negative, and do not move nodes.
+    The area of a node is its share of the flow of its site, the width of an edge between sites its weight,
+    on one scale for all. Edges within a site are thin, dashed where the cosine is negative, and do not
+    move nodes. Where different groups have the same colour, a label says so.
     """
     found, share = groups(view), flow_shares(view)
     lines = [
@@ -123,6 +124,10 @@ def to_dot(view: GraphView) -> str:
         'node [shape=circle, style=filled, fixedsize=true, penwidth=0, label="", fontsize=8];',
         "edge [arrowhead=none];",
     ]
+    if colors_repeat(view):
+        lines.append(
+            'label="Colours repeat: different groups have the same."; labelloc=b; fontsize=10;'
+        )
     for site, nodes in reversed(order_nodes(view).items()):
         lines.append("{ rank=same;")
         for n in nodes:
@@ -134,7 +139,7 @@ def to_dot(view: GraphView) -> str:
                 f'width={width:.3f}, fillcolor="{found.color(n)}"];'
             )
         lines.append("}")
-    most = max((e.weight for e in view.edges if e.kind == "between"), default=1.0)
+    most = heaviest(view)
     for source, target, attributes in _edges(view):
         weight = float(attributes["weight"])
         if attributes["kind"] == "between":

@@ -69,6 +69,20 @@ def flow_shares(view: GraphView) -> list[float]:
     return shares
 
 
+def heaviest(view: GraphView) -> float:
+    """The largest weight of an edge between sites; 1 if there is none.
+
+    The widths of all these edges are relative to it, so that those of different sites can be compared.
+    """
+    return max((e.weight for e in view.edges if e.kind == "between"), default=0.0) or 1.0
+
+
+def colors_repeat(view: GraphView) -> bool:
+    """Whether nodes of different groups have the same colour."""
+    there = {group for group in groups(view).of if group is not None}
+    return len({group_color(group) for group in there}) < len(there)
+
+
 def order_nodes(view: GraphView) -> dict[int, list[int]]:
     """By site, its nodes from top to bottom, so that few edges cross.
 

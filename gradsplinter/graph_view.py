@@ -68,6 +68,20 @@ class SiteMerge:
     """As `Merged.widest`: radians; 0 where only equal components were merged."""
 
 
+def zero_note(graph: ComputationGraph) -> str:
+    """Which sites have gradients of zero only, and why where it is the units' doing; else empty.
+
+    Directions of zeros, weights of zeros and products too small for a float give such gradients, too.
+    """
+    zero = [site for site in graph.sites if not bool(graph.lengths(site).any())]
+    if not zero:
+        return ""
+    after = zero[0] + 1
+    why = f": no unit of site {after} is on in any example" if after in graph.silent_sites() else ""
+    sites = f"site{'s' * (len(zero) > 1)} {' and '.join(map(str, zero))}"
+    return f"every gradient with respect to {sites} is zero{why}"
+
+
 def _both(angle: float) -> str:
     return f"{angle:.2g} rad = {math.degrees(angle):.2g}°"
 
@@ -133,4 +147,5 @@ class GraphView:
         edges = f"{len(self.edges):,} edges" + (
             f", {self.left_out_edges:,} left out" if self.left_out_edges else ""
         )
-        return f"GraphView: {edges}; {sites}; {self.merge_note}"
+        notes = [edges, sites, self.merge_note, zero_note(self.graph)]
+        return f"GraphView: {'; '.join(filter(None, notes))}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -79,10 +80,7 @@ class ModeTrie:
         Raises:
             IndexError: no such example.
         """
-        i = check_integer(i, "i")
-        if not -self.n_examples <= i < self.n_examples:
-            raise IndexError(f"i must be an example in 0..{self.n_examples - 1}, got {i}")
-        along = self._along_the_trie(self.ids[i].reshape(1))
+        along = self._along_the_trie(self.ids[self._check_example(i)].reshape(1))
         return {site: int(modes) for site, modes in along.items()}
 
     def activated(self, x: Data, *, divisor: float | None = None) -> dict[int, Tensor]:
@@ -111,10 +109,66 @@ class ModeTrie:
         frequencies = [self.splinters[s].counts.double()[along[s]] for s in self.sites]
         return -(torch.stack(frequencies) / self.n_examples).log()
 
-    def rarest(self, count: int = 10) -> Tensor:
-        """int64: the examples whose rarity, summed over sites, is highest; the first of equal ones first."""
-        count = min(check_integer(count, "count", 1), self.n_examples)
-        return self.rarity().sum(0).sort(descending=True, stable=True).indices[:count]
+    def rarest(self, count: int = 10, among: Tensor | None = None) -> Tensor:
+        """int64: the examples whose rarity, summed over sites, is highest, the rarest first.
+
+        Where not all that are equally rare fit in, those that do are spread over them. Fewer are always
+        among more.
+
+        Args:
+            count: of examples; all, if there are fewer.
+            among: int64, ascending: examples to choose from; by default all.
+
+        Raises:
+            ValueError: a count below 1.
+        """
+        count = check_integer(count, "count", 1)
+        rarity, order = self._by_rarity
+        if among is not None:
+            wanted = torch.zeros(self.n_examples, dtype=torch.bool)
+            wanted[among] = True
+            order = order[wanted[order]]
+        chosen = order[:count].sort().values
+        return chosen[rarity[chosen].sort(descending=True, stable=True).indices]
+
+    def equally_rare(self, i: int) -> Tensor:
+        """int64: the examples that are as rare as example i, with itself, ascending.
+
+        Raises:
+            IndexError: no such example.
+        """
+        rarity, _ = self._by_rarity
+        return (rarity == rarity[self._check_example(i)]).nonzero().squeeze(1)
+
+    @cached_property
+    def _by_rarity(self) -> tuple[Tensor, Tensor]:
+        """float64 [N]: the rarity of each example, summed over sites; int64 [N]: the rarest first.
+
+        Equal ones follow each other in van der Corput's order, so that the first of them, however many,
+        are spread over all.
+        """
+        # Products of shares that are equal differ in the last bits of the sums of their logarithms.
+        rarity = self.rarity().sum(0).round(decimals=9)
+        order = rarity.sort(descending=True, stable=True).indices
+        _, times = rarity[order].unique_consecutive(return_counts=True)
+        first = (times.cumsum(0) - times).repeat_interleave(times)
+        place = torch.arange(self.n_examples) - first
+        mirrored = torch.zeros_like(place)
+        for _ in range(self.n_examples.bit_length()):
+            mirrored = 2 * mirrored + place % 2
+            place //= 2
+        order = order[mirrored.sort(stable=True).indices]
+        return rarity, order[rarity[order].sort(descending=True, stable=True).indices]
+
+    def silent_sites(self) -> list[int]:
+        """Hidden sites, of those whose bits count, at which no unit is on in any example."""
+        s, silent, begin = self.splinters[self.end], [], 0
+        for site in pattern_sites(self.net, self.end, self.start):
+            words = words_of(self.net.widths[site])
+            if not bool(s.signatures[:, begin : begin + words].any()):
+                silent.append(site)
+            begin += words
+        return silent
 
     def _along_the_trie(self, modes: Tensor) -> dict[int, Tensor]:
         found = {self.end: modes}
@@ -129,6 +183,12 @@ class ModeTrie:
         widths = [self.net.bits[hidden] for hidden in sites]
         at = site - sites.start
         return len(ops.unique_rows(select_sites(s.signatures, widths, at, at).contiguous()).first)
+
+    def _check_example(self, i: int) -> int:
+        i = check_integer(i, "i")
+        if not -self.n_examples <= i < self.n_examples:
+            raise IndexError(f"i must be an example in 0..{self.n_examples - 1}, got {i}")
+        return i
 
     def _check_site(self, site: int) -> int:
         check_integer(site, "site")

@@ -62,6 +62,7 @@ def test_it_writes_a_page_and_prints_the_sizes(here, monkeypatch, capsys):
         assert re.search(row + f"{size.naive_nodes:,}", printed)
     assert f"{graph.share_used()[0]:.2%}" in printed
     assert "rarest examples: " + ", ".join(map(str, graph.rarest().tolist())) in printed
+    assert "(6 are equally rare: the last 2 are of them)" in printed
     assert "Written to new.html" in printed
     assert "warning" not in printed
 
@@ -89,12 +90,35 @@ def test_the_inputs_of_the_chosen_examples(here, monkeypatch):
     assert np.array_equal(inputs, X[found["examples"]].numpy())
 
 
+def test_how_many_are_equally_rare_is_said(here, monkeypatch, capsys):
+    signs = torch.tensor([[1.0, -1, 1, -1]]).where(
+        torch.arange(200)[:, None] < 40, torch.ones(1, 4)
+    )
+    np.save("signs.npy", signs.numpy())
+    ReluNetwork([torch.eye(4), torch.ones(1, 4)], [torch.zeros(4), torch.zeros(1)]).save(
+        "eye.safetensors"
+    )
+    run(monkeypatch, "eye.safetensors", "signs.npy", "-o", "x.html")
+    ties = "40 are equally rare: these 10 are of them"
+    printed = capsys.readouterr().out
+    assert f"rarest examples: 0, 4, 8, 12, 16, 20, 24, 28, 32, 36 ({ties})" in printed
+    found = data_of(here / "x.html")
+    assert found["ties"] == ties
+    assert [i for i, _ in found["rarest"]] == [0, 4, 8, 12, 16, 20, 24, 28, 32, 36]
+
+
 def test_dead_networks_are_pointed_out(here, monkeypatch, capsys):
     dead = [torch.full((2,), -99.0), torch.zeros(2)]
     ReluNetwork([torch.ones(2, 4), torch.eye(2)], dead).save(here / "dead.safetensors")
     run(monkeypatch, "dead.safetensors", "x.npy", "-o", "x.html")
-    assert "warning: every gradient with respect to site 0 is zero" in capsys.readouterr().out
+    said = "every gradient with respect to site 0 is zero: no unit of site 1 is on in any example"
+    assert f"warning: {said}; the graph has no nodes there" in capsys.readouterr().out
     assert len(data_of(here / "x.html")["nodes"]) == 4
+    np.save("zeros.npy", np.zeros((1, 3)))
+    run(monkeypatch, "net.safetensors", "x.npy", "-o", "y.html", "--directions", "zeros.npy")
+    printed = capsys.readouterr().out
+    assert "every gradient with respect to sites 2 and 1 and 0 is zero; the graph" in printed
+    assert "no unit" not in printed
 
 
 @pytest.mark.parametrize(
@@ -112,9 +136,9 @@ def test_dead_networks_are_pointed_out(here, monkeypatch, capsys):
             "net.safetensors bytes.npy",
             "DATA in bytes.npy must be float32 like the network, got uint8",
         ),
-        ("net.safetensors x.npy --start 4", "--start must be a site after the source, in 1..3"),
+        ("net.safetensors x.npy --start 4", "--start must be a site after the --end, in 1..3"),
         ("net.safetensors x.npy --end 3", "--end must be a site in 0..2, got 3"),
-        ("net.safetensors x.npy --start 1 --end 1", "--start must be a site after the source"),
+        ("net.safetensors x.npy --start 1 --end 1", "--start must be a site after the --end"),
         (
             "net.safetensors x.npy --directions none.npy",
             "--directions must hold at least one direction, got none",

@@ -150,6 +150,51 @@ def test_usage_and_rarity():
     assert len(GRAPH.rarest(10_000)) == 500
 
 
+def test_of_equally_rare_examples_some_spread_over_all_are_the_rarest():
+    """Two modes of one example, and one of 100 whose examples come one after the other."""
+    x = torch.cat([torch.tensor([[-1.0, 1], [1, -1]]), torch.ones(98, 2), -torch.ones(98, 2)])
+    net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
+    graph = computation_graph(net, x)
+    assert graph.rarest(2).tolist() == [0, 1]
+    assert graph.equally_rare(1).tolist() == [0, 1]
+    equal = graph.equally_rare(150)
+    assert equal.tolist() == list(range(2, 198))
+    for count in (1, 3, 10, 50):
+        some = graph.rarest(2 + count)[2:]
+        assert len(some) == count
+        assert torch.equal(some, some.sort().values)
+        assert set(some.tolist()) <= set(equal.tolist())
+        ends = torch.cat([some, torch.tensor([198])])
+        assert int(ends.diff().max()) <= 2 * 196 // count + 1  # evenly
+        assert set(some.tolist()) <= set(graph.rarest(3 + count).tolist())
+    assert graph.rarest(198).tolist() == list(range(198))
+    assert graph.rarest(2, torch.tensor([1, 60, 61])).tolist()[0] == 1
+    with pytest.raises(IndexError, match=r"^i must be an example in 0..197, got 198$"):
+        graph.equally_rare(198)
+
+
+def test_rarities_that_differ_by_rounding_only_are_equal():
+    """Shares of 1/2 and 1/6, and of 1/3 and 1/4, in that order of the sites."""
+    shares = torch.tensor([[2.0, 6, 3, 4], [6, 2, 4, 3]]).log()
+    graph = computation_graph(NET, X[:4])
+    graph.__dict__["rarity"] = lambda: shares
+    assert len(graph.equally_rare(0)) == 4
+
+
+def test_sites_at_which_no_unit_is_on():
+    weights, off = [torch.eye(2)] * 3, torch.full((2,), -9.0)
+    on = torch.ones(2)
+    for biases, end, start, silent in (
+        ((off, on, on), 0, 3, [1]),
+        ((on, off, on), 0, 3, [2]),
+        ((on, off, on), 0, 2, [2]),
+        ((on, off, on), 2, 3, []),
+        ((on, on, on), 0, 3, []),
+    ):
+        graph = computation_graph(ReluNetwork(weights, biases), X[:, :2] / 9, None, start, end)
+        assert graph.silent_sites() == silent
+
+
 def test_other_examples():
     new = random_inputs(300, 4, seed=9)
     found = GRAPH.activated(torch.cat([X[:50], new]))

@@ -245,6 +245,24 @@ def test_any_name_survives_dot(names):
         assert unquote(sites[-1][n]["xlabel"]) == printable(name, keep="\n")
 
 
+def test_edges_of_all_sites_have_one_scale_in_dot():
+    _, edges, _ = read_dot(to_dot(SOME))
+    most = max(edge.weight for edge in SOME.edges if edge.kind == "between")
+    between = [(a, e) for (*_, a), e in zip(edges, SOME.edges, strict=True) if e.kind == "between"]
+    assert len({SOME.nodes[e.b].site for _, e in between}) > 1
+    for attributes, edge in between:
+        assert float(attributes["penwidth"]) == pytest.approx(
+            0.3 + 3.7 * edge.weight / most, abs=1e-3
+        )
+
+
+@pytest.mark.parametrize(("outputs", "repeat"), [(10, False), (11, True)])
+def test_colours_that_repeat_are_said_to_in_dot(outputs, repeat):
+    many = view(computation_graph(random_network((3, 8, outputs)), random_inputs(50, 3)), 200)
+    label = ("label", "=", '"Colours repeat: different groups have the same."', {})
+    assert (label in read_dot(to_dot(many))[2]) == repeat
+
+
 def test_colors_of_communities_are_in_dot():
     assert {NO_GROUP, groups(SOME).color(0)} <= set(re.findall(r"#[0-9A-F]{6}", to_dot(SOME)))
 

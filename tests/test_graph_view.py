@@ -6,6 +6,7 @@ from networks import random_inputs, random_network
 
 from gradsplinter import ReluNetwork, computation_graph
 from gradsplinter.graph_choice import view
+from gradsplinter.graph_view import zero_note
 
 NET = random_network((4, 9, 7, 6, 3))
 X = random_inputs(500, 4)
@@ -183,6 +184,25 @@ def test_a_dead_network_has_directions_and_no_edges():
         *[("between", 1.0)] * 2,
         ("within", 0.0),
     ]  # orthogonal
+
+
+def test_sites_without_gradients_are_said_to_be_and_why_where_it_is_known():
+    eye, off = torch.eye(2), torch.full((2,), -9.0)
+    dead = ReluNetwork([eye, eye, eye], [torch.zeros(2), off, torch.zeros(2)])
+    note = "every gradient with respect to sites 1 and 0 is zero"
+    graph = computation_graph(dead, torch.ones(5, 2))
+    assert zero_note(graph) == f"{note}: no unit of site 2 is on in any example"
+    assert repr(view(graph)).endswith(f"; {zero_note(graph)}")
+    zeros = computation_graph(NET, X, torch.zeros(2, 3))
+    assert zero_note(zeros) == "every gradient with respect to sites 3 and 2 and 1 and 0 is zero"
+    tiny = ReluNetwork(
+        [eye * 1e-30, eye * 1e-30, eye], [torch.ones(2)] * 3
+    )  # too small for a float
+    assert zero_note(computation_graph(tiny, torch.ones(5, 2))) == (
+        "every gradient with respect to site 0 is zero"
+    )
+    assert zero_note(GRAPH) == ""
+    assert "zero" not in repr(SOME)
 
 
 def test_nodes_within_an_angle():

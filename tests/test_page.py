@@ -51,6 +51,9 @@ def with_communities(*of_directions):
 
 NET = VIEW.graph.net
 TWO, ONE, SOME = (with_communities(*of) for of in ((1, 0, 1), (0, 0, 0), (1, 0, -1)))
+WIDE = view(  # the path of an example has more nodes than are shown at a time
+    computation_graph(random_network((4, 12, 600)), random_inputs(4, 4)), 10**6, 2000
+)
 MANY = view(computation_graph(random_network((3, 8, 23)), random_inputs(50, 3)), 200)
 NEAR = view(VIEW.graph, 30, angle=math.radians(12.5))
 PAGES = {
@@ -78,6 +81,11 @@ PAGES = {
     "some communities": lambda: graph_page(SOME),
     "many directions": lambda: graph_page(MANY),
     "merged": lambda: graph_page(NEAR),
+    "wide": lambda: graph_page(WIDE),
+    "zeros": lambda: graph_page(view(graph_of(NET.weights, NET.biases, X, directions=torch.zeros(1, 3)))),
+    "equally rare": lambda: graph_page(view(graph_of(
+        [torch.eye(4), torch.ones(1, 4)], [torch.zeros(4), torch.zeros(1)],
+        torch.cat([torch.ones(60, 4), -torch.ones(40, 4)])))),
 }  # fmt: skip
 
 
@@ -418,6 +426,81 @@ def test_hidden_neighbours_can_be_brought_in(load):
     assert page.locator("#show-neighbours").count() == 0
 
 
+def test_never_more_nodes_are_shown_than_is_promised(load):
+    page = load("large")
+    page.locator("#most").press("End")
+    for _ in range(5):
+        page.locator("#most").press("ArrowLeft")
+    shown = set(drawn(page, "node"))
+    assert len(shown) == 995
+    near = [{e.a for e in LARGE.edges if e.kind == "between" and e.b == n}
+            | {e.b for e in LARGE.edges if e.kind == "between" and e.a == n}
+            for n in range(len(LARGE.nodes))]  # fmt: skip
+    node = max(shown, key=lambda n: len(near[n] - shown))
+    hidden = near[node] - shown
+    assert len(hidden) > 5
+    page.evaluate("i => selectNode(i)", node)
+    button = page.locator("#show-neighbours")
+    assert button.inner_text() == f"Show the 5 strongest of {len(hidden)} hidden neighbours"
+    button.click()
+    now = set(drawn(page, "node"))
+    rank = {n: page.evaluate("i => nodes[i].rank", n) for n in hidden}
+    assert now - shown == set(sorted(hidden, key=rank.get)[:5])
+    assert shown < now
+    assert len(now) == 1000
+    x, y = page.evaluate(
+        "i => Object.values(cy.getElementById(String(i)).renderedPosition())", node
+    )
+    assert 0 < x < page.evaluate("cy.width()")
+    assert 0 < y < page.evaluate("cy.height()")
+    left = f"{len(hidden) - 5} neighbours stay hidden: 1,000 nodes at most are shown at a time."
+    assert page.locator("#stay-hidden").inner_text() == left
+    assert page.locator("#live").inner_text() == f"5 nodes brought in; {left}"
+    assert button.count() == 0
+    assert "Showing 1,000 of" in page.locator("#shown").inner_text()
+    page.evaluate("selectExample(data.rarest.length)")
+    assert len(drawn(page, "node")) == 1000
+    weakest = int(page.evaluate("ranking.at(-1)"))
+    page.evaluate("i => selectNode(i)", weakest)
+    assert len(drawn(page, "node")) == 1000
+    assert drawn(page, "node.chosen") == [weakest]
+
+
+def test_a_path_that_is_too_long_to_be_shown(load):
+    path = WIDE.path(2)
+    assert len(path) > 1000
+    page = load("wide")
+    page.locator("#number").fill("2")
+    page.keyboard.press("Enter")
+    lit = drawn(page, "node.lit")
+    assert lit == drawn(page, "node")
+    assert len(lit) == 1000
+    assert set(lit) < set(path)
+    words = f"{len(path) - 1000} of its nodes are hidden: 1,000 nodes at most are shown at a time"
+    assert words in page.locator("#example-found").inner_text()
+    assert words in page.locator("#live").inner_text()
+
+
+@pytest.mark.parametrize(("name", "found"), [("small", VIEW), ("merged", NEAR)])
+def test_edges_of_all_sites_have_one_scale(name, found, load):
+    page = load(name)
+    widths = page.evaluate("""cy.edges('.between').map(e =>
+        [Number(e.source().id()), Number(e.target().id()), e.data('width')])""")
+    weights = {(e.a, e.b): e.weight for e in found.edges if e.kind == "between"}
+    assert len(widths) == len(weights)
+    heaviest = max(weights.values())
+    for a, b, width in widths:
+        assert width == pytest.approx(0.5 + 2.5 * weights[a, b] / heaviest, rel=1e-3)
+    assert "wider: more weight, on one scale" in page.locator("#legend").inner_text()
+
+
+def test_how_many_examples_are_equally_rare_is_said(load):
+    page = load("equally rare")
+    rarest = [60, 64, 68, 72, 76, 80, 84, 88, 92, 96]
+    assert page.locator("#rarest button").all_inner_texts() == [str(i) for i in rarest]
+    assert page.locator("#ties").inner_text() == "40 are equally rare: these 10 are of them."
+
+
 def test_names_with_html_are_shown_and_not_run(load):
     page = load("hostile")
     assert page.title() == page.locator("h1").text_content() == HOSTILE
@@ -460,10 +543,13 @@ def test_search(text, nodes, examples, load):
 
 def test_a_dead_network_is_said_to_be(load):
     words = load("dead").locator("#shown").inner_text()
-    assert "every gradient with respect to sites 1 and 0 is zero" in words
+    why = ": no unit of site 2 is on in any example."
+    assert f"every gradient with respect to sites 1 and 0 is zero{why}" in words
     words = load("without edges").locator("#shown").inner_text()
     assert "0 edges" in words
     assert "there are no edges, since every gradient with respect to site 0 is zero" in words
+    words = load("zeros").locator("#shown").inner_text()
+    assert words.endswith("every gradient with respect to sites 2 and 1 and 0 is zero.")
 
 
 def test_outputs_that_are_the_same_share_their_nodes(load):
@@ -663,6 +749,8 @@ def test_examples_of_large_data_are_the_rarest_and_others_evenly_spread():
     assert len(some) == len(some.unique()) == 101
     assert torch.equal(some, some.sort().values)
     assert set(graph.rarest(51).tolist()) <= set(some.tolist())
+    again = chosen_examples(graph, 21, some)
+    assert set(graph.rarest(11).tolist()) <= set(again.tolist()) <= set(some.tolist())
     assert len(chosen_examples(graph, most=1)) == 1
 
 
@@ -697,6 +785,16 @@ def test_an_example_that_is_not_in_the_page(chromium, folder):
             {"examples": Examples(torch.tensor([1, 200]))},
             IndexError,
             "examples.index must hold examples in 0..199, got 200",
+        ),
+        (
+            {"examples": Examples(torch.tensor([1, 5, 3]))},
+            ValueError,
+            "examples.index must be ascending, got 3 after 5",
+        ),
+        (
+            {"examples": Examples(torch.tensor([1, 5, 5]))},
+            ValueError,
+            "examples.index must be ascending, got 5 after 5",
         ),
         (
             {"examples": Examples(torch.arange(3), X)},

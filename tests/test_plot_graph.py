@@ -15,6 +15,7 @@ from networks import random_inputs, random_network
 from gradsplinter import ReluNetwork, computation_graph
 from gradsplinter.graph_choice import view
 from gradsplinter.graph_layout import COLORS, group_color, groups, order_nodes
+from gradsplinter.plot.activated import activated
 from gradsplinter.plot.dendrogram import GAP, THINNEST, TRUNK, dendrogram
 from gradsplinter.plot.graph import layers
 from gradsplinter.plot.similarity import similarity
@@ -49,6 +50,8 @@ def hexes(colors):
 def test_layers_draw_every_node_and_edge():
     figure = layers(VIEW)
     shown = texts(figure)
+    heaviest = max(e.weight for e in VIEW.edges if e.kind == "between")
+    assert any("its mean weight, on one scale." in text for text in shown)
     nodes = of(figure, EllipseCollection)["nodes"]
     assert len(nodes.get_offsets()) == len(VIEW.nodes)
     assert hexes(nodes.get_facecolors())[:3] == list(COLORS[:3])
@@ -57,8 +60,8 @@ def test_layers_draw_every_node_and_edge():
         edges = [e for e in VIEW.edges if e.kind == "between" and VIEW.nodes[e.b].site == site]
         drawn = lines[f"edges to site {site}"]
         assert len(drawn.get_segments()) == len(edges)
-        order = np.argsort([e.weight for e in edges], kind="stable")
-        assert bool((np.diff(np.array(drawn.get_linewidths())[order]) >= 0).all())
+        expected = [0.3 + 2.7 * e.weight / heaviest for e in edges]
+        assert drawn.get_linewidths() == pytest.approx(expected)
         for segment, edge in zip(drawn.get_segments(), edges, strict=True):
             ends = nodes.get_offsets()[[edge.b, edge.a]]
             assert np.allclose(segment[[0, -1]], ends)
@@ -186,6 +189,30 @@ def test_small_and_odd_graphs_can_be_drawn(graph, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2 * (2 + len(found.sites))
 
 
+def test_sites_without_gradients_are_said_to_be():
+    shown = texts(layers(view(DEAD)))
+    assert "0 nodes\nevery gradient is zero" in shown
+    assert any("respect to site 0 is zero: no unit of site 1 is on in any example." in t
+               for t in shown)  # fmt: skip
+    zeros = computation_graph(GRAPH.net, X, torch.zeros(1, 3))
+    shown = texts(layers(view(zeros)))
+    assert shown.count("0 nodes\nevery gradient is zero") == 4
+    assert any("respect to sites 3 and 2 and 1 and 0 is zero." in text for text in shown)
+    assert not any("every gradient" in text for text in texts(layers(VIEW)))
+
+
+@pytest.mark.parametrize(("outputs", "repeat"), [(10, False), (11, True)])
+def test_colours_that_repeat_are_said_to(outputs, repeat):
+    many = view(computation_graph(random_network((3, 8, outputs)), random_inputs(50, 3)), 200)
+    assert any("Colours repeat" in text for text in texts(layers(many))) == repeat
+
+
+def test_what_was_merged_is_said():
+    near = texts(layers(view(GRAPH, 80, angle=0.3)))
+    assert any("Merged within 0.3 rad = 17°." in text for text in near)
+    assert not any("Merged" in text for text in texts(layers(VIEW)))
+
+
 def test_odd_names_are_drawn_as_they_are():
     found = view(GRAPH, 80, directions=ODD)
     for figure in (layers(found), similarity(found, 4), dendrogram(GRAPH, 0, name=ODD[0])):
@@ -297,6 +324,43 @@ def test_leaves_can_be_merged_by_angle():
     times = index[index >= 0].unique(return_counts=True)[1]
     assert sorted(Counter(letters).values()) == sorted(times[times > 1].tolist())
     assert any("merged within 0.1 rad" in text for text in shown)
+
+
+def test_what_an_example_activates():
+    """Three examples use two components of the input, one uses one and one none."""
+    net = ReluNetwork([torch.eye(2), torch.tensor([[1.0, 1], [1, 0]])], [torch.zeros(2)] * 2)
+    x = torch.tensor([[-1.0, 1], [1, 1], [2, 1], [-1, -1], [1, 2]])
+    small = computation_graph(net, x)
+    figure = activated({"small": small, "random $x$": GRAPH})
+    shown = texts(figure)
+    assert {"small", r"random \$x\$", "site 0, 3 modes: 47 %", "site 1, 1 mode: 100 %"} <= set(
+        shown
+    )
+    lines = [line for line in figure.axes[0].lines if line.get_color() == group_color(0)]
+    bar, curve, dot = (np.array(line.get_xydata()) for line in lines)
+    assert bar == pytest.approx(np.array([[1 / 3, 0.6], [2 / 3, 0.6]]))
+    assert curve == pytest.approx(np.array([[2 / 3, 0.6], [1, 0.8], [1, 1]]))
+    assert dot == pytest.approx(np.array([[7 / 15, 0.6]]))
+    for site, used in GRAPH.share_used().items():
+        modes = GRAPH.splinters[site].n_modes
+        share = f"{float(f'{100 * used:.2g}'):g} %"
+        assert f"site {site}, {modes:,} mode{'s' * (modes > 1)}: {share}" in shown
+        (curve, *_, dot) = [
+            np.array(line.get_xydata())
+            for line in figure.axes[1].lines
+            if line.get_color() == group_color(site)
+        ]
+        assert dot[0] == pytest.approx([used, curve[0, 1]])
+        assert curve[-1] == pytest.approx([1, 1])
+        assert bool((np.diff(curve, axis=0) >= 0).all())
+        counts = GRAPH.splinters[site].counts.sort(descending=True).values
+        assert curve[:, 1] == pytest.approx(counts.cumsum(0).numpy() / 500)
+
+
+def test_what_an_example_activates_where_there_is_nothing():
+    assert "site 0, 1 mode: no components" in texts(activated({"dead": DEAD}))
+    with pytest.raises(ValueError, match=r"^graphs must hold at least one graph, got none$"):
+        activated({})
 
 
 def test_dendrogram_refuses_what_is_not_there():

@@ -25,13 +25,14 @@ from gradsplinter.communities import Communities, communities
 from gradsplinter.graph import ComputationGraph, computation_graph
 from gradsplinter.graph_choice import view
 from gradsplinter.graph_layout import groups
-from gradsplinter.graph_view import GraphView
+from gradsplinter.graph_view import GraphView, zero_note
 from gradsplinter.network import ReluNetwork
 from gradsplinter.page import (
     Examples,
     check_image_shape,
     chosen_examples,
     graph_page,
+    ties_note,
     whole_paths,
 )
 
@@ -47,7 +48,7 @@ class Graph(Command):
     """
 
     typed: ClassVar = {
-        "x": "DATA", "out": "--out", "source": "--end", "target": "--start", "divisor": "--divisor",
+        "x": "DATA", "out": "--out", "divisor": "--divisor",
         "directions": "--directions", "names": "--names", "example_names": "--example-names",
         "most_nodes": "--nodes", "image_shape": "--image", "angle": "--angle", "path": "--export",
         "examples": "--examples",
@@ -84,7 +85,7 @@ class Graph(Command):
     nearly every example has components of its own, as with images, try 10 to 20."""
     communities: bool = False
     """Colour the nodes by communities: units that work together, found from the directions. Where the
-    network has not learned its targets, two of them can be chance (docs/graph.md: in 25 of 160 untrained
+    network has not learned its targets, two of them can be chance (docs/graph.md: in 2 of 20 untrained
     networks with two outputs)."""
     export: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE")] = ()
     """Also write new files: .graphml, .dot, or .json for circuit-tracer. All files are written or none."""
@@ -102,7 +103,7 @@ class Graph(Command):
         most_whole = check_integer(self.examples, "examples", 0)
         angle = None if self.angle is None else _radians(self.angle)
         net = load_network(self.model)
-        _, start = check_span(net.depth, self.end, self.start)
+        _, start = check_span(net.depth, self.end, self.start, ("--end", "--start"))
         shape = None if self.image is None else _image_shape(self.image, net)
         directions = None if self.directions is None else _directions(self.directions, net)
         count = net.widths[start] if directions is None else len(directions)
@@ -257,16 +258,14 @@ def _report(graph: ComputationGraph) -> None:
             f"{size.ratio:,.1f}" if size.components else "-",
         )  # fmt: skip
     console.print(table)
-    rarest = ", ".join(f"{i:,}" for i in graph.rarest().tolist())
-    console.print(f"rarest examples: {rarest}", highlight=False)
-    dead = [str(size.site) for size in graph.sizes() if size.components == 0]
-    if dead:
+    rarest = graph.rarest()
+    listed = ", ".join(f"{i:,}" for i in rarest.tolist())
+    ties = ties_note(graph, rarest)
+    console.print(f"rarest examples: {listed}{ties and f' ({ties})'}", highlight=False)
+    if note := zero_note(graph):
         console.print(
-            f"warning: every gradient with respect to site{'s' * (len(dead) > 1)} "
-            f"{' and '.join(dead)} is zero, since the units after are off in every example: the "
-            "graph has no nodes there",
-            style="yellow", highlight=False,
-        )  # fmt: skip
+            f"warning: {note}; the graph has no nodes there", style="yellow", highlight=False
+        )
 
 
 def _report_view(found: GraphView, split: Communities | None, shown: Tensor, asked: int) -> None:

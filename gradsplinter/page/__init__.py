@@ -20,10 +20,18 @@ from gradsplinter.page.data import (
     check_image_shape,
     chosen_examples,
     page_data,
+    ties_note,
     whole_paths,
 )
 
-__all__ = ["Examples", "check_image_shape", "chosen_examples", "graph_page", "whole_paths"]
+__all__ = [
+    "Examples",
+    "check_image_shape",
+    "chosen_examples",
+    "graph_page",
+    "ties_note",
+    "whole_paths",
+]
 
 SCRIPTS = (  # in this order
     *("data", "elements", "vectors", "shown", "drawing"),

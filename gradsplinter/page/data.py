@@ -14,7 +14,7 @@ from torch import Tensor
 from gradsplinter.checks import check_integer, check_tensor
 from gradsplinter.graph import ComputationGraph
 from gradsplinter.graph_layout import NO_GROUP, Groups, group_color, groups, order_nodes
-from gradsplinter.graph_view import GraphView
+from gradsplinter.graph_view import GraphView, zero_note
 
 MOST_EXAMPLES = 2000
 """In a page."""
@@ -41,6 +41,8 @@ def chosen_examples(
 ) -> Tensor:
     """int64 `[E]`: all examples; of more than `most`, the rarest for one half and others evenly spread.
 
+    The rarest as `rarest` of a graph chooses them: where too many are equally rare, spread over these.
+
     By default `most` is 2,000, or fewer where the input is so wide that they would fill the page.
     `among`, int64, ascending, are those to choose from; by default all.
     """
@@ -51,13 +53,24 @@ def chosen_examples(
         among = torch.arange(graph.n_examples)
     if len(among) <= most:
         return among
-    chosen = torch.zeros(len(among), dtype=torch.bool)
-    rarity = graph.rarity().sum(0)[among]
-    chosen[rarity.sort(descending=True, stable=True).indices[: (most + 1) // 2]] = True
+    chosen = torch.isin(among, graph.rarest((most + 1) // 2, among))
     others = (~chosen).nonzero().squeeze(1)
     room = most - (most + 1) // 2
     chosen[others[torch.arange(room) * len(others) // max(1, room)]] = True
     return among[chosen]
+
+
+def ties_note(graph: ComputationGraph, rarest: Tensor) -> str:
+    """How many examples are as rare as the last of `rarest`, if some of them are not listed there."""
+    if len(rarest) == 0:
+        return ""
+    equal = graph.equally_rare(int(rarest[-1]))
+    listed = int(torch.isin(rarest, equal).sum())
+    if listed == len(equal):
+        return ""
+    which = "these" if listed == len(rarest) else "the last"
+    some = f"{which} {listed} are" if listed > 1 else "the last is one"
+    return f"{len(equal):,} are equally rare: {some} of them"
 
 
 def whole_paths(view: GraphView, examples: Tensor) -> Tensor:
@@ -79,6 +92,7 @@ def page_data(
     examples = examples or Examples(chosen_examples(graph))
     _check(graph, examples, image_shape)
     rarest = graph.rarest(RAREST)
+    rarest = rarest[torch.isin(rarest, examples.index)]
     rarity = graph.rarity().sum(0)[rarest]
     return {
         "network": repr(graph.net),
@@ -100,6 +114,8 @@ def page_data(
         "names": None if examples.names is None else [str(name) for name in examples.names],
         "inputs": None if examples.inputs is None else _base64(examples.inputs),
         "rarest": [[i, round(r, 2)] for i, r in zip(rarest.tolist(), rarity.tolist(), strict=True)],
+        "ties": ties_note(graph, rarest),
+        "zero": zero_note(graph),
         **_trie(view, examples.index),
     }
 
@@ -115,6 +131,10 @@ def _check(
             raise IndexError(
                 f"examples.index must hold examples in 0..{graph.n_examples - 1}, got {i}"
             )
+    if bool((examples.index.diff() <= 0).any()):
+        k = int((examples.index.diff() <= 0).nonzero()[0])
+        before, after = examples.index[k : k + 2].tolist()
+        raise ValueError(f"examples.index must be ascending, got {after} after {before}")
     if examples.inputs is not None and list(examples.inputs.shape) != [count, width]:
         raise ValueError(
             f"examples.inputs must have shape [{count}, {width}], got {list(examples.inputs.shape)}"

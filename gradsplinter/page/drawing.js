@@ -15,13 +15,10 @@ const look = (k) => (k === null ? { colour: groups.restColour, shape: SHAPES[0] 
 const lookOf = (node) => look(node.group);
 
 const diameter = (node) => 8 + 16 * Math.sqrt(node.strength);
-const heaviest = new Map(); // weight of an edge by the site below it
-for (const edge of edges) {
-  const { site } = nodes[edge.b];
-  if (edge.kind === "between") heaviest.set(site, Math.max(heaviest.get(site) ?? 0, edge.weight));
-}
+// Of all edges between sites, so that those of different sites can be compared.
+const heaviest = data.between.reduce((most, [, , weight]) => Math.max(most, weight), 0) || 1;
 const thickness = (edge) => (edge.kind === "within" ? 0.6 + 1.4 * edge.strength
-  : 0.5 + 2.5 * (edge.weight / (heaviest.get(nodes[edge.b].site) || 1)));
+  : 0.5 + 2.5 * (edge.weight / heaviest));
 
 const stillness = matchMedia("(prefers-reduced-motion: reduce)");
 const darkness = matchMedia("(prefers-color-scheme: dark)");

@@ -35,6 +35,7 @@ function showExample() {
   const notes = [
     leftOutText(path.missing),
     path.unlinked > 0 ? `${counted(path.unlinked, "weak edge")} of its path left out, too` : null,
+    ...hiddenNote(path),
     path.zeros > 0 ? `${counted(path.zeros, "gradient is", "gradients are")} zero` : null,
   ].filter((note) => note !== null);
   $("example-found").replaceChildren(
@@ -44,6 +45,13 @@ function showExample() {
     ...(notes.length > 0 ? [element("p", {}, `${notes.join("; ")}.`)] : []),
     ...(inputs ? [element("h3", {}, "Input"), drawn(inputOf(at), true)] : []),
   );
+}
+
+// Where a path has more nodes than are shown at a time.
+function hiddenNote(path) {
+  const hidden = [...path.nodes].filter((i) => !isShown(i)).length;
+  return hidden === 0 ? [] : [`${counted(hidden, "of its nodes is", "of its nodes are")} hidden:`
+    + ` ${whole(MOST_NODES)} nodes at most are shown at a time`];
 }
 
 function leftOutText(counts) {
@@ -84,11 +92,13 @@ $("next").addEventListener("click", () => step(1));
 
 function showRarest() {
   $("number").max = String(data.nExamples - 1);
-  $("rarest").replaceChildren(...data.rarest.filter(([i]) => exampleAt.has(i)).map(([i, rarity]) => {
+  $("rarest").replaceChildren(...data.rarest.map(([i, rarity]) => {
     const made = exampleButton(exampleAt.get(i));
     made.title = `its modes are rare: −Σ log share = ${number(rarity)}`;
     return element("li", {}, made);
   }));
+  $("ties").hidden = data.ties === "";
+  $("ties").textContent = `${data.ties}.`;
   if (wholePaths.length === 0 || wholePaths.length === data.examples.length) return;
   $("whole").hidden = false;
   $("whole").append(list(wholePaths, MOST_LISTED, exampleButton));

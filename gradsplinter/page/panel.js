@@ -50,11 +50,20 @@ function neighbourLists(i) {
     return [element("h3", {}, `${title} (${whole(near.length)})`),
       list(near, MOST_LISTED, (edge) => neighbourButton(otherEnd(edge, i), edge))];
   });
-  if (hidden.length > 0) {
-    made.unshift(button(`Show ${counted(hidden.length, "hidden neighbour")}`, () => bringIn(hidden),
-      { id: "show-neighbours" }));
-  }
+  made.unshift(...showHidden(hidden));
   return made.length > 0 ? made : [element("p", {}, "No neighbours in this file.")];
+}
+
+// As many as there is room for, and how many stay hidden.
+function showHidden(hidden) {
+  const room = Math.min(hidden.length, MOST_NODES - visible.size);
+  const rest = hidden.length - room;
+  const what = rest > 0 ? `the ${whole(room)} strongest of ${whole(hidden.length)} hidden neighbours`
+    : counted(hidden.length, "hidden neighbour");
+  return [
+    ...(room > 0 ? [button(`Show ${what}`, () => bringIn(hidden), { id: "show-neighbours" })] : []),
+    ...(rest > 0 ? [element("p", { id: "stay-hidden" }, `${stayHidden(rest)}.`)] : []),
+  ];
 }
 
 function neighbourButton(j, edge) {
@@ -134,7 +143,7 @@ function showLegend() {
   }
   if (used.includes(null)) rows.push([swatch(look(null)), groups.rest]);
   if (groups.oneCommunity) rows.push([null, "one community, so by direction"]);
-  rows.push([null, "larger: more flow"], [stroke("between"), "wider: more weight"],
+  rows.push([null, "larger: more flow"], [stroke("between"), "wider: more weight, on one scale"],
     [stroke("plus"), "cosine above 0"], [stroke("minus"), "cosine below 0"],
     [stroke("lit"), "selected, on the path"]);
   $("legend").lastElementChild.replaceChildren(...rows.map(([mark, text]) =>

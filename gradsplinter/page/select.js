@@ -2,6 +2,7 @@
 
 // Draws what is shown and lights up what is selected. All else follows from `state`.
 function refresh() {
+  chooseShown();
   draw();
   cy.batch(() => {
     place();
@@ -34,7 +35,10 @@ function isLit(edge) {
 }
 
 function litNodes() {
-  if (state.path) return new Set([...state.path.nodes, ...(state.node === null ? [] : [state.node])]);
+  if (state.path) {
+    const path = [...state.path.nodes].filter(isShown);
+    return new Set([...path, ...(state.node === null ? [] : [state.node])]);
+  }
   const near = edges.filter((edge) => touches(edge) && isEdgeShown(edge));
   return new Set([state.node, ...near.map((edge) => otherEnd(edge, state.node))]);
 }
@@ -62,9 +66,9 @@ function selectExample(at) {
     showExample();
   });
   if (at === null) return;
-  lookAtAll(state.path.nodes);
+  lookAtAll([...state.path.nodes].filter(isShown));
   announce([`${exampleName(at)}: its path of ${counted(state.path.nodes.size, "node")} is lit up`,
-    leftOutText(state.path.missing)].filter((text) => text !== null).join("; ").concat("."));
+    ...hiddenNote(state.path), leftOutText(state.path.missing)].filter((text) => text !== null).join("; ").concat("."));
 }
 
 function forgetExample() {
@@ -85,14 +89,22 @@ function clear() {
   announce("Selection cleared.");
 }
 
-function bringIn(some) {
+// The strongest of some hidden nodes, as many as there is room for.
+function bringIn(hidden) {
+  const some = [...hidden].sort(byRank).slice(0, MOST_NODES - visible.size);
   keepingFocus(() => {
     for (const i of some) state.broughtIn.add(i);
     refresh();
     showNode();
   });
-  announce(`${counted(some.length, "node")} brought in.`);
+  lookAtAll(litNodes()); // many new ones move all the others
+  const rest = hidden.length - some.length;
+  announce([`${counted(some.length, "node")} brought in`, ...(rest > 0 ? [stayHidden(rest)] : [])]
+    .join("; ").concat("."));
 }
+
+const stayHidden = (count) => `${counted(count, "neighbour stays", "neighbours stay")} hidden:`
+  + ` ${whole(MOST_NODES)} nodes at most are shown at a time`;
 
 // Says which node the mouse or the keys are at.
 function point(i) {

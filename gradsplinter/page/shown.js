@@ -1,6 +1,6 @@
 // Which nodes and edges are shown: the filters, what was brought in, what is selected.
 
-const MOST_NODES = 1000; // that the filter shows at a time
+const MOST_NODES = 1000; // at a time
 const FIRST_NODES = 300; // of a larger graph
 const FIRST_WITHIN = 200; // edges within sites at first, at most
 
@@ -11,6 +11,7 @@ function siteRank(i) {
   return nodes[i].site === data.start ? 0 : 1;
 }
 ranking.forEach((i, rank) => { nodes[i].rank = rank; });
+const byRank = (a, b) => nodes[a].rank - nodes[b].rank;
 
 const weights = [...new Set(data.between.map((edge) => edge[2]))].sort((a, b) => a - b);
 const cosines = data.within.map((edge) => Math.abs(edge[2])).sort((a, b) => b - a);
@@ -32,8 +33,18 @@ function firstCosine() {
   return next === undefined ? 50 : Math.min(101, Math.max(50, Math.floor(100 * next) + 1));
 }
 
-const isShown = (i) => nodes[i].rank < state.most || state.broughtIn.has(i) || state.node === i
-  || Boolean(state.path?.nodes.has(i));
+// What is selected comes first, then what was brought in, then what the filter lets through.
+let visible = new Set();
+function chooseShown() {
+  const path = [...state.path?.nodes ?? []].sort(byRank);
+  const first = [...(state.node === null ? [] : [state.node]), ...path, ...state.broughtIn];
+  visible = new Set(first.slice(0, MOST_NODES));
+  for (const i of ranking.slice(0, state.most)) {
+    if (visible.size === MOST_NODES) break;
+    visible.add(i);
+  }
+}
+const isShown = (i) => visible.has(i);
 
 const onPath = (edge) => Boolean(state.path)
   && (edge.kind === "between" ? state.path.pairs.has(`${edge.a} ${edge.b}`)
@@ -47,22 +58,16 @@ function isEdgeShown(edge) {
 }
 
 function shownText() {
-  const count = nodes.filter((node) => isShown(node.id)).length;
   const out = sites.reduce((sum, site) => sum + site.leftOut, 0);
-  const visible = edges.filter(isEdgeShown).length;
-  const parts = [`Showing ${whole(count)} of ${counted(nodes.length, "node")}`
-    + ` and ${whole(visible)} of ${counted(edges.length, "edge")}`];
+  const lines = edges.filter(isEdgeShown).length;
+  const parts = [`Showing ${whole(visible.size)} of ${counted(nodes.length, "node")}`
+    + ` and ${whole(lines)} of ${counted(edges.length, "edge")}`];
   if (out > 0) {
     const flow = Math.max(...sites.map((site) => site.leftOutFlow));
     parts.push(`${whole(out)} more nodes, with up to ${percent(flow)} of a site's flow, are left out of`
       + ` this file: --nodes puts in more${data.merge ? "" : ", --angle makes one of those that are near"}`);
   }
   if (data.leftOutEdges > 0) parts.push(`${counted(data.leftOutEdges, "weak edge")} left out, too`);
-  const dead = sites.filter((site) => site.components === 0).map((site) => site.site);
-  if (dead.length > 0) {
-    parts.push(`${edges.length === 0 ? "there are no edges, since " : ""}every gradient with respect to`
-      + ` site${dead.length > 1 ? "s" : ""} ${dead.join(" and ")} is zero:`
-      + " in every example the units after are off");
-  }
+  if (data.zero) parts.push(`${edges.length === 0 ? "there are no edges, since " : ""}${data.zero}`);
   return `${parts.join("; ")}.`;
 }

@@ -15,7 +15,7 @@ from gradsplinter.checks import check_integer
 from gradsplinter.graph import ComputationGraph
 from gradsplinter.graph_layout import group_color
 from gradsplinter.merged import Merged
-from gradsplinter.plot.graph import site_name
+from gradsplinter.plot.graph_text import site_name
 from gradsplinter.plot.style import BLUE, GREY, INK, label, style
 
 GAP = 1.5  # inches between two sites

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,9 +13,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from gradsplinter.graph import ComputationGraph
-from gradsplinter.graph_layout import NO_GROUP, Groups, group_color, groups, order_nodes
+from gradsplinter.graph_layout import NO_GROUP, Groups, groups, heaviest, order_nodes
 from gradsplinter.graph_view import GraphView, ViewEdge
+from gradsplinter.plot.graph_text import (
+    Used,
+    explanation,
+    legend_kinds,
+    site_caption,
+    site_name,
+    used_by,
+)
 from gradsplinter.plot.style import INK, label, style
 
 GAP = 2.0  # inches between two sites
@@ -66,12 +72,12 @@ def layers(view: GraphView, example: int | None = None, *, least_cosine: float =
     Raises:
         IndexError: no such example.
     """
-    lit = None if example is None else _used(view, example)
+    lit = None if example is None else used_by(view, example)
     places = _places(view)
     found = groups(view)
-    captions = [_caption(view, lit, at) for at in range(len(view.sites))]
-    notes = textwrap.fill(_explanation(view, example, least_cosine), int(17 * places.width))
-    kinds = _kinds(view, found)
+    captions = [site_caption(view, lit, at) for at in range(len(view.sites))]
+    notes = textwrap.fill(explanation(view, example, least_cosine), int(17 * places.width))
+    kinds = legend_kinds(view, found)
     legend = EDGE + _height(notes) + BETWEEN
     foot = legend + max(map(_height, captions)) + BETWEEN
     if kinds:
@@ -98,27 +104,6 @@ def layers(view: GraphView, example: int | None = None, *, least_cosine: float =
             handletextpad=0.1, columnspacing=1,
         )  # fmt: skip
     return figure
-
-
-@dataclass(frozen=True)
-class _Used:
-    """What an example uses of a view."""
-
-    nodes: set[int]
-    edges: set[tuple[int, int]]
-    missing: dict[int, int]
-    """By site, how many of its components the view has left out."""
-
-
-def _used(view: GraphView, example: int) -> _Used:
-    modes = {view.graph.start: 0} | view.graph.example(example)
-    edges, missing = set(), {}
-    for above, site in pairwise(view.sites):
-        upper, lower = view.index[above][modes[above]], view.index[site][modes[site]]
-        edges |= set(zip(upper.tolist(), lower.tolist(), strict=True))
-        there = view.graph.lengths(site)[modes[site]] > 0
-        missing[site] = int((there & (lower < 0)).sum())
-    return _Used(set(view.path(example)), edges, missing)
 
 
 def _height(text: str) -> float:
@@ -152,9 +137,10 @@ def _places(view: GraphView) -> _Places:
 
 
 def _draw_between(
-    ax: Axes, view: GraphView, places: _Places, found: Groups, lit: _Used | None
+    ax: Axes, view: GraphView, places: _Places, found: Groups, lit: Used | None
 ) -> None:
     """As curves, level at both ends; those that are lit on top."""
+    most = heaviest(view)
     for site in view.sites[1:]:
         edges = [e for e in view.edges if e.kind == "between" and view.nodes[e.b].site == site]
         if not edges:
@@ -171,7 +157,7 @@ def _draw_between(
         ax.add_collection(
             LineCollection(
                 list(np.stack([xs, ys], axis=2)),
-                linewidths=0.3 + 2.7 * weight / weight.max(),
+                linewidths=0.3 + 2.7 * weight / most,
                 colors=[found.color(e.a) if _same(found, e) else NO_GROUP for e in edges],
                 alpha=[alpha if lit is None else 0.95 if one else _dimmed(edges) for one in on],
                 zorder=1,
@@ -190,7 +176,7 @@ def _dimmed(edges: list[ViewEdge]) -> float:
 
 
 def _draw_within(
-    ax: Axes, view: GraphView, places: _Places, least: float, lit: _Used | None
+    ax: Axes, view: GraphView, places: _Places, least: float, lit: Used | None
 ) -> None:
     """As arcs, which go the farther out the farther apart their nodes are."""
     edges = [e for e in view.edges if e.kind == "within" and abs(e.weight) >= least]
@@ -224,7 +210,7 @@ def _draw_within(
 
 
 def _draw_nodes(
-    ax: Axes, view: GraphView, places: _Places, found: Groups, lit: _Used | None
+    ax: Axes, view: GraphView, places: _Places, found: Groups, lit: Used | None
 ) -> NDArray[np.float64]:
     """Returns the colours `[nodes, 3]`. They are opaque, or edges would strike through the names."""
     on = [lit is None or n in lit.nodes for n in range(len(view.nodes))]
@@ -246,7 +232,7 @@ def _draw_nodes(
 
 
 def _name_nodes(
-    ax: Axes, view: GraphView, places: _Places, faces: NDArray[np.float64], lit: _Used | None
+    ax: Axes, view: GraphView, places: _Places, faces: NDArray[np.float64], lit: Used | None
 ) -> None:
     """Inside of large nodes; beside others, if there is room: on the left of the last site."""
     for n, node in enumerate(view.nodes):
@@ -265,40 +251,3 @@ def _name_nodes(
             zorder=4 if inside or used else 1.5,  # over the edges between sites, under the arcs
             bbox=None if start or side < 1 else BEHIND,
         )  # fmt: skip
-
-
-def _caption(view: GraphView, lit: _Used | None, at: int) -> str:
-    site, left = view.sites[at], view.left_out[at]
-    shown = len(view.of_site(site))
-    lines = [f"{shown:,} node{'s' * (shown != 1)}"]
-    if lit is not None:
-        used = sum(view.nodes[n].site == site for n in lit.nodes)
-        lines[0] += f", {used:,} used"
-        if missing := lit.missing.get(site, 0):
-            lines.append(f"({missing:,} used not shown)")
-    if left.nodes:
-        lines += [f"{left.nodes:,} left out with", f"{left.flow:.1%} of the flow"]
-    return "\n".join(lines)
-
-
-def site_name(graph: ComputationGraph, site: int) -> str:
-    if site == graph.net.depth:
-        return f"output (site {site})"
-    return "input (site 0)" if site == 0 else f"site {site}"
-
-
-def _kinds(view: GraphView, found: Groups) -> list[tuple[str, str]]:
-    """Names and colours for the legend. Directions need none: they are named beside their nodes."""
-    there = [] if found.names is view.directions else sorted({g for g in found.of if g is not None})
-    kinds = [(label(found.names[g], 18), group_color(g)) for g in there]
-    return kinds + [(found.rest, NO_GROUP)] * (None in found.of)
-
-
-def _explanation(view: GraphView, example: int | None, least_cosine: float) -> str:
-    text = (
-        "Area of a node: its share of the flow shown of its site. Width of an edge: its mean weight. "
-        f"Arcs: |cos| ≥ {least_cosine:g} within a site, dashed where it is negative."
-    )
-    if view.left_out_edges:
-        text += f" {view.left_out_edges:,} edges are left out."
-    return text if example is None else f"Highlighted: what example {example} uses. {text}"

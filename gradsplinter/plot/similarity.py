@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gradsplinter.graph_layout import Groups, group_color, groups
 from gradsplinter.graph_view import GraphView
-from gradsplinter.plot.graph import site_name
+from gradsplinter.plot.graph_text import site_name
 from gradsplinter.plot.style import label, style
 
 
