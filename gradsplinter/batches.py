@@ -159,7 +159,7 @@ def _check_rows(rows: Sliceable, name: str) -> None:
             raise TypeError(f"{name} must be a tensor of numbers, got a quantized one")
     if len(rows.shape) < 2:
         raise ValueError(
-            f"{name} must have 2 dimensions or more, got {len(rows.shape)} (shape {list(rows.shape)})"
+            f"{name} must have 2 dimensions, got {len(rows.shape)} (shape {list(rows.shape)})"
         )
 
 

@@ -52,6 +52,7 @@ class ComputationGraph(ModeTrie):
     """The components of a network from a start site back to another, over a data set.
 
     Examples:
+        >>> from gradsplinter import ReluNetwork
         >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
         >>> graph = computation_graph(net, torch.tensor([[1.0, 1.0], [-1.0, 1.0], [2.0, 3.0]]))
         >>> [(size.site, size.modes) for size in graph.sizes()]

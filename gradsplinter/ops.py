@@ -93,6 +93,7 @@ def signatures(
         ValueError: a shape, device or site that does not fit; x not finite.
 
     Examples:
+        >>> from gradsplinter import ReluNetwork
         >>> net = ReluNetwork([torch.tensor([[1.0], [-1.0]]), torch.ones(1, 2)],
         ...                   [torch.zeros(2), torch.zeros(1)])
         >>> signatures(net, torch.tensor([[2.0], [-3.0], [0.0]]))
@@ -151,6 +152,7 @@ def unique_signatures(
         TypeError, ValueError: as `signatures`.
 
     Examples:
+        >>> from gradsplinter import ReluNetwork
         >>> net = ReluNetwork([torch.tensor([[1.0], [-1.0]]), torch.ones(1, 2)],
         ...                   [torch.zeros(2), torch.zeros(1)])
         >>> found = unique_signatures(net, torch.tensor([[2.0], [-3.0], [1.0]]))
@@ -224,6 +226,7 @@ def jacobian(
             have, directions that are not finite.
 
     Examples:
+        >>> from gradsplinter import ReluNetwork
         >>> net = ReluNetwork([torch.tensor([[1.0], [-1.0]]), torch.tensor([[3.0, 4.0]])],
         ...                   [torch.zeros(2), torch.zeros(1)])
         >>> jacobian(net, torch.tensor([[0b01], [0b10]])).squeeze()
@@ -302,6 +305,7 @@ def gram(
         TypeError, ValueError: as `jacobian`.
 
     Examples:
+        >>> from gradsplinter import ReluNetwork
         >>> net = ReluNetwork([torch.tensor([[3.0, 4.0], [0.0, 2.0]]), torch.eye(2)],
         ...                   [torch.zeros(2), torch.zeros(2)])
         >>> gram(net, torch.tensor([[0b11], [0b01]]), normalize=False)

@@ -96,7 +96,7 @@ class Splinters:
         """Some modes at a time, and their part of the Jacobian, `[u, D, h_source]`, which is not kept.
 
         Examples:
-            >>> from gradsplinter import splinter
+            >>> from gradsplinter import ReluNetwork, splinter
             >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
             >>> s = splinter(net, torch.tensor([[1.0, 1.0], [-1.0, 1.0]]))
             >>> [(modes, part.shape) for modes, part in s.pieces()]

@@ -62,6 +62,7 @@ def splinter(
     Examples:
         Two inputs that are added, each after its own ReLU, have four linear regions:
 
+        >>> from gradsplinter import ReluNetwork
         >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
         >>> x = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [2.0, 3.0]])
         >>> s = splinter(net, x)
@@ -107,6 +108,7 @@ class SplinterTable:
             depend on the sizes of the pieces that the data come in; nothing else here does.
 
     Examples:
+        >>> from gradsplinter import ReluNetwork
         >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
         >>> table = SplinterTable(net)
         >>> for _ in range(3):

@@ -174,7 +174,6 @@ BYTES = torch.zeros(5, 4, dtype=torch.uint8)
         ([{"x": X}], None, TypeError, "x[0] must be a tensor, an array, a path or an iterable of these, got dict"),
         (X.double(), None, TypeError, "x must be float32 like the network, got float64"),
         (X.to(torch.complex64), None, TypeError, "x must be float32 like the network, got complex64"),
-        (torch.zeros(5, 2, 2), None, ValueError, "x must have 2 dimensions, got 3 (shape [5, 2, 2])"),
         ([X, X[0]], None, ValueError, "x[1] must have 2 dimensions, got 1 (shape [4])"),
         ([X, X[:, :3]], None, ValueError, "x must have shape [N, 4] to match the network's input, got [1000, 3]"),
         ([], None, ValueError, "x must hold at least one example, got none"),
@@ -285,3 +284,11 @@ def test_the_piece_with_a_fault_is_named(monkeypatch):
     with pytest.raises(ValueError, match=r"the first at \[45, 1\]: nan") as raised:
         splinter(NET, x)
     assert raised.value.__notes__ == ["(in a piece of x that begins at example 300)"]
+
+
+def test_images_are_flattened(tmp_path):
+    images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    np.save(tmp_path / "a.npy", images)
+    for x in (images, torch.from_numpy(images), tmp_path / "a.npy", [images]):
+        (found,) = batches(x, torch.float32, 1)
+        assert found.tolist() == images.reshape(2, 12).tolist()

@@ -27,7 +27,6 @@ def put(tensor, index, value):
 
 BAD_INPUTS = {
     "rank 1": (X[0], ValueError, "x must have 2 dimensions, got 1 (shape [4])"),
-    "rank 3": (X[None], ValueError, "x must have 2 dimensions, got 3 (shape [1, 5, 4])"),
     "width": (
         torch.zeros(100, 3),
         ValueError,
@@ -69,6 +68,15 @@ def test_inputs_that_only_splinter_takes(x, message):
         with pytest.raises(TypeError) as raised:
             function(x)
         assert str(raised.value) == message
+
+
+def test_images_are_for_splinter_only():
+    for function in (NET, partial(gradsplinter.signatures, NET)):
+        with pytest.raises(
+            ValueError, match=r"^x must have 2 dimensions, got 3 \(shape \[5, 2, 2\]"
+        ):
+            function(X.reshape(5, 2, 2))
+    assert gradsplinter.splinter(NET, X.reshape(5, 2, 2)).n_examples == 5
 
 
 @pytest.mark.parametrize("function", [gradsplinter.signatures, gradsplinter.splinter, "call"])
@@ -255,12 +263,12 @@ def test_patterns(patterns, error, message):
         (
             lambda: gradsplinter.signatures(nn.Sequential(nn.Linear(4, 3)), X),
             TypeError,
-            "net must be a ReluNetwork (ReluNetwork.from_module makes one), got Sequential",
+            "net must be a ReluNetwork (ReluNetwork.from_module makes one) or a TracedNetwork, got Sequential",
         ),
         (
             lambda: gradsplinter.jacobian(nn.Linear(4, 3), WORDS),
             TypeError,
-            "net must be a ReluNetwork (ReluNetwork.from_module makes one), got Linear",
+            "net must be a ReluNetwork (ReluNetwork.from_module makes one) or a TracedNetwork, got Linear",
         ),
         (
             lambda: gradsplinter.signatures(NET, X, 1),
@@ -295,7 +303,7 @@ def test_patterns(patterns, error, message):
         (
             lambda: gradsplinter.splinter("net", X),
             TypeError,
-            "net must be a ReluNetwork or an nn.Module, got str",
+            "net must be a ReluNetwork, a TracedNetwork or an nn.Module, got str",
         ),
         (
             lambda: gradsplinter.splinter(NET, X[:0]),

@@ -325,7 +325,7 @@ def test_a_dead_network():
         (lambda: computation_graph(NET, X, start=1, end=1), ValueError, r"start must be a site after the end, in 2\.\.4, got 1"),
         (lambda: computation_graph(NET, X, start=0), ValueError, r"start must be a site after the end, in 1\.\.4, got 0"),
         (lambda: computation_graph(NET, X, end=4), ValueError, r"end must be a site in 0\.\.3, got 4"),
-        (lambda: computation_graph("net", X), TypeError, "net must be a ReluNetwork or an nn.Module, got str"),
+        (lambda: computation_graph("net", X), TypeError, "net must be a ReluNetwork, a TracedNetwork or an nn.Module, got str"),
         (lambda: computation_graph(on_meta(NET), X), NotImplementedError, "net must be on the CPU, got meta"),
         (lambda: computation_graph(NET, X, torch.empty(0, 3)), ValueError, "directions must hold at least one"),
         (lambda: computation_graph(NET, X[:0]), ValueError, "x must hold at least one example"),

@@ -266,7 +266,7 @@ def test_no_mode_is_heavy():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: SplinterTable("net"), TypeError, "net must be a ReluNetwork or an nn.Module, got str"),
+        (lambda: SplinterTable("net"), TypeError, "net must be a ReluNetwork, a TracedNetwork or an nn.Module, got str"),
         (lambda: SplinterTable(NET, 3), ValueError, "source must be a site in 0..2, got 3"),
         (lambda: SplinterTable(NET, max_modes=0), ValueError, "max_modes must be at least 1, got 0"),
         (lambda: SplinterTable(NET, heaviest=0), ValueError, "heaviest must be at least 1, got 0"),
