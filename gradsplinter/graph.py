@@ -224,10 +224,17 @@ class ComputationGraph(ModeTrie):
             return "\n".join([*rows, f"  {error}"])
         for size in sizes:
             rows.append(
-                f"  site {size.site}: {size.modes:,} modes, {size.components:,} components "
+                f"  site {size.site}{self._called(size.site)}: {size.modes:,} modes, {size.components:,} components "
                 f"({size.unique_components:,} different); a tree would have {size.naive_nodes:,} nodes"
             )
         return "\n".join(rows)
+
+    def _called(self, site: int) -> str:
+        return (
+            f" ({self.net.names[site]})"
+            if 0 < site < self.net.depth and self.net.names[site]
+            else ""
+        )
 
     @cached_property
     def _lengths(self) -> dict[int, Tensor]:

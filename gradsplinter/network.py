@@ -78,6 +78,11 @@ class ReluNetwork:
         return (0, *self.widths[1:-1], 0)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of the sites; those of hidden layers are empty."""
+        return ("input", *[""] * (self.depth - 1), "output")
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.weights[0].dtype
 

@@ -16,7 +16,10 @@ from gradsplinter import (
     pattern_sites,
     splinter,
     unpack_bits,
+    view,
 )
+from gradsplinter.page import graph_page
+from gradsplinter.plot.graph import layers
 
 F64 = torch.float64
 
@@ -411,3 +414,13 @@ def test_a_table_of_a_traced_network_is_not_kept_on_disk(tmp_path):
     with pytest.raises(NotImplementedError, match=r"^net must be a ReluNetwork to be kept on disk"):
         extract(net, random_inputs(5, 5, dtype=F64), tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_sites_are_named_in_graphs_figures_and_pages():
+    net = TracedNetwork.from_module(*made("lenet"))
+    graph = computation_graph(net, random_inputs(20, 144, dtype=F64), start=3, end=1)
+    assert "  site 2 (max_pool2d): " in repr(graph)
+    figure = layers(view(graph, most_nodes=8))
+    figure.canvas.draw()
+    assert "site 2: max_pool2d" in [text.get_text() for text in figure.axes[0].texts]
+    assert "max_pool2d" in graph_page(view(graph, most_nodes=8))

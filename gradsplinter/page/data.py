@@ -96,7 +96,7 @@ def page_data(
     rarity = graph.rarity().sum(0)[rarest]
     return {
         "network": repr(graph.net),
-        "depth": graph.net.depth,
+        "siteNames": graph.net.names,
         "start": graph.start,
         "end": graph.end,
         "nExamples": graph.n_examples,

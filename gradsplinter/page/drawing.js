@@ -128,8 +128,8 @@ const headings = new Map([...sites].reverse().map((site) => {
 }));
 
 function siteName(site) {
-  if (site === 0) return "site 0, input";
-  return `site ${site}${site === data.depth ? ", output" : ""}`;
+  const name = data.siteNames[site];
+  return name ? `site ${site}, ${name}` : `site ${site}`;
 }
 
 function placeHeadings() {

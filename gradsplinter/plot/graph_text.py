@@ -50,9 +50,10 @@ def site_caption(view: GraphView, lit: Used | None, at: int) -> str:
 
 
 def site_name(graph: ComputationGraph, site: int) -> str:
-    if site == graph.net.depth:
-        return f"output (site {site})"
-    return "input (site 0)" if site == 0 else f"site {site}"
+    name = graph.net.names[site]
+    if site in (0, graph.net.depth):
+        return f"{name} (site {site})"
+    return f"site {site}: {label(name, 18)}" if name else f"site {site}"
 
 
 def legend_kinds(view: GraphView, found: Groups) -> list[tuple[str, str]]:
