@@ -204,11 +204,10 @@ class TracedNetwork:
 
         def unit(operation: Operation, inputs: list[Tensor]) -> Tensor:
             assert operation.unit is not None
-            codes = operation.unit.codes(*inputs)
+            code = operation.unit.code(*inputs)
             if keep:
-                planes = [codes >> bit & 1 for bit in range(operation.unit.bits)]
-                found.append(torch.stack(planes, dim=1).flatten(1).bool())
-            return operation.unit.apply(codes, *inputs)
+                found.extend(bit.flatten(1) for bit in code)
+            return operation.unit.apply(code, *inputs)
 
         with torch.no_grad():
             after = self._run(site, a, unit)
@@ -225,10 +224,8 @@ class TracedNetwork:
         def unit(operation: Operation, inputs: list[Tensor]) -> Tensor:
             assert operation.unit is not None
             _, shape, count = next(shapes)
-            planes = next(left).long().reshape(len(a), count, *shape)
-            codes = sum(planes[:, bit] << bit for bit in range(count))
-            assert isinstance(codes, Tensor)
-            return operation.unit.apply(codes, *inputs)
+            code = next(left).reshape(len(a), count, *shape)
+            return operation.unit.apply(list(code.unbind(1)), *inputs)
 
         return self._run(site, a, unit)
 

@@ -1,7 +1,7 @@
 """Operations that are linear in pieces: in which piece each entry is, and what is computed there.
 
-A piece is a number, its *code*. All entries of an operation's result have codes, as many bits each; with
-the codes given, the operation is affine in its inputs.
+A piece is a number, its *code*, of as many bits for each entry of an operation's result. With the codes given,
+the operation is affine in its inputs.
 """
 
 from __future__ import annotations
@@ -27,12 +27,23 @@ class Unit(ABC):
         return max(1, math.ceil(math.log2(self.pieces)))
 
     @abstractmethod
-    def codes(self, *inputs: Tensor) -> Tensor:
-        """int64, of the shape of the result: the piece of each entry, 0..pieces-1."""
+    def code(self, *inputs: Tensor) -> list[Tensor]:
+        """The bits of each entry's piece, the lowest first: bool, of the shape of the result."""
 
     @abstractmethod
-    def apply(self, codes: Tensor, *inputs: Tensor) -> Tensor:
+    def apply(self, code: list[Tensor], *inputs: Tensor) -> Tensor:
         """The result where entries are in these pieces, whether or not the inputs are there."""
+
+
+def _bits(numbers: Tensor, count: int) -> list[Tensor]:
+    return [(numbers >> bit & 1).bool() for bit in range(count)]
+
+
+def _number(bits: list[Tensor]) -> Tensor:
+    number = bits[0].long()
+    for at, bit in enumerate(bits[1:], 1):
+        number = number | bit.long() << at
+    return number
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,21 +61,26 @@ class Pointwise(Unit):
     def pieces(self) -> int:  # type: ignore[override]
         return len(self.slopes)
 
-    def codes(self, *inputs: Tensor) -> Tensor:
+    def code(self, *inputs: Tensor) -> list[Tensor]:
         (z,) = inputs
-        return torch.stack([z > threshold for threshold in self.thresholds]).sum(0)
+        above = [z > threshold for threshold in self.thresholds]
+        return above if len(above) == 1 else _bits(torch.stack(above).sum(0), self.bits)
 
-    def apply(self, codes: Tensor, *inputs: Tensor) -> Tensor:
+    def apply(self, code: list[Tensor], *inputs: Tensor) -> Tensor:
         (z,) = inputs
-        return self._of(codes, self.slopes, z) * z + self._of(codes, self.intercepts, z)
+        pieces = code if len(code) == 1 else [_number(code) == p for p in range(1, self.pieces)]
+        result = self._line(0, z)
+        for piece, there in enumerate(pieces, 1):
+            result = torch.where(there, self._line(piece, z), result)
+        return result
 
-    def _of(self, codes: Tensor, values: Sequence[float | Tensor], z: Tensor) -> Tensor:
-        if all(isinstance(value, int | float) for value in values):
-            return z.new_tensor(values)[codes]
-        found = torch.as_tensor(values[0], dtype=z.dtype, device=z.device).expand_as(z)
-        for piece, value in enumerate(values[1:], 1):
-            found = torch.where(codes == piece, torch.as_tensor(value, dtype=z.dtype), found)
-        return found
+    def _line(self, piece: int, z: Tensor) -> Tensor:
+        slope, intercept = self.slopes[piece], self.intercepts[piece]
+        if isinstance(slope, Tensor) or slope not in (0, 1):
+            return slope * z if intercept == 0 else slope * z + intercept
+        if slope == 1:
+            return z if intercept == 0 else z + intercept
+        return torch.as_tensor(intercept, dtype=z.dtype, device=z.device).expand_as(z)
 
 
 def relu() -> Pointwise:
@@ -102,13 +118,13 @@ class Larger(Unit):
     largest: bool = True
     pieces: int = 2
 
-    def codes(self, *inputs: Tensor) -> Tensor:
+    def code(self, *inputs: Tensor) -> list[Tensor]:
         a, b = inputs
-        return (a >= b).long() if self.largest else (a <= b).long()
+        return [a >= b if self.largest else a <= b]
 
-    def apply(self, codes: Tensor, *inputs: Tensor) -> Tensor:
+    def apply(self, code: list[Tensor], *inputs: Tensor) -> Tensor:
         a, b = inputs
-        return torch.where(codes == 1, a, b)
+        return torch.where(code[0], a, b)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +146,7 @@ class MaxPool(Unit):
     def pieces(self) -> int:  # type: ignore[override]
         return math.prod(self.kernel)
 
-    def codes(self, *inputs: Tensor) -> Tensor:
+    def code(self, *inputs: Tensor) -> list[Tensor]:
         (z,) = inputs
         axes = len(self.kernel)
         pool: Callable[..., tuple[Tensor, Tensor]] = {
@@ -144,11 +160,12 @@ class MaxPool(Unit):
         for axis, begins in enumerate(self._begins(at.shape[-axes:], at.device)):
             place = at // math.prod(sizes[axis + 1 :]) % sizes[axis]
             code = code * self.kernel[axis] + (place - begins) // self.dilation[axis]
-        return code
+        return _bits(code, self.bits)
 
-    def apply(self, codes: Tensor, *inputs: Tensor) -> Tensor:
+    def apply(self, code: list[Tensor], *inputs: Tensor) -> Tensor:
         (z,) = inputs
         axes = len(self.kernel)
+        codes = _number(code)
         at, left = torch.zeros_like(codes), codes
         places = []
         begins = self._begins(codes.shape[-axes:], codes.device)
