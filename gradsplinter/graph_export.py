@@ -59,8 +59,9 @@ def to_networkx(view: GraphView) -> nx.DiGraph:
 def to_graphml(view: GraphView) -> str:
     """GraphML, with the nodes and attributes of `to_networkx`; networkx is not needed.
 
-    `networkx.read_graphml(..., node_type=int)` gives an equal graph. Control characters, which XML cannot
-    hold, are written as their pictures: ␀ for the first.
+    `networkx.read_graphml(..., node_type=int)` gives the same nodes and edges with the same attributes; to
+    those of the graph it adds `node_default` and `edge_default`. Characters that XML cannot hold are not the
+    same: control characters are written as their pictures (␀ for the first), others as �.
     """
     keys: dict[str, str] = {}
 
