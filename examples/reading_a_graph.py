@@ -71,16 +71,17 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
 
+    print("Two products:")
     net, x = products()
     graph = computation_graph(net, x)
     print(graph)
     print("share of the components that an example uses, by site:", graph.share_used())
     graphs = {"4-16-16-2, two products": graph}
-    print(neuron_communities(net, x))
+    print("from the neurons alone:", neuron_communities(net, x))
     found = communities(graph)
-    print(found)
+    print("from the outputs:", found)
     drawn = view(
-        graph, most_nodes=60, angle=0.15, communities=found.of(graph),
+        graph, most_nodes=60, angle=0.15, communities=found,
         directions=["x1·x2", "x3·x4"], examples=[0],
     )  # fmt: skip
     print(drawn)
@@ -91,6 +92,7 @@ def main() -> None:
     np.save(options.folder / "products.npy", x.numpy())
 
     if options.digits:
+        print("\nDigits:")
         net, x = digits()
         graph = computation_graph(net, x)
         print(graph)
@@ -101,6 +103,7 @@ def main() -> None:
         save(layers(drawn, example=0), options.folder, "graph-digits")
 
     if options.mnist:
+        print("\nMNIST:")
         net, x, y = mnist()
         graph = computation_graph(net, x)
         print(graph)
@@ -116,6 +119,7 @@ def main() -> None:
         save(layers(drawn), options.folder, "graph-mnist")
 
     save(activated(graphs), options.folder, "graph-activated")
+    print(f"Written to {options.folder}/")
 
 
 if __name__ == "__main__":

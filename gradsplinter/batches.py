@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradsplinter import io
+from gradsplinter.wording import other_float
 
 Data = Tensor | NDArray[Any] | str | Path | Iterable[Any]
 """What `batches` takes."""
@@ -38,7 +39,12 @@ class Sliceable(Protocol):
 
 
 def batches(
-    x: Data, dtype: torch.dtype, divisor: float | None = None, *, skip: int = 0
+    x: Data,
+    dtype: torch.dtype,
+    divisor: float | None = None,
+    *,
+    skip: int = 0,
+    width: int | None = None,
 ) -> Iterator[Tensor]:
     """The examples of `x` in order, a bounded number of them at a time.
 
@@ -59,18 +65,20 @@ def batches(
         divisor: integer data is turned into `dtype` and divided by it (255 for images of bytes, 1
             for none). It must be given for integers, and only for them.
         skip: leave out so many examples from the start.
+        width: h_0 of the network, which all must have; the message names the file or the batch that
+            has another. None takes all.
 
     Raises:
         TypeError: data of another type or dtype, integers without a divisor.
-        ValueError: an array without two dimensions, a file that cannot be read, fewer examples than
-            are to be left out.
+        ValueError: an array without two dimensions or of another width, a file that cannot be read,
+            fewer examples than are to be left out.
 
     Examples:
         >>> images = [np.array([[0, 255]], dtype=np.uint8), torch.tensor([[51, 102]])]
         >>> list(batches(images, torch.float32, divisor=255))
         [tensor([[0., 1.]]), tensor([[0.2000, 0.4000]])]
     """
-    return spans(x, dtype, divisor, [(skip, None)])
+    return spans(x, dtype, divisor, [(skip, None)], width)
 
 
 def spans(
@@ -78,6 +86,7 @@ def spans(
     dtype: torch.dtype,
     divisor: float | None,
     wanted: Sequence[tuple[int, int | None]],
+    width: int | None = None,
 ) -> Iterator[Tensor]:
     """As `batches`, of the examples begin..end - 1 for each (begin, end) in ascending order only.
 
@@ -89,7 +98,7 @@ def spans(
     left = deque(wanted)
     position = 0  # of the first row of an array in the whole data
     for rows, name in _arrays(x, "x"):
-        _check_rows(rows, name)
+        _check_rows(rows, name, width)
         count = rows.shape[0]
         if count == 0:
             yield _converted(rows[:0], name, dtype, divisor)
@@ -148,7 +157,7 @@ def _arrays(x: object, name: str) -> Iterator[tuple[Sliceable, str]]:
         )
 
 
-def _check_rows(rows: Sliceable, name: str) -> None:
+def _check_rows(rows: Sliceable, name: str, width: int | None) -> None:
     if isinstance(rows, Tensor):
         if rows.is_nested or rows.layout != torch.strided:
             raise TypeError(
@@ -160,6 +169,12 @@ def _check_rows(rows: Sliceable, name: str) -> None:
     if len(rows.shape) < 2:
         raise ValueError(
             f"{name} must have 2 dimensions, got {len(rows.shape)} (shape {list(rows.shape)})"
+        )
+    found = math.prod(rows.shape[1:])
+    if width is not None and found != width:
+        raise ValueError(
+            f"{name} must have shape [N, {width}] to match the network's input, "
+            f"got {list(rows.shape)}"
         )
 
 
@@ -214,8 +229,9 @@ def _converted(values: object, name: str, dtype: torch.dtype, divisor: float | N
     if tensor.dtype in _EXACT_IN_FLOAT32:
         tensor = tensor.to(dtype)
     if tensor.dtype != dtype:
+        names = _name(dtype), _name(tensor.dtype)
         raise TypeError(
-            f"{name} must be {_name(dtype)} like the network, got {_name(tensor.dtype)}"
+            f"{name} must be {names[0]} like the network, got {names[1]}{other_float(name, *names)}"
         )
     return tensor
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gradsplinter.wording import other_float
+
 # What a network computes in: the numeric contract holds for these.
 DTYPES = (torch.float32, torch.float64)
 SHORTEST = 1e-150
@@ -26,7 +28,8 @@ def check_tensor(
     if value.dtype not in dtypes:
         expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         got = str(value.dtype).removeprefix("torch.")
-        raise TypeError(f"{name} must be {expected}{like}, got {got}")
+        remedy = other_float(name, expected, got) if like else ""
+        raise TypeError(f"{name} must be {expected}{like}, got {got}{remedy}")
     if value.dim() != rank:
         raise ValueError(
             f"{name} must have {rank} dimension{'s' * (rank > 1)}, "

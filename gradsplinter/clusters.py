@@ -20,6 +20,7 @@ from gradsplinter.checks import (
     check_tensor,
 )
 from gradsplinter.network import ReluNetwork
+from gradsplinter.wording import counted, missing_extra
 
 SMALLEST = 1e-6
 """Smallest angle: below, the rounding of cosines decides."""
@@ -37,16 +38,20 @@ MOST_BITS = 2**16
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Clusters:
-    """Which vectors are of one cluster. Zero vectors are of none."""
+    """Which vectors are of one cluster. Zero vectors are of none.
+
+    Attributes:
+        vectors: [N, h]: what was clustered.
+        ids: int64 [N]: the cluster of each vector, in order of first appearance; -1 for a zero
+            vector.
+        first: int64 [C]: the first vector of each.
+        counts: int64 [C]: how many vectors there are in each.
+    """
 
     vectors: Tensor
-    """[N, h]: what was clustered."""
     ids: Tensor
-    """int64 [N]: the cluster of each vector, in order of first appearance; -1 for a zero vector."""
     first: Tensor
-    """int64 [C]: the first vector of each."""
     counts: Tensor
-    """int64 [C]: how many vectors there are in each."""
 
     def __len__(self) -> int:
         """C, the number of clusters."""
@@ -98,7 +103,7 @@ class Clusters:
         return max(1, AT_ONCE // max(1, self.vectors.shape[1]))
 
     def __repr__(self) -> str:
-        return f"Clusters: {len(self):,} of {int(self.counts.sum()):,} vectors"
+        return f"Clusters: {len(self):,} of {counted(int(self.counts.sum()), 'vector')}"
 
 
 def clusters(
@@ -235,9 +240,7 @@ def _by_scikit_learn(vectors: Tensor, fit: Callable[[Tensor], Tensor], least: in
     try:
         ids[there] = fit(_unit_rows(vectors[there])).long()
     except ImportError as error:
-        raise ImportError(
-            "this method needs scikit-learn: `pip install 'gradsplinter[cluster]'` installs it"
-        ) from error
+        raise ImportError(missing_extra("this method", "cluster", error)) from error
     some = ids >= 0
     ids[some] = _numbered(ids[some])
     return _of_ids(vectors, ids)

@@ -40,18 +40,22 @@ LEAST_FROM_DIRECTIONS = 0.25
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Communities:
-    """Groups of units, as `communities` or `neuron_communities` found them."""
+    """Groups of units, as `communities` or `neuron_communities` found them.
+
+    Attributes:
+        units: by site, int64 [h_site]: the community of each unit; -1 for one without a gradient.
+        affinity: float64 [n, n]: of every two of the units that were split, the diagonal being 0.
+        modularity: of the split of units that switch (Newman and Girvan 2004), if there are any; 0
+            for one community.
+        separation: 1 - affinity between communities / what chance gives; 0 for one community.
+        chance: the highest modularity by chance; NaN where it was not asked for or not needed.
+    """
 
     units: dict[int, Tensor]
-    """By site, int64 [h_site]: the community of each unit; -1 for one without a gradient."""
     affinity: Tensor
-    """float64 [n, n]: of every two of the units that were split, the diagonal being 0."""
     modularity: float
-    """Of the split of units that switch (Newman and Girvan 2004), if there are any; 0 for one community."""
     separation: float
-    """1 - affinity between communities / what chance gives; 0 for one community."""
     chance: float
-    """The highest modularity by chance; NaN where it was not asked for or not needed."""
 
     @property
     def n(self) -> int:
@@ -100,6 +104,7 @@ def communities(
 
     Raises:
         ImportError: networkx is missing.
+        TypeError: not a graph.
         ValueError: a number out of range; gradients that are not finite.
 
     Examples:
@@ -112,6 +117,11 @@ def communities(
         >>> communities(computation_graph(net, x)).units[0]
         tensor([0, 0, 1, 1])
     """
+    if not isinstance(graph, ComputationGraph):
+        raise TypeError(
+            f"graph must be a ComputationGraph, as computation_graph(net, x) makes it, got "
+            f"{type(graph).__name__}; neuron_communities(net, x) takes a network"
+        )
     check_split(least, 0, seed)
     finest = graph.splinters[graph.end]
     sites = list(reversed(graph.sites))
@@ -156,7 +166,9 @@ def neuron_communities(
     on only hands on a sum. Inputs that only such neurons use are grouped by these, after the others and
     apart from them. Then each neuron goes to the group of inputs with most of its gradient.
 
-    Tasks that share inputs are one group, by construction.
+    Tasks that share inputs are one group, by construction. And a task is seen only by the inputs that
+    it ties to each other, so it needs two of them: an input has no affinity with itself, and tasks of
+    one input each are one group.
 
     Args:
         net, x, divisor: as in `splinter`.

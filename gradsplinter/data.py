@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gradsplinter import data_files
 from gradsplinter.checks import check_bool, check_path
+from gradsplinter.wording import missing_extra
 
 FOLDER_VARIABLE = "GRADSPLINTER_DATA"
 """The environment variable with the folder where `load` looks."""
@@ -195,7 +196,7 @@ def _downloaded(name: str, parts: tuple[str, ...]) -> Dataset:
         import pooch  # noqa: PLC0415
     except ImportError as error:
         raise ImportError(
-            "Nothing was downloaded, since pooch is missing: pip install 'gradsplinter[data]'"
+            f"Nothing was downloaded: {missing_extra('a download', 'data', error)}"
         ) from error
 
     about, folder = PUBLISHED[name], Path(pooch.os_cache("gradsplinter")) / name
@@ -221,9 +222,7 @@ def _from_scikit_learn(name: str, part: str) -> Dataset:
     try:
         from sklearn import datasets  # noqa: PLC0415
     except ImportError as error:
-        raise ImportError(
-            f"{name} comes with scikit-learn, which is missing: pip install 'gradsplinter[data]'"
-        ) from error
+        raise ImportError(missing_extra(f"the data set {name}", "data", error)) from error
 
     bunch = datasets.load_digits() if name == "digits" else datasets.load_iris()
     y = torch.tensor(bunch.target, dtype=torch.int64)

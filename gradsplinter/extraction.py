@@ -74,7 +74,11 @@ def extract(
                 f"x must begin with the {done:,} examples in {path}, got {total:,} in all"
             )
         wanted = [*_seen_spans(parts), (done, None)]
-        batches = (batch for batch in spans(x, table.net.dtype, divisor, wanted) if len(batch))
+        batches = (
+            batch
+            for batch in spans(x, table.net.dtype, divisor, wanted, table.net.widths[0])
+            if len(batch)
+        )
         _check_same_data(parts, divisor, batches, path)
         part = _UnwrittenPart(table, divisor, done)
         with tqdm(

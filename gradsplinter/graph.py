@@ -26,20 +26,25 @@ from gradsplinter.splinters import AT_ONCE
 from gradsplinter.table import SplinterTable, splinter
 from gradsplinter.traced import Network
 from gradsplinter.trie import ModeTrie, Node, nested
+from gradsplinter.wording import counted
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a site of the graph is, and how large a tree without modes would be there."""
+    """How large a site of the graph is, and how large a tree without modes would be there.
+
+    Attributes:
+        components: modes × directions, without those whose gradient is zero.
+        unique_components: different gradients among them, of each direction.
+        naive_nodes: directions × the patterns of each site above, each combined with each: the
+            nodes of a tree.
+    """
 
     site: int
     modes: int
     components: int
-    """Modes × directions, without those whose gradient is zero."""
     unique_components: int
-    """Different gradients among them, of each direction."""
     naive_nodes: int
-    """Directions × the patterns of each site above, each combined with each: the nodes of a tree."""
 
     @property
     def ratio(self) -> float:
@@ -171,16 +176,27 @@ class ComputationGraph(ModeTrie):
         What two nodes of a site do with the site before is in the components below them. Only those
         in the same mode occur together and are compared, so nodes of different modes have nothing in
         common. Where a gradient is zero there is no component, and so no pair: `orthogonality_matrix`
-        counts these as orthogonal.
+        counts these as orthogonal, and so a network whose units are all off as 1.
 
         Args:
-            site: of the nodes; the start site too, whose only mode is 0.
+            site: of the nodes, which are compared by their components at site - 1: of two directions
+                it is what `orthogonality_matrix(site - 1)` has, but for zero gradients. The start
+                site too, whose only mode is 0.
             a, b: a direction, in all modes, or nodes (mode, direction).
 
         Raises:
             ValueError: the last site; no node of `a` occurs together with one of `b`, or with zero
                 gradients only; gradients that are not finite.
             IndexError: no such node.
+
+        Examples:
+            >>> from gradsplinter import ReluNetwork
+            >>> net = ReluNetwork([torch.eye(2), torch.tensor([[1.0, 0], [1, 1]])], [torch.zeros(2)] * 2)
+            >>> graph = computation_graph(net, torch.ones(1, 2))
+            >>> round(graph.orthogonality(1, 0, 1), 4)
+            0.2929
+            >>> round(graph.orthogonality_matrix(0)[0, 1].item(), 4)
+            0.2929
         """
         self._check_not_last(site)
         left, right = self._group(site, a), self._group(site, b)
@@ -211,21 +227,28 @@ class ComputationGraph(ModeTrie):
         return 1 - same / paired
 
     def orthogonality_matrix(self, site: int) -> Tensor:
-        """Of every two directions with respect to a site, float64 `[D, D]`, as of `Splinters`."""
+        """Of every two directions with respect to a site, float64 `[D, D]`, as of `Splinters`.
+
+        The components at the site itself are compared: `orthogonality(site + 1, a, b)` has the same of
+        the directions a and b. Zero gradients count as orthogonal here, so a network whose units are
+        all off has 1; `splinters[site].zero_gradients` says how many there are.
+        """
         self._check_site(site)
         return self.splinters[site].orthogonality_matrix()
 
     def __repr__(self) -> str:
         rows = [f"ComputationGraph of {self.net!r}, from site {self.start} back to {self.end}"]
-        rows.append(f"  {self.n_examples:,} examples, {len(self.directions):,} directions")
+        examples, directions = len(self.ids), len(self.directions)
+        rows.append(f"  {counted(examples, 'example')}, {counted(directions, 'direction')}")
         try:
             sizes = self.sizes()
         except ValueError as error:
             return "\n".join([*rows, f"  {error}"])
         for size in sizes:
             rows.append(
-                f"  site {size.site}{self._called(size.site)}: {size.modes:,} modes, {size.components:,} components "
-                f"({size.unique_components:,} different); a tree would have {size.naive_nodes:,} nodes"
+                f"  site {size.site}{self._called(size.site)}: {counted(size.modes, 'mode')}, "
+                f"{counted(size.components, 'component')} ({size.unique_components:,} different); "
+                f"a tree would have {counted(size.naive_nodes, 'node')}"
             )
         return "\n".join(rows)
 

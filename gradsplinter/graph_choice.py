@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gradsplinter import ops
 from gradsplinter.checks import check_integer
+from gradsplinter.communities import Communities
 from gradsplinter.graph import ComputationGraph
 from gradsplinter.graph_view import GraphView, LeftOut, SiteMerge, ViewEdge, ViewNode
 from gradsplinter.scores import AT_ONCE
@@ -29,7 +30,7 @@ def view(
     most_edges: int = 3000,
     *,
     angle: float | None = None,
-    communities: Mapping[int, Tensor] | None = None,
+    communities: Communities | Mapping[int, Tensor] | None = None,
     directions: Sequence[str] | None = None,
     examples: Sequence[int] = (),
 ) -> GraphView:
@@ -44,8 +45,8 @@ def view(
         most_edges: at most so many edges between sites, and so many within sites: those with the
             largest weight · count.
         angle: merge components within this angle, as `ComputationGraph.merged` does.
-        communities: by site, int64 `[U, D]`: the community of each component, as `communities` finds
-            them. A node has the one with the most of its flow, and none at a site that is not there;
+        communities: what `communities` or `neuron_communities` found; or by site, int64 `[U, D]`, the
+            community of each component. A node has the one with the most of its flow, and none at a site that is not there;
             a direction that of its components at the site before the start site.
         directions: names of the directions; `y0`, `y1`, ... for the outputs by default.
         examples: those whose nodes are kept before stronger ones.
@@ -64,8 +65,8 @@ def view(
         >>> for line in str(found).split("; "):
         ...     print(line)
         GraphView: 3 edges
-        site 2: 1 nodes
-        site 1: 1 nodes
+        site 2: 1 node
+        site 1: 1 node
         site 0: 2 nodes
         equal components merged: 1 to 1 at site 1, 2 to 2 at site 0
         >>> [found.nodes[i].name for i in found.path(1)]
@@ -74,16 +75,16 @@ def view(
     most_nodes = check_integer(most_nodes, "most_nodes", 1)
     most_edges = check_integer(most_edges, "most_edges", 1)
     names = _names(graph, directions)
-    communities = _checked(graph, communities)
+    of_components = _checked(graph, communities)
     paths = [graph.example(i) for i in examples]
-    nodes, index, left_out = _start(graph, names, communities)
+    nodes, index, left_out = _start(graph, names, of_components)
     between, within, merges = [], [], []
     room, sites_left = most_nodes - len(nodes), len(graph.sites)
     above = index[graph.start]
     for site in graph.sites:
         first = [path[site] for path in paths]
         at_most = max(1, room // sites_left)
-        kept = _nodes(graph, site, angle, above, at_most, first, communities, len(nodes))
+        kept = _nodes(graph, site, angle, above, at_most, first, of_components, len(nodes))
         nodes += kept.nodes
         between.append(_between(graph, site, above[graph.parents[site]], kept.index, len(nodes)))
         within.append(_within(graph, site, kept.index, len(nodes)))
@@ -97,8 +98,10 @@ def view(
 
 
 def _checked(
-    graph: ComputationGraph, communities: Mapping[int, Tensor] | None
+    graph: ComputationGraph, communities: Communities | Mapping[int, Tensor] | None
 ) -> Mapping[int, Tensor]:
+    if isinstance(communities, Communities):
+        communities = communities.of(graph)
     for site, of in (communities or {}).items():
         expected = list(graph.usage(site).shape)
         if list(of.shape) != expected:

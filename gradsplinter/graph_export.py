@@ -19,6 +19,7 @@ from gradsplinter.graph_attribution import to_circuit_tracer
 from gradsplinter.graph_layout import colors_repeat, flow_shares, groups, heaviest, order_nodes
 from gradsplinter.graph_view import GraphView
 from gradsplinter.io import write_file
+from gradsplinter.wording import missing_extra
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -48,10 +49,7 @@ def to_networkx(view: GraphView) -> nx.DiGraph:
     try:
         import networkx as nx  # noqa: PLC0415 (an extra)
     except ImportError as error:
-        raise ImportError(
-            f"to_networkx needs the package of the extra `graph`: {error}; in the source folder, "
-            "`pip install '.[graph]'` installs it"
-        ) from error
+        raise ImportError(missing_extra("to_networkx", "graph", error)) from error
     graph = nx.DiGraph(**_of_graph(view))
     graph.add_nodes_from((n, _of_node(view, n)) for n in range(len(view.nodes)))
     graph.add_edges_from(_edges(view))
@@ -61,8 +59,9 @@ def to_networkx(view: GraphView) -> nx.DiGraph:
 def to_graphml(view: GraphView) -> str:
     """GraphML, with the nodes and attributes of `to_networkx`; networkx is not needed.
 
-    `networkx.read_graphml(..., node_type=int)` gives an equal graph. Control characters, which XML cannot
-    hold, are written as their pictures: ␀ for the first.
+    `networkx.read_graphml(..., node_type=int)` gives the same nodes and edges with the same attributes; to
+    those of the graph it adds `node_default` and `edge_default`. Characters that XML cannot hold are not the
+    same: control characters are written as their pictures (␀ for the first), others as �.
     """
     keys: dict[str, str] = {}
 
@@ -156,14 +155,19 @@ def _dot(text: str) -> str:
     return '"' + text.replace("\n", r"\n").replace("&", "&amp;") + '"'
 
 
-def save(view: GraphView, path: str | Path) -> None:
-    """Write a view to a new file: .graphml, .dot, or .json for circuit-tracer.
+def save(view: GraphView, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write a view to a file: .graphml, .dot, or .json for circuit-tracer.
+
+    Args:
+        view: what to write.
+        path: of the file.
+        overwrite: replace a file that is there.
 
     Raises:
         TypeError: not a path.
         ValueError: another suffix, a file that exists, a folder that cannot be written to.
     """
-    path = check_new(path)
+    path = check_place(path, overwrite=overwrite)
     try:
         write_file(path, text(view, path).encode())
     except OSError as error:
@@ -173,7 +177,7 @@ def save(view: GraphView, path: str | Path) -> None:
 
 
 def text(view: GraphView, path: Path) -> str:
-    """What `save` writes to a path that `check_new` has passed."""
+    """What `save` writes to a path that `check_place` has passed."""
     if path.suffix == ".graphml":
         return to_graphml(view)
     if path.suffix == ".dot":
@@ -181,7 +185,7 @@ def text(view: GraphView, path: Path) -> str:
     return json.dumps(to_circuit_tracer(view, path.stem), indent=1) + "\n"
 
 
-def check_new(path: str | Path) -> Path:
+def check_place(path: str | Path, *, overwrite: bool) -> Path:
     """What `save` needs of a path, before any work.
 
     Raises:
@@ -190,7 +194,9 @@ def check_new(path: str | Path) -> Path:
     path = check_path(path, "path")
     if path.suffix not in (".graphml", ".dot", ".json"):
         raise ValueError(f"path must end in .graphml, .dot or .json, got {path}")
-    if os.path.lexists(path):
+    if path.is_dir():
+        raise ValueError(f"path must be a file, got the folder {path}")
+    if os.path.lexists(path) and not overwrite:
         raise ValueError(f"path must be a new file, got {path}, which exists")
     if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
         raise ValueError(f"path must be in a folder that can be written, got {path}")

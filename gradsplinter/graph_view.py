@@ -9,63 +9,76 @@ from typing import Literal
 from torch import Tensor
 
 from gradsplinter.graph import ComputationGraph
+from gradsplinter.wording import counted
 
 
 @dataclass(frozen=True, eq=False)
 class ViewNode:
-    """A component of a site, or a direction of the start site."""
+    """A component of a site, or a direction of the start site.
+
+    Attributes:
+        vector: [h_site], of length 1.
+        flow: Σ over examples and directions of the length of the gradient that comes through it.
+        count: examples that use it, once for each direction that does.
+        directions: directions of the start site that have it in some mode.
+        modes: modes of the site that have it, the one with the most examples first; at most 20.
+    """
 
     name: str
     site: int
     vector: Tensor
-    """[h_site], of length 1."""
     flow: float
-    """Σ over examples and directions of the length of the gradient that comes through it."""
     count: int
-    """Examples that use it, once for each direction that does."""
     directions: tuple[int, ...]
-    """Directions of the start site that have it in some mode."""
     modes: tuple[int, ...]
-    """Modes of the site that have it, the one with the most examples first; at most 20."""
     n_modes: int
     community: int | None
 
 
 @dataclass(frozen=True)
 class ViewEdge:
-    """Between two nodes of a view."""
+    """Between two nodes of a view.
+
+    Attributes:
+        kind: between adjacent sites, or within a site.
+        a: index of the node above; within a site of either.
+        weight: between sites the mean weight of the edges that became this one; within a site the
+            mean cosine of the components that do, each as often as there are examples.
+        count: examples in which both occur together, once for each direction or pair of directions.
+    """
 
     kind: Literal["between", "within"]
-    """Between adjacent sites, or within a site."""
     a: int
-    """Index of the node above; within a site of either."""
     b: int
     weight: float
-    """Between sites the mean weight of the edges that became this one; within a site the mean cosine of
-    the components that do, each as often as there are examples."""
     count: int
-    """Examples in which both occur together, once for each direction or pair of directions."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a view does not have of a site."""
+    """What a view does not have of a site.
+
+    Attributes:
+        flow: its share of the site's flow, 0 to 1.
+    """
 
     site: int
     nodes: int
     flow: float
-    """Its share of the site's flow, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class SiteMerge:
-    """How the components of a site became nodes, before some of these were left out."""
+    """How the components of a site became nodes, before some of these were left out.
+
+    Attributes:
+        widest: as `Merged.widest`: radians; 0 where only equal components were merged.
+    """
 
     site: int
     components: int
     nodes: int
     widest: float
-    """As `Merged.widest`: radians; 0 where only equal components were merged."""
 
 
 def zero_note(graph: ComputationGraph) -> str:
@@ -88,24 +101,27 @@ def _both(angle: float) -> str:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GraphView:
-    """Some nodes and edges of a computation graph, as `view` chose them."""
+    """Some nodes and edges of a computation graph, as `view` chose them.
+
+    Attributes:
+        nodes: site by site from the start site back; those of a site by flow, the strongest first.
+        index: by site, the start site too, int64 [U, D]: the node of each component; -1 where it is
+            zero or left out.
+        left_out: for each site.
+        directions: names of the directions.
+        angle: within which components were merged; None where only equal ones were.
+        merges: for each site but the start site.
+    """
 
     graph: ComputationGraph
     nodes: list[ViewNode]
-    """Site by site from the start site back; those of a site by flow, the strongest first."""
     edges: list[ViewEdge]
     index: dict[int, Tensor]
-    """By site, the start site too, int64 [U, D]: the node of each component; -1 where it is zero or
-    left out."""
     left_out: list[LeftOut]
-    """For each site."""
     left_out_edges: int
     directions: list[str]
-    """Names of the directions."""
     angle: float | None
-    """Within which components were merged; None where only equal ones were."""
     merges: list[SiteMerge]
-    """For each site but the start site."""
 
     @property
     def merge_note(self) -> str:
@@ -140,11 +156,11 @@ class GraphView:
 
     def __repr__(self) -> str:
         sites = "; ".join(
-            f"site {left.site}: {len(self.of_site(left.site)):,} nodes"
+            f"site {left.site}: {counted(len(self.of_site(left.site)), 'node')}"
             + (f", {left.nodes:,} left out with {left.flow:.1%} of the flow" if left.nodes else "")
             for left in self.left_out
         )
-        edges = f"{len(self.edges):,} edges" + (
+        edges = counted(len(self.edges), "edge") + (
             f", {self.left_out_edges:,} left out" if self.left_out_edges else ""
         )
         notes = [edges, sites, self.merge_note, zero_note(self.graph)]

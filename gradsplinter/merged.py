@@ -9,11 +9,19 @@ from torch import Tensor
 
 from gradsplinter import ops
 from gradsplinter.clusters import clusters
+from gradsplinter.wording import counted
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Merged:
     """The different components of a site, whatever their modes and directions.
+
+    Attributes:
+        values: [C, h_site], of length 1: in order of first appearance, mode by mode.
+        index: int64 [U, D]: which of them each component is; -1 where the gradient is zero.
+        counts: int64 [C]: examples that use each, once for each direction that has it.
+        diameters: float64 [C]: an angle between two components of each, at least half of the
+            largest one and never above the angle of merging; 0 where only equal ones were merged.
 
     Examples:
         >>> from gradsplinter import ReluNetwork, computation_graph
@@ -23,14 +31,9 @@ class Merged:
     """
 
     values: Tensor
-    """[C, h_site], of length 1: in order of first appearance, mode by mode."""
     index: Tensor
-    """int64 [U, D]: which of them each component is; -1 where the gradient is zero."""
     counts: Tensor
-    """int64 [C]: examples that use each, once for each direction that has it."""
     diameters: Tensor
-    """float64 [C]: an angle between two components of each, at least half of the largest one and never
-    above the angle of merging; 0 where only equal ones were merged."""
 
     @property
     def n_components(self) -> int:
@@ -43,7 +46,7 @@ class Merged:
         return float(self.diameters.max()) if len(self.diameters) else 0.0
 
     def __repr__(self) -> str:
-        became = f"{self.n_components:,} components became {len(self.counts):,}"
+        became = f"{counted(self.n_components, 'component')} became {len(self.counts):,}"
         if self.widest == 0:
             return f"Merged: {became}; those of one are equal"
         return f"Merged: {became}; widest angle found in one: {self.widest:.2g} rad"

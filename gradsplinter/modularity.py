@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradsplinter.checks import check_integer
+from gradsplinter.wording import missing_extra
 
 LEAST = 0.1
 """Least separation of a split: 0 is what chance gives, 1 no affinity between communities."""
@@ -109,9 +110,7 @@ def louvain(affinity: Tensor, seed: int) -> Tensor:
     try:
         import networkx as nx  # noqa: PLC0415 (takes its time, and is an extra)
     except ImportError as error:  # pragma: no cover
-        raise ImportError(
-            "communities need networkx: `pip install 'gradsplinter[graph]'` installs it"
-        ) from error
+        raise ImportError(missing_extra("communities", "graph", error)) from error
     graph = nx.from_numpy_array(affinity.numpy())
     found: list[set[int]] = nx.community.louvain_communities(graph, seed=seed)
     groups = torch.empty(len(affinity), dtype=torch.int64)

@@ -136,7 +136,7 @@ class ReluNetwork:
         return nn.Sequential(*modules[:-1])
 
     def save(self, path: str | Path) -> None:
-        """Write weights and biases to one safetensors file.
+        """Write weights and biases to one safetensors file. One that is there is replaced, as a whole.
 
         Raises:
             OSError: the file cannot be written.

@@ -399,7 +399,7 @@ def _check_network(net: object) -> None:
 
 
 def _check_out(out: Tensor, shape: list[int], net: Network) -> None:
-    check_tensor(out, "out", len(shape), (net.dtype,), " like the network")
+    check_tensor(out, "out", len(shape), (net.dtype,))
     _same_device(out, "out", net)
     if list(out.shape) != shape or not out.is_contiguous():
         raise ValueError(

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from gradsplinter import ops
-from gradsplinter.checks import check_span
+from gradsplinter.checks import DTYPES, check_finite, check_on_cpu, check_span, check_tensor
 from gradsplinter.network import ReluNetwork
 from gradsplinter.patterns import words_of
+from gradsplinter.wording import counted
 
 SLIVER = 1e-12
 """A region is called a sliver where area / perimeter is at most this share of the domain's."""
@@ -46,34 +47,36 @@ class Regions2D:
     Region r has the corners `vertices[offsets[r]:offsets[r + 1]]`, counter-clockwise; side i goes from
     corner i to the next one of its region. Where a region beyond a side ends, there is a corner, so
     that each side has one neighbour and some corners are straight.
+
+    Attributes:
+        net: the network in float64.
+        origin: float64 [h_0]
+        axes: float64 [2, h_0]: u and v.
+        domain: float64 [K, 2]: a convex polygon of (s, t), counter-clockwise.
+        vertices: float64 [S, 2]: (s, t) of all corners.
+        offsets: int64 [R + 1]
+        signatures: int64 [R, words]: activation patterns of all hidden sites.
+        areas: float64 [R], in units of (s, t).
+        centroids: float64 [R, 2]
+        neighbours: int64 [S]: the region beyond each side; -1 outside of the domain, -2 where it
+            was not found because there are too many.
+        cleared: how often a corner lay so close to the border of a unit (see this module) that it
+            was taken to lie on it: what is thinner than that tolerance is not told apart.
+        complete: whether these are all regions of the domain.
     """
 
     net: ReluNetwork
-    """The network in float64."""
     origin: Tensor
-    """float64 [h_0]"""
     axes: Tensor
-    """float64 [2, h_0]: u and v."""
     domain: Tensor
-    """float64 [K, 2]: a convex polygon of (s, t), counter-clockwise."""
     vertices: Tensor
-    """float64 [S, 2]: (s, t) of all corners."""
     offsets: Tensor
-    """int64 [R + 1]"""
     signatures: Tensor
-    """int64 [R, words]: activation patterns of all hidden sites."""
     areas: Tensor
-    """float64 [R], in units of (s, t)."""
     centroids: Tensor
-    """float64 [R, 2]"""
     neighbours: Tensor
-    """int64 [S]: the region beyond each side; -1 outside of the domain, -2 where it was not found
-    because there are too many."""
     cleared: int
-    """How often a corner lay so close to the border of a unit (see this module) that it was taken to
-    lie on it: what is thinner than that tolerance is not told apart."""
     complete: bool = True
-    """Whether these are all regions of the domain."""
 
     def __len__(self) -> int:
         return len(self.areas)
@@ -81,7 +84,8 @@ class Regions2D:
     def __repr__(self) -> str:
         widths = "-".join(map(str, self.net.widths))
         state = "" if self.complete else ", incomplete"
-        return f"Regions2D({len(self):,} regions of {widths}, {self.n_edges:,} edges{state})"
+        regions, edges = counted(len(self), "region"), counted(self.n_edges, "edge")
+        return f"Regions2D({regions} of {widths}, {edges}{state})"
 
     @cached_property
     def restricted(self) -> ReluNetwork:
@@ -174,12 +178,20 @@ class Regions2D:
         """The region of each point (s, t), by its activation pattern.
 
         Args:
-            points: float64 `[N, 2]`.
+            points: `[N, 2]`, float64, or float32, which is widened.
 
         Returns:
             int64 `[N]`: -1 where no region has the pattern, as outside of the domain and on borders.
+
+        Raises:
+            TypeError, ValueError: another type, dtype or shape; points that are not finite.
         """
-        found = ops.signatures(self.restricted, points)
+        check_tensor(points, "points", 2, DTYPES)
+        if points.shape[1] != 2:
+            raise ValueError(f"points must have shape [N, 2], got {list(points.shape)}")
+        check_on_cpu(points.device, "points")
+        check_finite(points, "points")
+        found = ops.signatures(self.restricted, points.double(), check_finite=False)
         first, _, ids = ops.unique_rows(torch.cat([self.signatures, found]))
         region = first[ids[len(self) :]]
         return torch.where(region < len(self), region, -1)
@@ -187,27 +199,31 @@ class Regions2D:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Regions1D:
-    """The linear regions of a network on the segment a + t·(b - a): R pieces in order."""
+    """The linear regions of a network on the segment a + t·(b - a): R pieces in order.
+
+    Attributes:
+        net: the network in float64.
+        a: float64 [h_0]
+        b: float64 [h_0]
+        breakpoints: float64 [R + 1]: t, ascending from 0 to 1; piece r ends where piece r + 1
+            begins.
+        signatures: int64 [R, words]: activation patterns of all hidden sites.
+        cleared: as in `Regions2D`.
+    """
 
     net: ReluNetwork
-    """The network in float64."""
     a: Tensor
-    """float64 [h_0]"""
     b: Tensor
-    """float64 [h_0]"""
     breakpoints: Tensor
-    """float64 [R + 1]: t, ascending from 0 to 1; piece r ends where piece r + 1 begins."""
     signatures: Tensor
-    """int64 [R, words]: activation patterns of all hidden sites."""
     cleared: int
-    """As in `Regions2D`."""
 
     def __len__(self) -> int:
         return len(self.signatures)
 
     def __repr__(self) -> str:
         widths = "-".join(map(str, self.net.widths))
-        return f"Regions1D({len(self):,} regions of {widths})"
+        return f"Regions1D({counted(len(self), 'region')} of {widths})"
 
     @cached_property
     def restricted(self) -> ReluNetwork:

@@ -32,14 +32,17 @@ ALL = slice(None)
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """The unique gradients (splinters) of one direction, in order of first appearance."""
+    """The unique gradients (splinters) of one direction, in order of first appearance.
+
+    Attributes:
+        values: [G, h_source]: the gradients.
+        index: int64 [U]: which of them each mode has.
+        counts: int64 [G]: the number of examples that have each.
+    """
 
     values: Tensor
-    """[G, h_source]: the gradients."""
     index: Tensor
-    """int64 [U]: which of them each mode has."""
     counts: Tensor
-    """int64 [G]: the number of examples that have each."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,26 +54,32 @@ class Splinters:
 
     Where only the heaviest modes were kept (`undercount` > 0), scores and all else are of these modes
     alone, each weighted by its count.
+
+    Attributes:
+        net: the network.
+        source: the site to differentiate by.
+        target: the site to differentiate.
+        directions: [D, h_target]
+        signatures: int64 [U, words]: the bits of the sites `pattern_sites(net, source, target)`.
+        counts: int64 [U]: examples in each mode.
+        first: int64 [U]: index of each mode's first example; ascending. Of a mode that was dropped
+            as a light one and came again it is the first example since then.
+        ids: int64 [N]: the mode of each example, or None where it was not kept.
+        n_examples: N.
+        undercount: examples that may be missing from each count, where only the heaviest modes were
+            kept: a count is never too large, and a mode that is not here has at most so many.
     """
 
     net: Network
     source: int
     target: int
     directions: Tensor
-    """[D, h_target]"""
     signatures: Tensor
-    """int64 [U, words]: the bits of the sites `pattern_sites(net, source, target)`."""
     counts: Tensor
-    """int64 [U]: examples in each mode."""
     first: Tensor
-    """int64 [U]: index of each mode's first example; ascending. Of a mode that was dropped as a light
-    one and came again it is the first example since then."""
     ids: Tensor | None
-    """int64 [N]: the mode of each example, or None where it was not kept."""
     n_examples: int
     undercount: int = 0
-    """Examples that may be missing from each count, where only the heaviest modes were kept: a count
-    is never too large, and a mode that is not here has at most so many."""
 
     @property
     def n_modes(self) -> int:
@@ -153,7 +162,8 @@ class Splinters:
         """1 - Σ_u count_u · mean_(i<j) abs(cos(g_u,i, g_u,j)) / Σ_u count_u, over modes u.
 
         1 where the gradients of different directions are orthogonal in every mode, 0 where they
-        are parallel.
+        are parallel. A zero gradient counts as orthogonal, so a network whose units are all off
+        has 1, too: `zero_gradients` says in how many modes there is one.
 
         Raises:
             ValueError: fewer than two directions.
@@ -161,7 +171,10 @@ class Splinters:
         return scores.mean_of_pairs(self.orthogonality_matrix())
 
     def orthogonality_matrix(self) -> Tensor:
-        """The orthogonality of every pair of directions, float64 `[D, D]`; the diagonal is 0."""
+        """The orthogonality of every pair of directions, float64 `[D, D]`; the diagonal is 0.
+
+        A zero gradient counts as orthogonal, as in `orthogonality`.
+        """
         self._check_pairs()
         return self._paired[0]
 
@@ -169,7 +182,8 @@ class Splinters:
         """The older score: 1 - mean abs(cos) over all pairs of unique gradients of two directions.
 
         It compares gradients whether or not they ever occur together, each counting once, and is
-        kept for comparison: unlike `orthogonality`, it does not measure the function.
+        kept for comparison: unlike `orthogonality`, it does not measure the function. A zero
+        gradient counts as orthogonal here, too.
 
         Raises:
             ValueError: fewer than two directions.
@@ -267,6 +281,7 @@ class Splinters:
         rows = self.overview()
         if self._entries > IN_SUMMARY:
             rows["gradients"] = f"{self.n_modes * self.n_directions:,}, too many for this summary"
+            rows["not computed"] = "call orthogonality() or co_appearance(), which take time"
             return rows
         if not bool(torch.isfinite(self._jacobian).all()):
             rows["gradients"] = "not all finite: their products leave the range of the dtype"

@@ -29,6 +29,7 @@ from gradsplinter.modes import Modes
 from gradsplinter.network import ReluNetwork
 from gradsplinter.store_index import Index, Part, part_name
 from gradsplinter.table import SplinterTable
+from gradsplinter.wording import counted
 
 _NETWORK = "network.safetensors"
 _DIRECTIONS = "directions.safetensors"
@@ -60,7 +61,8 @@ class Store:
 
     def __repr__(self) -> str:
         return (
-            f"Store({str(self.path)!r}: {self.n_examples:,} examples in {len(self.parts):,} parts)"
+            f"Store({str(self.path)!r}: {counted(self.n_examples, 'example')} in "
+            f"{counted(len(self.parts), 'part')})"
         )
 
     @staticmethod

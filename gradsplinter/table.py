@@ -19,6 +19,7 @@ from gradsplinter.network import pattern_sites
 from gradsplinter.patterns import words_of
 from gradsplinter.splinters import Splinters
 from gradsplinter.traced import Network, TracedNetwork, network_of
+from gradsplinter.wording import counted
 
 SIGNATURE_BYTES = {"cpu": 2**26, "cuda": 2**30}
 """Most bytes of signatures that are added at once: Python cannot be interrupted meanwhile."""
@@ -159,8 +160,8 @@ class SplinterTable:
 
     def __repr__(self) -> str:
         return (
-            f"SplinterTable({self.net!r}, {self.source} to {self.target}: {self.n_modes:,} modes, "
-            f"{self.n_examples:,} examples)"
+            f"SplinterTable({self.net!r}, {self.source} to {self.target}: "
+            f"{counted(self.n_modes, 'mode')}, {counted(self.n_examples, 'example')})"
         )
 
     def __reduce__(self) -> str:
@@ -197,7 +198,7 @@ class SplinterTable:
             TypeError, ValueError: as `splinter`; more modes than `max_modes`.
         """
         begin = check_integer(skip, "skip", 0)
-        for batch in batches(x, self.net.dtype, divisor, skip=skip):
+        for batch in batches(x, self.net.dtype, divisor, skip=skip, width=self.net.widths[0]):
             self.add_batch(batch, begin)
             begin += len(batch)
 
@@ -377,12 +378,18 @@ class SplinterTable:
 
     def check_alike(self, other: SplinterTable, name: str = "other") -> None:
         """Raise ValueError unless both are of the same network, sites and directions."""
-        for what, ours, theirs in (
-            ("network", self.net.fingerprint, other.net.fingerprint),
-            ("sites", (self.source, self.target), (other.source, other.target)),
-        ):
-            if ours != theirs:
-                raise ValueError(f"{name} must have the same {what}, got {theirs} for {ours}")
+        ours, theirs = self.net.fingerprint, other.net.fingerprint
+        if ours != theirs:
+            alike = repr(self.net) == repr(other.net)
+            raise ValueError(
+                f"{name} must have the same network, got {other.net!r} for {self.net!r}"
+                f"{', with other weights' if alike else ''} (fingerprints {theirs[:8]}… and {ours[:8]}…)"
+            )
+        sites = self.source, self.target
+        if sites != (other.source, other.target):
+            raise ValueError(
+                f"{name} must have the same sites, got {(other.source, other.target)} for {sites}"
+            )
         if not torch.equal(self.directions.cpu(), other.directions.cpu()):
             raise ValueError(f"{name} must have the same directions, got different ones")
 

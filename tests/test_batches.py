@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader, TensorDataset
 
 import gradsplinter.batches
-from gradsplinter import splinter
+from gradsplinter import extract, splinter
 from gradsplinter.batches import batches, spans
 
 NET = random_network((4, 30, 6, 3))
@@ -172,10 +173,10 @@ BYTES = torch.zeros(5, 4, dtype=torch.uint8)
         (X.numpy().astype(np.longdouble), None, TypeError, "x must hold numbers of at most 64 bits, got an array of float128"),
         (BYTES.char() - 128, 3.75e-37, ValueError, "divisor must be more than 3.76e-37, so that every int8 stays finite as float32, got 3.75e-37"),
         ([{"x": X}], None, TypeError, "x[0] must be a tensor, an array, a path or an iterable of these, got dict"),
-        (X.double(), None, TypeError, "x must be float32 like the network, got float64"),
+        (X.double(), None, TypeError, "x must be float32 like the network, got float64; x.float() converts it, or make the network of module.double()"),
         (X.to(torch.complex64), None, TypeError, "x must be float32 like the network, got complex64"),
         ([X, X[0]], None, ValueError, "x[1] must have 2 dimensions, got 1 (shape [4])"),
-        ([X, X[:, :3]], None, ValueError, "x must have shape [N, 4] to match the network's input, got [1000, 3]"),
+        ([X, X[:, :3]], None, ValueError, "x[1] must have shape [N, 4] to match the network's input, got [1000, 3]"),
         ([], None, ValueError, "x must hold at least one example, got none"),
         ("x.csv", None, ValueError, "x must be a .npy or .safetensors file, or a folder of them, got x.csv"),
     ],
@@ -256,8 +257,18 @@ def test_any_damage_of_a_file_is_an_error_or_data(suffix, data):
 def test_the_file_with_a_fault_is_named(tmp_path):
     files(tmp_path)
     np.save(tmp_path / "d.npy", X.numpy().astype(np.float64))
-    with pytest.raises(TypeError, match=r"^x in .*/d.npy must be float32 like the network, got f"):
+    message = (
+        r"^x in .*/d.npy must be float32 like the network, got float64; convert it to float32, or make "
+        r"the network of module\.double\(\)$"
+    )
+    with pytest.raises(TypeError, match=message):
         splinter(NET, tmp_path)
+    np.save(tmp_path / "d.npy", X[:, :3].numpy())
+    for run in (splinter, partial(extract, path=tmp_path / "out", progress=False)):
+        with pytest.raises(
+            ValueError, match=r"^x in .*/d.npy must have shape \[N, 4\] to match the "
+        ):
+            run(NET, tmp_path)
     np.save(tmp_path / "d.npy", X[0].numpy())
     with pytest.raises(ValueError, match=r"^x in .*/d.npy must have 2 dimensions, got 1 "):
         splinter(NET, tmp_path)

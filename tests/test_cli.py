@@ -434,19 +434,73 @@ def test_the_field_study(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--expression", "log(x1)"], "error: expression must be finite on the unit cube"),
-        (["--expression", "x1 +"], "error: expression must be a formula, got 'x1 +'"),
-        (["--expression", "foo(x1)"], "error: expression must use only the functions abs,"),
+        ("field --expression log(x1)", "--expression must be finite on the unit cube"),
+        ("field --expression -log(x1)", "--expression must be finite on the unit cube"),
+        ("field --expression x1+", "--expression must be a formula, got 'x1+'"),
+        ("field --expression foo(x1)", "--expression must use only the functions abs,"),
+        ("field --tasks sum", "--tasks must be of products, gate, quotient, formula, got sum"),
         (
-            ["--tasks", "sum"],
-            "error: tasks must be of products, gate, quotient, formula, got sum",
+            "field --tasks gate --expression -x1*x2",
+            "--expression must be left out where \"formula\" is not among the tasks, got '-x1*x2'",
         ),
+        (
+            "field --tasks --no-sizes",
+            "--tasks must hold at least one value where sizes are left out",
+        ),
+        ("communities --training-examples 10", "--training-examples must be at least 256, got 10"),
+        ("communities --seeds", "--seeds must hold at least one value, got none"),
+        ("communities --correlations 0.5 3", "--correlations must be in [0, 1], got 3"),
+        ("mixing --lambdas", "--lambdas must hold at least one value, got none"),
+        ("mixing --learning-rate 0", "--learning-rate must be positive and at most 1e30, got 0"),
     ],
 )
-def test_bad_field_studies_leave_nothing(arguments, message, tmp_path, monkeypatch, capsys):
+def test_bad_studies_leave_nothing(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
-        run(monkeypatch, "field", *arguments)
+        run(monkeypatch, *arguments.split())
     assert stopped.value.code == 2
-    assert message in " ".join(capsys.readouterr().err.split())
+    assert f"error: {message}" in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_formula_may_begin_with_a_minus(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    begun = []
+    monkeypatch.setattr("gradsplinter.cli.field.run_field", begun.append)
+    with pytest.raises(AttributeError):  # without results
+        run(monkeypatch, "field", "--tasks", "formula", "--expression", "-x1*x2", "--no-sizes")
+    assert begun[0].expression == "-x1*x2"
+
+
+def test_a_communities_study_of_controls_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(monkeypatch, *["communities", "--out", "c", "--products", "2", "--lambdas", "--correlations", "--seeds", "0", "--steps", "5", "--examples", "256"])  # fmt: skip
+    assert {path.name for path in Path("c").iterdir()} == {
+        "results.csv", "config.json", "controls.png", "controls.pdf",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cuda", "why"), [(None, ": this torch is built without CUDA"), ("13.0", "")]
+)
+def test_info_says_why_there_is_no_gpu(cuda, why, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    run(monkeypatch, "info")
+    assert f"CUDA devices that torch sees: none{why}\n" in capsys.readouterr().out
+
+
+def test_info_on_a_table_that_is_too_large_says_how_to_go_on(data, monkeypatch, capsys):
+    run(
+        monkeypatch,
+        "extract",
+        str(data / "net.safetensors"),
+        str(data / "a.npy"),
+        "-o",
+        str(data / "a"),
+    )
+    monkeypatch.setattr("gradsplinter.splinters.IN_SUMMARY", 10)
+    run(monkeypatch, "info", str(data / "a"))
+    printed = capsys.readouterr().out
+    assert "too many for this summary" in printed
+    assert f"gradsplinter.Store('{data / 'a'}').table().splinters().orthogonality()" in printed

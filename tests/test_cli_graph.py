@@ -131,7 +131,10 @@ def test_dead_networks_are_pointed_out(here, monkeypatch, capsys):
         ("x.npy x.npy", "MODEL must be a network that ReluNetwork.save wrote: path must be a "),
         ("net.safetensors missing.npy", "DATA must be a .npy file of numbers, got missing.npy"),
         ("net.safetensors text.npy", "DATA must be a .npy file of numbers, got text.npy"),
-        ("net.safetensors wide.npy", "DATA must have shape [N, 4] to match the network's input"),
+        (
+            "net.safetensors wide.npy",
+            "DATA in wide.npy must have shape [N, 4] to match the network's input, got [5, 7]",
+        ),
         (
             "net.safetensors bytes.npy",
             "DATA in bytes.npy must be float32 like the network, got uint8",
@@ -173,7 +176,7 @@ def test_dead_networks_are_pointed_out(here, monkeypatch, capsys):
         ("net.safetensors x.npy --export a.txt", "--export must end in .graphml, .dot or .json"),
         (
             "net.safetensors x.npy --export a.dot old.json",
-            "--export must be a new file, got old.json, which exists",
+            "--export must be a new file, got old.json, which exists; --overwrite replaces it",
         ),
         (
             "net.safetensors x.npy --export a.graphml no/such.dot",
@@ -285,6 +288,17 @@ def test_exports_and_an_angle(here, monkeypatch, capsys):
     assert (here / "b.dot").read_text().count("fillcolor") == len(expected.nodes)
     assert len(json.loads((here / "c.json").read_text())["nodes"]) == len(expected.nodes)
     assert "Written to c.json" in capsys.readouterr().out
+
+
+def test_overwrite_replaces_exports_too_and_export_can_be_repeated(here, monkeypatch):
+    run(monkeypatch, "net.safetensors", "x.npy", "-o", "old.html", "--overwrite",
+        "--export", "old.json", "--export=a.dot", "--export", "b.dot", "c.graphml")  # fmt: skip
+    assert json.loads((here / "old.json").read_text())["nodes"]
+    assert all((here / name).exists() for name in ("a.dot", "b.dot", "c.graphml"))
+    (here / "folder.json").mkdir()
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "net.safetensors", "x.npy", "-o", "old.html", "--overwrite",
+            "--export", "folder.json")  # fmt: skip
 
 
 def test_communities_colour_page_and_exports_alike(here, monkeypatch, capsys):

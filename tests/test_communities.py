@@ -193,6 +193,11 @@ def test_all_at_once_and_piece_by_piece(monkeypatch):
 
 
 def test_bad_input():
+    message = (
+        r"^graph must be a ComputationGraph, .* got ReluNetwork; neuron_communities\(net, x\) "
+    )
+    with pytest.raises(TypeError, match=message):
+        communities(initialise((4, 3, 2), 0))
     net, x = block_network(), random_inputs(20, 4)
     with pytest.raises(ValueError, match=r"^source must be before the last hidden site 2, got 2$"):
         neuron_communities(net, x, source=2)

@@ -1,6 +1,7 @@
 """The communities study: what neurons are for, by hand; the older ways; rows and figures."""
 
 import dataclasses
+import re
 from itertools import pairwise
 
 import pytest
@@ -15,7 +16,13 @@ from gradsplinter import (
 )
 from gradsplinter.plot.communities import figures
 from gradsplinter.studies.ablation import selectivity, truth
-from gradsplinter.studies.communities import CommunitiesConfig, _from_outputs, run_communities
+from gradsplinter.studies.communities import (
+    METHODS,
+    Agreement,
+    CommunitiesConfig,
+    _from_outputs,
+    run_communities,
+)
 from gradsplinter.studies.neuron_groups import BASELINES, ari
 from gradsplinter.studies.node_groups import louvain_of_nodes
 from gradsplinter.tasks import ParallelProducts, Task
@@ -230,7 +237,52 @@ def test_figures_are_drawn(rows):
         assert ones[-1] == of.count(1) / len(of)
 
 
+def test_means_are_drawn_of_few_networks(rows):
+    """Of one seed too; where no network has neurons of two tasks, the panel says so."""
+    one = [dataclasses.replace(row, agreement=one_task_each(row)) for row in rows if row.seed == 0]
+    panels = figures(one)["communities"].axes
+    assert [ax.lines[0].get_ydata(orig=False).tolist() for ax in panels] == [[0.5, 0.5], [0.5]]
+    assert not any("no means" in text.get_text() for ax in panels for text in ax.texts)
+    none = [dataclasses.replace(row, agreement={1.0: Agreement({}, {})}) for row in rows]
+    for ax in figures(none)["communities"].axes:
+        assert any("no means" in text.get_text() for text in ax.texts)
+
+
+def one_task_each(row):
+    compared = row.kind in ("mixing", "correlation")
+    return {1.0: Agreement(dict.fromkeys(METHODS, 0.5) if compared else {}, {})}
+
+
+@pytest.mark.parametrize(
+    ("without", "titles"),
+    [
+        (("correlation",), ["mixing λ"]),
+        (("mixing",), ["correlation of inputs (λ = 0)"]),
+        (("mixing", "correlation"), None),
+    ],
+)
+def test_without_strengths_there_are_fewer_panels(rows, without, titles):
+    drawn = figures([row for row in rows if row.kind not in without])
+    assert ("communities" in drawn) == (titles is not None)
+    if titles is not None:
+        assert [ax.get_xlabel() for ax in drawn["communities"].axes] == titles
+    for figure in drawn.values():
+        figure.canvas.draw()
+
+
+def test_columns_are_plain_names(rows):
+    columns = rows[0].columns()
+    assert all(re.fullmatch(r"[a-z0-9_.]+", name) for name in columns)
+    assert {"from_outputs_ari", "ari_0.99_principal_components_k_given", "neurons_1_task"} < set(
+        columns
+    )
+
+
 def test_bad_configurations():
+    with pytest.raises(ValueError, match=r"^correlations must be in \[0, 1\], got 2$"):
+        CommunitiesConfig(correlations=(0.3, 2))
+    with pytest.raises(ValueError, match=r"^hidden must be at least 1, got 0$"):
+        CommunitiesConfig(hidden=(0,))
     with pytest.raises(ValueError, match=r"^seeds must hold at least one value, got none$"):
         CommunitiesConfig(seeds=())
     with pytest.raises(ValueError, match=r"^products must be at least 2, got 1$"):

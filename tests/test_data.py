@@ -230,7 +230,8 @@ def test_download(tmp_path, monkeypatch, server):
 def test_no_pooch(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pooch", None)
     with pytest.raises(
-        FileNotFoundError, match=r"train-images.*pip install 'gradsplinter\[data\]'"
+        FileNotFoundError,
+        match=r"train-images.*extra `data` is missing .* pip install '\.\[data\]'",
     ):
         data.load("mnist")
 

@@ -32,7 +32,12 @@ BAD_INPUTS = {
         ValueError,
         "x must have shape [N, 4] to match the network's input, got [100, 3]",
     ),
-    "dtype": (X.double(), TypeError, "x must be float32 like the network, got float64"),
+    "dtype": (
+        X.double(),
+        TypeError,
+        "x must be float32 like the network, got float64; x.float() converts it, or make the network of "
+        "module.double()",
+    ),
     "sparse": (X.to_sparse(), TypeError, "x must be a dense tensor, got layout torch.sparse_coo"),
     "device": (X.to("meta"), ValueError, "x must be on the network's device cpu, got meta"),
     "one NaN": (
@@ -313,7 +318,8 @@ def test_patterns(patterns, error, message):
         (
             lambda: gradsplinter.splinter(NET, X.double().numpy()),
             TypeError,
-            "x must be float32 like the network, got float64",
+            "x must be float32 like the network, got float64; x.float() converts it, or make the network "
+            "of module.double()",
         ),
         (
             lambda: ops.instruction_set("mmx").__enter__(),

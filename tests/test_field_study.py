@@ -2,15 +2,19 @@
 
 import dataclasses
 import math
+from functools import partial
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from networks import random_inputs, random_network
 
 from gradsplinter import ReluNetwork
 from gradsplinter.field import field_errors
+from gradsplinter.plot.field import fields
 from gradsplinter.plot.field_study import figures, write_animations
 from gradsplinter.plot.regions import animation, region_maps
+from gradsplinter.plot.style import save
 from gradsplinter.regions import plane
 from gradsplinter.studies.field import SIZES, FieldConfig, fit_exponent, interference, run_field
 from gradsplinter.studies.field_cases import TASKS, case_of
@@ -262,9 +266,41 @@ def test_maps_of_networks_that_have_little_to_show(tmp_path):
     assert (tmp_path / "a.gif").stat().st_size > 0
 
 
+def test_figures_without_a_view_or_of_another_output(tmp_path):
+    found = plane(random_network((2, 3, 2), 0, F64))
+    draw = {
+        "views": region_maps,
+        "frames": partial(animation, path=tmp_path / "a.gif"),
+    }
+    for name, function in draw.items():
+        with pytest.raises(
+            ValueError, match=f"^{name} must hold at least one title and its regions"
+        ):
+            function([])
+        with pytest.raises(ValueError, match=r"^output must be in 0..1, got 9$"):
+            function([("", found)], output=9)
+    with pytest.raises(ValueError, match=r"^views must hold at least one title and its regions"):
+        fields([], torch.zeros_like)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_figure_is_saved_into_a_new_folder(tmp_path):
+    paths = save(Figure(), str(tmp_path / "new" / "folder"), "name")
+    assert [path.name for path in paths] == ["name.png", "name.pdf"]
+    assert all(path.stat().st_size > 0 for path in paths)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        (
+            {"tasks": (), "sizes": False},
+            "^tasks must hold at least one value where sizes are left out",
+        ),
+        (
+            {"tasks": ("gate",), "expression": "x1"},
+            r"^expression must be left out where \"formula\" is not among the tasks, got 'x1'$",
+        ),
         ({"tasks": ("sum",)}, "tasks must be of products, gate, quotient, formula, got sum"),
         ({"tasks": ("gate", "gate")}, "tasks must not repeat, got gate, gate"),
         ({"seeds": ()}, "seeds must hold at least one value, got none"),

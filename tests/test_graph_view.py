@@ -4,7 +4,7 @@ import pytest
 import torch
 from networks import random_inputs, random_network
 
-from gradsplinter import ReluNetwork, computation_graph
+from gradsplinter import ReluNetwork, communities, computation_graph
 from gradsplinter.graph_choice import view
 from gradsplinter.graph_view import zero_note
 
@@ -171,6 +171,13 @@ def test_communities_and_names():
         assert (node.community is None) == (node.site != 0)
     inner = computation_graph(NET, X, start=2)
     assert view(inner).nodes[1].name == "d1"
+
+
+def test_communities_as_they_were_found():
+    found = communities(GRAPH)
+    nodes = [node.community for node in view(GRAPH, communities=found).nodes]
+    assert nodes == [node.community for node in view(GRAPH, communities=found.of(GRAPH)).nodes]
+    assert None not in nodes
 
 
 def test_a_dead_network_has_directions_and_no_edges():

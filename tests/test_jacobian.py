@@ -167,7 +167,7 @@ def test_into_memory_of_the_caller():
         (torch.empty(5, 3, 5), ValueError, r"out must be contiguous and of shape \[5, 3, 4\], got \[5, 3, 5\]$"),
         (torch.empty(5, 4, 3).mT, ValueError, r"out must be .* got \[5, 3, 4\], not contiguous$"),
         (torch.empty(5, 12), ValueError, "out must have 3 dimensions, got 2"),
-        (torch.empty(5, 3, 4, dtype=F64), TypeError, "out must be float32 like the network, got float64"),
+        (torch.empty(5, 3, 4, dtype=F64), TypeError, "out must be float32, got float64"),
         (torch.empty(5, 3, 4, requires_grad=True), ValueError, "out must not require gradients"),
         (torch.empty(5, 3, 4, device="meta"), ValueError, "out must be on the network's device cpu, got meta"),
         ([], TypeError, "out must be a torch.Tensor, got list"),

@@ -54,6 +54,8 @@ def check(found):
     assert not (different & sure).any()
     known = sure.all(1)
     assert torch.equal(found.locate(found.centroids)[known], torch.arange(n)[known])
+    single = found.centroids.float()
+    assert torch.equal(found.locate(single), found.locate(single.double()))
     check_neighbours(found)
     # The affine functions are those of the network.
     gradients, constants = found.affine()
@@ -537,3 +539,23 @@ def test_too_many_regions():
     torch.testing.assert_close(whole.areas[region], partial.areas, rtol=0, atol=0)
     assert (partial.neighbours == -2).any()
     assert regions.plane(net, domain=SQUARE, max_regions=20714).complete
+
+
+@pytest.mark.parametrize(
+    ("points", "error", "message"),
+    [
+        (torch.zeros(3, 3), ValueError, "points must have shape [N, 2], got [3, 3]"),
+        (torch.zeros(2), ValueError, "points must have 2 dimensions, got 1 (shape [2])"),
+        (torch.zeros(3, 2).half(), TypeError, "points must be float32 or float64, got float16"),
+        ([[0.0, 0.0]], TypeError, "points must be a torch.Tensor, got list"),
+        (
+            torch.tensor([[0.0, torch.nan]]),
+            ValueError,
+            "points must be finite, got 1 value that is not (the first at [0, 1]: nan)",
+        ),
+    ],
+)
+def test_points_that_cannot_be_located(points, error, message):
+    with pytest.raises(error) as raised:
+        regions.plane(NET, domain=SQUARE).locate(points)
+    assert str(raised.value) == message

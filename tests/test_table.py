@@ -299,9 +299,16 @@ def test_bad_arguments(make, error, message):
 def test_tables_of_other_networks_or_directions_do_not_merge():
     other = random_network((4, 30, 70, 3), seed=1)
     with pytest.raises(
-        ValueError, match=r"^other must have the same network, got [0-9a-f]{64} for"
+        ValueError,
+        match=r"^other must have the same network, got (ReluNetwork\(4-30-70-3, float32\)) for \1, "
+        r"with other weights \(fingerprints [0-9a-f]{8}… and [0-9a-f]{8}…\)$",
     ):
         SplinterTable(NET).merge(SplinterTable(other))
+    wider = random_network((5, 2, 3))
+    with pytest.raises(
+        ValueError, match=r"got ReluNetwork\(5-2-3, float32\) for .*70-3, float32\) \(fingerprints "
+    ):
+        SplinterTable(NET).merge(SplinterTable(wider))
     with pytest.raises(ValueError, match="other must have the same directions, got different ones"):
         SplinterTable(NET).merge(SplinterTable(NET, directions=torch.ones(1, 3)))
 

@@ -5,13 +5,22 @@ from __future__ import annotations
 import sys
 
 import gradsplinter
-from gradsplinter.cli.command import Command, command_of_line, error_console
+from gradsplinter.cli.command import Command, command_of_line, error_console, with_joined_values
 from gradsplinter.cli.communities import CommunitiesStudy
 from gradsplinter.cli.field import FieldStudy
 from gradsplinter.cli.graph import Graph
 from gradsplinter.cli.mixing import Mixing
 from gradsplinter.cli.tables import Extract, Info, Merge
 
+COMMANDS: dict[str, type[Command]] = {
+    "mixing": Mixing,
+    "communities": CommunitiesStudy,
+    "field": FieldStudy,
+    "graph": Graph,
+    "extract": Extract,
+    "merge": Merge,
+    "info": Info,
+}
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
@@ -21,26 +30,21 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"gradsplinter {gradsplinter.__version__}")  # noqa: T201
         return
+    line = with_joined_values(sys.argv[1:])
     command = Command()
+    typed = COMMANDS.get(line[0], Command).typed if line else {}
     try:
         command = command_of_line(
-            {
-                "mixing": Mixing,
-                "communities": CommunitiesStudy,
-                "field": FieldStudy,
-                "graph": Graph,
-                "extract": Extract,
-                "merge": Merge,
-                "info": Info,
-            },
+            COMMANDS,
             "How a ReLU network does its work, by the gradients that it has. "
             "`gradsplinter --version` prints the version.",
+            line,
         )
         command.run()
     except (ValueError, TypeError, NotImplementedError, OSError) as error:
         word, *rest = str(error).split(" ", 1)
         notes = getattr(error, "__notes__", [])
-        message = " ".join(["error:", command.typed.get(word, word), *rest, *notes])
+        message = " ".join(["error:", typed.get(word, word), *rest, *notes])
         error_console.print(message, style="red", markup=False)
         raise SystemExit(USAGE_ERROR) from None
     except KeyboardInterrupt:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
 from gradsplinter import io
 from gradsplinter.network import ReluNetwork
+from gradsplinter.wording import missing_extra
 
 try:
     import tyro
     from rich.console import Console
 except ImportError as error:  # pragma: no cover
-    raise SystemExit(
-        f"the command line needs the packages of the extra `cli`: {error}; in the source folder, "
-        "`pip install '.[cli]'` installs them"
-    ) from error
+    raise SystemExit(missing_extra("the command line", "cli", error)) from error
+
+MAY_BEGIN_WITH_MINUS = ("--expression",)
 
 console = Console(soft_wrap=True)
 error_console = Console(stderr=True, soft_wrap=True)
@@ -37,11 +39,36 @@ class Command:
         return "the results are as they were before"
 
 
-def command_of_line(commands: Mapping[str, type[Command]], description: str) -> Command:
+def command_of_line(
+    commands: Mapping[str, type[Command]], description: str, line: Sequence[str]
+) -> Command:
     """The command that was typed, with its arguments."""
     return tyro.extras.subcommand_cli_from_dict(
-        dict(commands), prog="gradsplinter", description=description
+        dict(commands), prog="gradsplinter", description=description, args=line
     )
+
+
+def with_joined_values(line: Sequence[str]) -> list[str]:
+    """The command line with the values of options that begin with a minus joined to these by "=".
+
+    Else they would be read as options. A flag of one letter, as -h, and what begins with two are left.
+
+    Examples:
+        >>> with_joined_values(["field", "--expression", "-x1*x2", "--tasks", "formula", "-h"])
+        ['field', '--expression=-x1*x2', '--tasks', 'formula', '-h']
+    """
+    found: list[str] = []
+    for word in line:
+        if found and found[-1] in MAY_BEGIN_WITH_MINUS and re.match(r"-(?!-|\w$)", word):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
+
+
+def options_of(config: type) -> dict[str, str]:
+    """The fields of a configuration by what they are called on the command line."""
+    return {field.name: f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(config)}
 
 
 @contextmanager

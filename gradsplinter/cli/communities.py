@@ -16,7 +16,7 @@ from rich.table import Table
 
 import gradsplinter
 from gradsplinter import io
-from gradsplinter.cli.command import Command, console, results_folder
+from gradsplinter.cli.command import Command, console, options_of, results_folder
 from gradsplinter.studies.ablation import KINDS
 from gradsplinter.studies.communities import METHODS, CommunitiesConfig, Row, run_communities
 
@@ -30,7 +30,7 @@ class CommunitiesStudy(Command):
     there are none. Five minutes on two cores.
     """
 
-    typed: ClassVar = {"out": "--out"}
+    typed: ClassVar = options_of(CommunitiesConfig) | {"out": "--out"}
 
     config: Annotated[CommunitiesConfig, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=CommunitiesConfig

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import gradsplinter
 from gradsplinter import io
-from gradsplinter.cli.command import Command, console, results_folder
+from gradsplinter.cli.command import Command, console, options_of, results_folder
 from gradsplinter.studies.field import (
     MOST_DRAWN,
     SAMPLES,
@@ -37,7 +37,7 @@ class FieldStudy(Command):
     their inputs, and compares the gradient in each with the exact one. Minutes on two cores.
     """
 
-    typed: ClassVar = {"out": "--out"}
+    typed: ClassVar = options_of(FieldConfig) | {"out": "--out"}
 
     config: Annotated[FieldConfig, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=FieldConfig

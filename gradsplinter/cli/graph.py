@@ -35,6 +35,7 @@ from gradsplinter.page import (
     ties_note,
     whole_paths,
 )
+from gradsplinter.wording import counted
 
 LEAST_ANGLE = 1e-4
 """In degrees."""
@@ -79,7 +80,8 @@ class Graph(Command):
     most flow. Up to 1,000 are visible at a time."""
     examples: int = 20
     """Keep all nodes of so many examples, the rarest and others spread over the data, as far as they fit
-    into --nodes. Of the paths of other examples the page may hold a part, and says how much."""
+    into --nodes. Of the paths of other examples the page may hold a part, and says how much. So that the
+    file stays small, it holds 2,000 examples at most, fewer with more than 524 inputs."""
     angle: Annotated[float | None, tyro.conf.arg(metavar="DEGREES")] = None
     """Merge components within this angle of each other; by default only those that are equal. Where
     nearly every example has components of its own, as with images, try 10 to 20."""
@@ -87,12 +89,16 @@ class Graph(Command):
     """Colour the nodes by communities: units that work together, found from the directions. Where the
     network has not learned its targets, two of them can be chance (docs/graph.md: in 2 of 20 untrained
     networks with two outputs)."""
-    export: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE")] = ()
-    """Also write new files: .graphml, .dot, or .json for circuit-tracer. All files are written or none."""
+    export: Annotated[
+        tuple[tuple[Path, ...], ...],
+        tyro.conf.arg(metavar="FILE [FILE ...]"),
+        tyro.conf.UseAppendAction,
+    ] = ()
+    """Also write files, one or several: .graphml, .dot, or .json for circuit-tracer. All are written or none."""
     title: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
     """Of the page; the name of MODEL by default."""
     overwrite: bool = False
-    """Replace an existing file."""
+    """Replace existing files: --out, and those of --export."""
 
     written: list[Path] = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -118,14 +124,14 @@ class Graph(Command):
         split = communities(graph) if self.communities else None
         found = view(
             graph, most_nodes, 3 * most_nodes, angle=angle, directions=names,
-            communities=None if split is None else split.of(graph),
+            communities=split,
             examples=_kept_whole(graph, shown.index, most_whole, most_nodes),
         )  # fmt: skip
         page = graph_page(
             found, title=self.title or self.model.name, examples=shown, image_shape=shape
         )
         files = {self.out: page.encode()} | {
-            path: graph_export.text(found, path).encode() for path in self.export
+            path: graph_export.text(found, path).encode() for path in self._exports
         }
         self._check_files()  # others may have written some since
         io.write_files(files)
@@ -133,7 +139,7 @@ class Graph(Command):
         seconds = time.perf_counter() - begin
         _report(graph)
         _report_view(found, split, shown.index, most_whole)
-        for path in self.export:
+        for path in self._exports:
             console.print(f"Written to {path}", highlight=False, markup=False)
         console.print(
             f"Written to {self.out} ({len(files[self.out]) / 2**20:.1f} MiB) in {seconds:.2f} s",
@@ -143,11 +149,19 @@ class Graph(Command):
     def after_interrupt(self) -> str:
         return "all files are written" if self.written else "nothing was written"
 
+    @property
+    def _exports(self) -> list[Path]:
+        return [path for paths in self.export for path in paths]
+
     def _check_files(self) -> None:
         self._check_out()
         seen = {_place(self.out)}
-        for path in self.export:
-            graph_export.check_new(path)
+        for path in self._exports:
+            graph_export.check_place(path, overwrite=True)
+            if os.path.lexists(path) and not self.overwrite:
+                raise ValueError(
+                    f"path must be a new file, got {path}, which exists; --overwrite replaces it"
+                )
             if _place(path) in seen:
                 raise ValueError(f"path must be a file of its own, got {path} twice")
             seen.add(_place(path))
@@ -239,8 +253,8 @@ def _kept_whole(graph: ComputationGraph, shown: Tensor, most: int, most_nodes: i
 
 def _report(graph: ComputationGraph) -> None:
     console.print(
-        f"Components of {graph.net}, {graph.n_examples:,} examples, "
-        f"{len(graph.directions):,} directions at site {graph.start}",
+        f"Components of {graph.net}, {counted(graph.n_examples, 'example')}, "
+        f"{counted(len(graph.directions), 'direction')} at site {graph.start}",
         highlight=False,
     )
     table = Table(box=box.SIMPLE)

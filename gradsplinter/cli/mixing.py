@@ -18,7 +18,7 @@ from rich.table import Table
 
 import gradsplinter
 from gradsplinter import io
-from gradsplinter.cli.command import Command, console
+from gradsplinter.cli.command import Command, console, options_of
 from gradsplinter.network import ReluNetwork
 from gradsplinter.studies.mixing import MixingConfig, MixingResult, run_mixing
 from gradsplinter.train import Trained
@@ -33,7 +33,7 @@ class Mixing(Command):
     configuration uses the networks of the first.
     """
 
-    typed: ClassVar = {"out": "--out", "path": "--out"}
+    typed: ClassVar = options_of(MixingConfig) | {"out": "--out", "path": "--out"}
 
     config: Annotated[MixingConfig, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=MixingConfig
@@ -54,7 +54,10 @@ class Mixing(Command):
             trained = _earlier(out, self.config, self.overwrite)
             with io.new_folder(out) as folder:
                 if trained is not None:
-                    console.print(f"using the {len(trained)} trained networks in {self.out}")
+                    console.print(
+                        f"using the {len(trained)} trained networks in {self.out}: nothing is trained "
+                        "(--overwrite trains again)"
+                    )
                 result = run_mixing(self.config, trained=trained)
                 _write(result, folder)
                 for name, figure in plot_mixing.figures(result).items():

@@ -96,7 +96,8 @@ class Info(Command):
             number = ".".join(map(str, torch.cuda.get_device_capability(i)))
             console.print(f"cuda:{i}: {torch.cuda.get_device_name(i)} ({number}), {usable}")
         if torch.cuda.device_count() == 0:
-            console.print("CUDA devices that torch sees: none")
+            why = "" if torch.version.cuda else ": this torch is built without CUDA"
+            console.print(f"CUDA devices that torch sees: none{why}")
 
 
 def _describe(store: Store) -> None:
@@ -107,5 +108,11 @@ def _describe(store: Store) -> None:
     if table.n_examples == 0:
         console.print("  no examples yet", highlight=False)
         return
-    for name, value in table.splinters().summary().items():
+    rows = table.splinters().summary()
+    for name, value in rows.items():
         console.print(f"  {name:<18}{value}", highlight=False)
+    if "not computed" in rows:
+        console.print(
+            f"  in Python: gradsplinter.Store({str(store.path)!r}).table().splinters().orthogonality()",
+            highlight=False, markup=False,
+        )  # fmt: skip

@@ -19,26 +19,34 @@ METHODS = {
     "activations": (GREY, "v", ":", "correlation of activations, Louvain"),
     "principal components, k given": (INK, "x", ":", "principal components, k given"),
 }
-FEWEST = 5
-"""Networks with neurons of two tasks, below which a mean is not drawn."""
+LEAST = 0.25
+"""Share of networks with neurons of two tasks, below which a mean is not drawn."""
+AGAINST = {"mixing": "mixing λ", "correlation": "correlation of inputs (λ = 0)"}
 
 
 def figures(rows: list[Row]) -> dict[str, Figure]:
-    """Every figure of the study, by file name."""
-    return {"communities": communities(rows), "controls": controls(rows)}
+    """Every figure of the study, by file name. Without a λ and a correlation there is one only."""
+    found = {"controls": controls(rows)}
+    if any(row.kind in AGAINST for row in rows):
+        found = {"communities": communities(rows), **found}
+    return found
 
 
 def communities(rows: list[Row]) -> Figure:
-    """Agreement with what the neurons are for, against λ and against the correlation of inputs."""
-    products = sorted({row.tasks for row in rows if row.kind == "mixing"})
-    kinds = {"mixing": "mixing λ", "correlation": "correlation of inputs (λ = 0)"}
+    """Agreement with what the neurons are for, against λ and against the correlation of inputs.
+
+    A line of panels for each of the two that was tried.
+    """
+    kinds = [kind for kind in AGAINST if any(row.kind == kind for row in rows)]
+    products = sorted({row.tasks for row in rows if row.kind in kinds})
     with style():
-        figure = Figure(figsize=(3.1 * len(products) + 0.6, 6.2), layout="constrained")
-        axes = figure.subplots(2, len(products), sharey=True, squeeze=False)
-        for (kind, label), line in zip(kinds.items(), axes, strict=True):
+        size = 3.1 * max(2, len(products)) + 0.6, 2.8 * len(kinds) + 0.6
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(len(kinds), len(products), sharey=True, squeeze=False)
+        for kind, line in zip(kinds, axes, strict=True):
             for n, ax in zip(products, line, strict=True):
                 _agreement(ax, [r for r in rows if r.kind == kind and r.tasks == n])
-                ax.set_xlabel(label)
+                ax.set_xlabel(AGAINST[kind])
                 ax.set_title(f"{n} products")
             line[0].set_ylabel("adjusted Rand index of neurons")
         figure.suptitle(
@@ -51,16 +59,24 @@ def communities(rows: list[Row]) -> Figure:
 
 def _agreement(ax: Axes, rows: list[Row]) -> None:
     strengths = sorted({row.strength for row in rows})
+    nothing = True
     for name, (color, marker, line, label) in METHODS.items():
         means, errors = [], []
         for strength in strengths:
-            values = [r.neurons[name] for r in rows if r.strength == strength and r.neurons]
-            enough = len(values) >= FEWEST
+            of = [r for r in rows if r.strength == strength]
+            values = [r.neurons[name] for r in of if r.neurons]
+            enough = len(values) >= max(1, LEAST * len(of))
+            nothing = nothing and not enough
             means.append(float(np.mean(values)) if enough else math.nan)
             errors.append(float(np.std(values)) / math.sqrt(len(values)) if enough else math.nan)
         ax.errorbar(
             strengths, means, errors, color=color, marker=marker, ls=line, ms=4, lw=1.4, label=label
         )
+    if nothing:
+        ax.text(
+            0.5, 0.55, "no means: too few networks\nwith neurons of two tasks", ha="center",
+            va="center", fontsize=8, color=INK, transform=ax.transAxes,
+        )  # fmt: skip
     ax.set_ylim(-0.3, 1.05)
     ax.set_xticks(strengths)
     margin = 0.1 * (strengths[-1] - strengths[0]) or 0.1

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from gradsplinter.field import Field, field_at, field_errors, network_field
-from gradsplinter.plot.regions import PANEL, bar, borders, fill, frame
+from gradsplinter.plot.regions import PANEL, bar, borders, check_views, fill, frame
 from gradsplinter.plot.style import GREY, INK, label, style
 from gradsplinter.regions import Regions2D
+from gradsplinter.wording import counted
 
 ARROWS = 17  # along the longer side of the domain
 
@@ -36,7 +37,11 @@ def fields(
         exact: as in `gradsplinter.field.field_errors`.
         output: the network's output that is shown.
         axes: what s and t are called.
+
+    Raises:
+        ValueError: no views, no such output.
     """
+    check_views(views, output, "views")
     errors = [field_errors(found, exact, output) for _, found in views]
     points = [grid(found.domain) for _, found in views]
     ours = [network_field(found, at, output) for (_, found), at in zip(views, points, strict=True)]
@@ -57,7 +62,7 @@ def fields(
             _arrows(line[1], at, g_exact, lengths, found.domain)
             fill(line[2], found, of.rms_of_region, "Oranges", shades)
             _arrows(line[2], at, g - g_exact, lengths, found.domain, color=INK)
-            line[0].set_title(f"{label(title, 30)}: network, {len(found):,} regions")
+            line[0].set_title(f"{label(title, 30)}: network, {counted(len(found), 'region')}")
             line[1].set_title(f"exact, rms {of.exact_rms:.2f}")
             line[2].set_title(f"difference, rms {of.rms:.2f}")
             for ax in line:

@@ -16,6 +16,7 @@ from gradsplinter.plot.field import fields
 from gradsplinter.plot.regions import animation, layer_color, region_maps
 from gradsplinter.plot.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, style
 from gradsplinter.studies.field import SAMPLES, FieldResult, Seen
+from gradsplinter.wording import counted
 
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, INK, GREY)
 MARKERS = "osD^vx"
@@ -43,7 +44,9 @@ def write_animations(result: FieldResult, folder: Path) -> None:
     """The regions of each task's first network while it is trained, as GIFs; of few enough regions."""
     for task, film in result.frames.items():
         frames = [
-            (f"step {at.step:,}: {at.regions:,} regions", at.found) for at in film if at.found
+            (f"step {at.step:,}: {counted(at.regions, 'region')}", at.found)
+            for at in film
+            if at.found
         ]
         if len(frames) == len(film):
             animation(frames, folder / f"training-{task}.gif", axes=_axes(result.first(task)))

@@ -19,9 +19,11 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gradsplinter.checks import check_integer
 from gradsplinter.field import Field, field_errors
 from gradsplinter.plot.style import BLUE, GREEN, INK, ORANGE, PURPLE, label, style
 from gradsplinter.regions import Regions2D
+from gradsplinter.wording import counted
 
 PANEL = 2.9  # inches
 LAYERS = (BLUE, ORANGE, GREEN, PURPLE)
@@ -63,7 +65,11 @@ def region_maps(
             two gradients, white where there is none.
         output: the network's output that is shown.
         axes: what s and t are called.
+
+    Raises:
+        ValueError: no views, no such output.
     """
+    check_views(views, output, "views")
     columns = 2 if exact is None else 3
     longest = max(_longest(found, output) for _, found in views)
     with style():
@@ -75,7 +81,7 @@ def region_maps(
             fill(line[0], found, direction_colors(found, output, longest))
             layer_borders(line[1], found)
             line[0].set_title(label(title, 40))
-            line[1].set_title(f"{len(found):,} regions, {found.n_edges:,} edges")
+            line[1].set_title(f"{counted(len(found), 'region')}, {counted(found.n_edges, 'edge')}")
             if exact is not None:
                 errors = field_errors(found, exact, output)
                 fill(line[2], found, errors.angle_of_region, "Oranges", RIGHT_ANGLE)
@@ -106,7 +112,11 @@ def animation(
         path: ends in .gif; replaced.
         output: the network's output that is shown.
         axes: what s and t are called.
+
+    Raises:
+        ValueError: no frames, no such output.
     """
+    check_views(frames, output, "frames")
     longest = _longest(frames[-1][1], output)
     with style():
         figure = Figure(figsize=(4.4, 4.2), layout="constrained")
@@ -126,6 +136,15 @@ def animation(
                     figure.draw_without_rendering()
                     figure.set_layout_engine(None)
                 writer.grab_frame()
+
+
+def check_views(views: Sequence[tuple[str, Regions2D]], output: int, name: str) -> None:
+    """Raise ValueError unless there is something to show."""
+    if len(views) == 0:
+        raise ValueError(f"{name} must hold at least one title and its regions, got none")
+    outputs = min(found.net.widths[-1] for _, found in views)
+    if not 0 <= check_integer(output, "output") < outputs:
+        raise ValueError(f"output must be in 0..{outputs - 1}, got {output}")
 
 
 def layer_borders(ax: Axes, found: Regions2D) -> None:

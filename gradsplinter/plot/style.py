@@ -56,8 +56,10 @@ def label(text: str, most: int = 24) -> str:
     return f" {line}" if line.startswith("_") else line  # a legend leaves out those
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as PNG and PDF."""
+def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
+    """Write a figure as NAME.png and NAME.pdf; a folder that is not there is made."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{suffix}" for suffix in ("png", "pdf")]
     with style():
         for path in paths:

@@ -54,11 +54,11 @@ class CommunitiesConfig:
     hidden: tuple[int, ...] = (32, 32)
     """Widths of the hidden layers."""
     correlations: tuple[float, ...] = (0.3, 0.6, 0.9)
-    """Of inputs of different products, at λ = 0."""
+    """Of inputs of different products, at λ = 0; may be none, and so may the λ."""
     training_examples: int = 8000
-    """Examples that each network is trained on."""
+    """Examples that each network is trained on, at least 256."""
     examples: int = 4000
-    """Examples that are looked at."""
+    """Examples that are looked at, at least 256."""
     steps: int = 3000
     """Steps of Adam with 256 examples each."""
     learning_rate: float = 5e-3
@@ -75,11 +75,19 @@ class CommunitiesConfig:
             check_integer(n, "products", 2)
         for name in ("training_examples", "examples"):
             check_integer(getattr(self, name), name, 256)
-        for strength in (*self.lambdas, *self.correlations, *self.always_on):
-            if not 0 <= strength <= 1:
-                raise ValueError(
-                    f"lambdas, correlations and always_on must be in [0, 1], got {strength}"
-                )
+        for name in ("lambdas", "correlations", "always_on"):
+            for value in getattr(self, name):
+                if not 0 <= value <= 1:
+                    raise ValueError(f"{name} must be in [0, 1], got {value}")
+        for seed in self.seeds:
+            check_integer(seed, "seeds", 0)
+        for width in self.hidden:
+            check_integer(width, "hidden", 1)
+        self.training(1, 1)  # checks the rest
+
+    def training(self, inputs: int, outputs: int) -> TrainConfig:
+        widths = (inputs, *self.hidden, outputs)
+        return TrainConfig(widths, self.steps, self.learning_rate, 256)
 
 
 @dataclass(frozen=True)
@@ -148,11 +156,15 @@ class Row:
         flat = {k: v for k, v in vars(self).items() if k not in ("agreement", "from_outputs")}
         for of_field in dataclasses.fields(FromOutputs):
             name = of_field.name
-            flat[f"from outputs: {name}"] = getattr(self.from_outputs, name, None)
+            flat[f"from_outputs_{name}"] = getattr(self.from_outputs, name, None)
         for share, of in self.agreement.items():
-            flat |= {f"ari, always on {share:g}: {name}": of.ari.get(name) for name in METHODS}
-            flat |= {f"neurons, always on {share:g}: {k}": of.kinds.get(k) for k in KINDS}
+            flat |= {f"ari_{share:g}_{_column(name)}": of.ari.get(name) for name in METHODS}
+            flat |= {f"neurons_{share:g}_{kind}": of.kinds.get(kind) for kind in KINDS}
         return flat
+
+
+def _column(method: str) -> str:
+    return method.replace(",", "").replace(" ", "_")
 
 
 def run_communities(config: CommunitiesConfig, *, progress: bool = True) -> list[Row]:
@@ -197,15 +209,14 @@ def _plans(config: CommunitiesConfig) -> Iterable[tuple[str, float, Task, list[i
 def _networks(
     config: CommunitiesConfig, task: Task, *, trained: bool
 ) -> Iterable[tuple[int, ReluNetwork, float | None]]:
-    widths = (task.n_inputs, *config.hidden, task.n_outputs)
+    training = config.training(task.n_inputs, task.n_outputs)
     if not trained:
         for seed in config.seeds:
-            yield seed, initialise(widths, seed), None
+            yield seed, initialise(training.widths, seed), None
         return
     generators = [torch.Generator().manual_seed(seed + 2**32) for seed in config.seeds]
     x = torch.stack([task.sample(config.training_examples, generator=g) for g in generators])
     y = torch.stack([task.target(of_one) for of_one in x])
-    training = TrainConfig(widths, config.steps, config.learning_rate, 256)
     result = train(training, x, y, config.seeds, progress=False)
     losses = result.losses[:, -100:].mean(dim=1) / y.var(dim=1).mean(dim=1)
     yield from zip(config.seeds, result.networks, losses.tolist(), strict=True)

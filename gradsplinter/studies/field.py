@@ -59,7 +59,7 @@ class FieldConfig:
     """Of products (two tasks, the other one's inputs held at 0.5), gate (x1 x2 where the gate is 1),
     quotient ((x1 - x2) / x3) and formula (a function of x1 and x2 on the unit square)."""
     expression: str = LONG_FORMULA
-    """The formula: x1, x2, pi, e, + - * / ** and functions such as sin, exp, max."""
+    """The task "formula": x1, x2, pi, e, + - * / ** and functions such as sin, exp, max."""
     hidden: tuple[int, ...] = (32, 32)
     """Widths of the hidden layers."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -83,6 +83,10 @@ class FieldConfig:
         for task in self.tasks:
             if task not in TASKS:
                 raise ValueError(f"tasks must be of {', '.join(TASKS)}, got {task}")
+        if not self.tasks and not self.sizes:
+            raise ValueError(
+                "tasks must hold at least one value where sizes are left out, got none"
+            )
         for name in ("seeds", "hidden", "mixing_hidden"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must hold at least one value, got none")
@@ -99,8 +103,14 @@ class FieldConfig:
         check_integer(self.mixing_seeds, "mixing_seeds", 0)
         check_integer(self.max_regions, "max_regions", 1)
         self.training(2, 1)  # checks the rest
-        if "formula" in self.tasks and Formula(self.expression).n_inputs > 2:
-            raise ValueError(f"expression must be of x1 and x2 only, got {self.expression!r}")
+        if "formula" in self.tasks:
+            if Formula(self.expression).n_inputs > 2:
+                raise ValueError(f"expression must be of x1 and x2 only, got {self.expression!r}")
+        elif self.expression != LONG_FORMULA:
+            raise ValueError(
+                'expression must be left out where "formula" is not among the tasks, '
+                f"got {self.expression!r}"
+            )
 
     def training(
         self, inputs: int, outputs: int, hidden: tuple[int, ...] | None = None
