@@ -447,7 +447,6 @@ void signatures(const std::vector<Layer<T>>& layers, const std::vector<int64_t>&
     forward.word[l] = forward.words;
     forward.words += words_of(layers[l].outputs);
   }
-  const OnDevice on(device.index);
   // Shared memory for two blocks to a multiprocessor; registers for so many activations.
   const bool fits = !only_wide && depth <= most_layers && widest(forward) <= 64 &&
                     small_bytes(forward) <= static_cast<size_t>(most_shared(device.index)) / 2;

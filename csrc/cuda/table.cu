@@ -153,7 +153,6 @@ void ModeTable::find(const uint64_t* signatures, int64_t n, int64_t* ids, const 
 void ModeTable::insert(const uint64_t* signatures, const int64_t* counts, const int64_t* first,
                        int64_t n, int64_t examples, int64_t undercount, int64_t* ids,
                        const Device& device) {
-  const OnDevice on(device.index);
   move_to_stream(device);
   if (n > 0) {
     find(signatures, n, ids, device);
@@ -173,7 +172,6 @@ void ModeTable::insert(const uint64_t* signatures, const int64_t* counts, const 
 
 int64_t ModeTable::missing(const uint64_t* signatures, int64_t n, const Device& device) {
   if (n == 0) return 0;
-  const OnDevice on(device.index);
   move_to_stream(device);
   auto* const ids = device.memory.array<int64_t>(n);
   find(signatures, n, ids, device);
@@ -182,7 +180,6 @@ int64_t ModeTable::missing(const uint64_t* signatures, int64_t n, const Device& 
 
 void ModeTable::copy_to(uint64_t* signatures, int64_t* counts, int64_t* first,
                         const Device& device) {
-  const OnDevice on(device.index);
   move_to_stream(device);
   const auto bytes = static_cast<size_t>(size_) * 8;
   copy(signatures, rows_.get(), bytes * static_cast<size_t>(words_), device.stream);

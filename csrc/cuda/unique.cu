@@ -303,7 +303,6 @@ void insert_all(const Rows<Entry>& rows, int64_t n, int64_t* ids, uint64_t slots
 
 void pack_bits(const uint8_t* bools, int64_t n, int64_t width, uint64_t* words,
                const Device& device) {
-  const OnDevice on(device.index);
   pack(bools, n, width, words, nullptr, device);
 }
 
@@ -311,7 +310,6 @@ template <class Entry>
 int64_t unique_rows(const Entry* rows, int64_t n, int64_t width, int hash_bits, uint64_t slots,
                     int64_t* ids, const std::function<Unique(int64_t)>& make,
                     const Device& device) {
-  const OnDevice on(device.index);
   if constexpr (std::is_same_v<Entry, uint8_t>) {
     auto* const words = device.memory.array<uint64_t>(n * words_of(width));
     Status* const status = new_status(device);

@@ -63,9 +63,6 @@ T value_of(uint64_t bits) {
 #define blockDim (::gradsplinter::cuda::host::place().threads)
 #define gridDim (::gradsplinter::cuda::host::place().blocks)
 
-struct OnDevice {
-  explicit OnDevice(int) {}
-};
 inline int multiprocessors(int) { return 3; }
 inline int most_shared(int) { return 96 * 1024; }
 
@@ -82,8 +79,10 @@ inline void wait_for_device(const Device& device) {
   device.wait([] {});
 }
 
+inline int get_device() { return 0; }
+inline std::string wrong_driver() { return ""; }
 template <class... Parameters>
-std::string why_not(void (*)(Parameters...), int) {
+std::string cannot_run(void (*)(Parameters...)) {
   return "";
 }
 
