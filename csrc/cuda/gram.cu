@@ -12,7 +12,7 @@ namespace {
 
 constexpr int threads = 256;
 
-// Gradients of some modes at a time, which the second cache holds.
+// Gradients of some modes at a time, meant to stay in the second cache.
 constexpr int64_t gradient_bytes = int64_t{1} << 24;
 
 template <class T>

@@ -3,7 +3,7 @@
 // before it, the first one or one that turned out not to be. The first ones are then numbered in
 // order by a prefix sum, and the others follow their references.
 //
-// The table begins small enough for the second cache. Where it gets crowded, it grows, and the rows
+// The table begins small, meant for the second cache. Where it gets crowded, it grows, and the rows
 // that found no room are inserted once more: those that were already in find themselves.
 #include <algorithm>
 #include <stdexcept>
@@ -31,8 +31,7 @@ struct Status {
   unsigned long long not_bool;
 };
 
-// --- rows
-// -----------------------------------------------------------------------------------------
+// --- rows ---------------------------------------------------------------------------------------
 
 // A row of floats as words of canonical bits; the upper half of the last word may be empty.
 template <class T>
@@ -82,8 +81,7 @@ struct Rows {
   }
 };
 
-// --- the table
-// ------------------------------------------------------------------------------------
+// --- the table ----------------------------------------------------------------------------------
 
 struct Slots {
   unsigned long long* slots;
@@ -155,8 +153,7 @@ __global__ void insert_again(Rows<Entry> rows, const unsigned long long* slots, 
   }
 }
 
-// --- numbers
-// --------------------------------------------------------------------------------------
+// --- numbers ------------------------------------------------------------------------------------
 
 constexpr int64_t most_in_block = 4096;  // unique rows that a block counts in shared memory
 
@@ -188,8 +185,7 @@ __global__ void follow_and_count(int64_t* ids, int64_t n, int64_t unique,
   }
 }
 
-// --- bools
-// ----------------------------------------------------------------------------------------
+// --- bools --------------------------------------------------------------------------------------
 
 // A warp takes 64 bools at a time.
 __global__ void pack_words(const uint8_t* bools, int64_t words, int64_t width, int64_t row_words,
@@ -211,7 +207,7 @@ __global__ void pack_words(const uint8_t* bools, int64_t words, int64_t width, i
   if (lane == 0) to[word] = bits;
 }
 
-// ------------------------------------------------------------------------------------------------
+// --- calls --------------------------------------------------------------------------------------
 
 Status* new_status(const Device& device) {
   auto* const status = device.memory.array<Status>(1);
