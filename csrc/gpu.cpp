@@ -115,13 +115,14 @@ void copy(cuda::ModeTable& table, const Tensor& signatures, const Tensor& counts
 }  // namespace
 
 void bind_gpu(py::module_& m) {
+  using py::literals::operator""_a;
   m.attr("cuda") = GRADSPLINTER_CUDA;
   m.attr("first_slots") = cuda::first_slots;
   m.def("why_not_on_gpu", why_not);
   m.def("use_only_wide_on_gpu", [](bool value) { cuda::only_wide = value; });
   m.def("unique_rows_on_gpu", unique_rows_op);
   py::class_<cuda::ModeTable>(m, "GpuModeTable")
-      .def(py::init<int64_t>())
+      .def(py::init<int64_t, int>(), "words"_a, "hash_bits"_a = 64)
       .def("__len__", &cuda::ModeTable::size)
       .def_property_readonly("examples", &cuda::ModeTable::examples)
       .def_property_readonly("undercount", &cuda::ModeTable::undercount)

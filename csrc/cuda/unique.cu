@@ -317,10 +317,9 @@ int64_t unique_rows(const Entry* rows, int64_t n, int64_t width, int hash_bits, 
       make(0);
       return 0;
     }
-    if (n > most_shared_rows) throw std::length_error("more than 2^32 - 2 rows");
+    check_rows(n, "rows must be");
     constexpr auto per_word = static_cast<int64_t>(sizeof(uint64_t) / sizeof(Entry));
-    const Rows<Entry> all{rows, width, divide_up(width, per_word),
-                          hash_bits == 64 ? ~uint64_t{0} : (uint64_t{1} << hash_bits) - 1};
+    const Rows<Entry> all{rows, width, divide_up(width, per_word), hash_mask_of(hash_bits)};
     clear(ids, static_cast<size_t>(n) * sizeof(int64_t), device.stream);
     insert_all(all, n, ids, slots, device);
 
