@@ -77,7 +77,9 @@ add_library(gradsplinter_cuda STATIC
   csrc/cuda/cross.cu csrc/cuda/gram.cu)
 target_include_directories(gradsplinter_cuda PRIVATE csrc)
 # -fmad=false: which products are fused is written in the code, as on the CPU.
-target_compile_options(gradsplinter_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>)
+# Pragmas: OpenMP's, of headers of the CPU's code, which these files do not use.
+target_compile_options(gradsplinter_cuda PRIVATE
+  $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas>)
 set_target_properties(gradsplinter_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static)
 # The definition says for what: "80-real 90-real 120".
 list(JOIN CMAKE_CUDA_ARCHITECTURES " " architectures)
