@@ -27,6 +27,7 @@ OnDevice::OnDevice(int device) {
   if (cuda::current_device() == device) return;
   guard_ = py::module_::import("torch").attr("cuda").attr("device")(device);
   guard_.attr("__enter__")();
+  cuda::make_current(device);
 }
 
 OnDevice::~OnDevice() {

@@ -55,6 +55,8 @@ struct Device {
 };
 
 int current_device();
+// For this module's own runtime, which may not see what torch's was told.
+void make_current(int device);
 
 // Why no device can run these kernels, and why the current one cannot; empty if it can.
 std::string why_not_driver();

@@ -84,6 +84,8 @@ inline int get_device() {
   return device;
 }
 
+inline void set_device(int device) { check(cudaSetDevice(device), "cudaSetDevice"); }
+
 // Why the driver will not do; empty if it will.
 inline std::string wrong_driver() {
   const auto version = [](int number) {

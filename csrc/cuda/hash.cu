@@ -16,6 +16,7 @@ __global__ void hash_every_row(const uint64_t* rows, int64_t n, int64_t words, u
 }  // namespace
 
 int current_device() { return get_device(); }
+void make_current(int device) { set_device(device); }
 std::string why_not_driver() { return wrong_driver(); }
 std::string why_not_device() { return cannot_run(hash_every_row); }
 

@@ -76,6 +76,7 @@ inline void wait_for_device(const Device& device) {
 }
 
 inline int get_device() { return 0; }
+inline void set_device(int) {}
 inline std::string wrong_driver() { return ""; }
 template <class... Parameters>
 std::string cannot_run(void (*)(Parameters...)) {
