@@ -76,7 +76,7 @@ build/data/mnist.npz: .ci/mnist_digits.py | $(VENV)/.tools
 
 pytest: $(VENV)/.installed unit data
 	GRADSPLINTER_BUILD_DIR=build/unit $(BIN)/python -m pytest
-	$(BIN)/python -m pytest tests/test_cuda.py --device cpu
+	$(BIN)/python -m pytest tests/test_cuda*.py --device cpu
 
 # Tests in their long forms: an hour or so.
 soak: $(VENV)/.installed
@@ -97,13 +97,15 @@ package: wheel
 	@built="$$(cd build/clean && bin/python -c 'from gradsplinter import _C; print(_C.cuda)')"; \
 	if [ "$(CUDA)" = OFF ] || [ -z "$(NVCC)" ]; then \
 	  echo "make package: SKIPPED: CUDA kernels for $(WHEEL_ARCHITECTURES) (CUDA=OFF, or no nvcc)"; \
+	  [ -z "$$CI" ]; \
 	elif [ "$$built" != "$(WHEEL_ARCHITECTURES)" ]; then \
 	  echo "make package: the wheel's CUDA kernels are for '$$built', not for $(WHEEL_ARCHITECTURES)"; \
 	  [ -z "$$CI" ]; \
 	fi
 
 wheel: $(VENV)/.tools
-	rm -rf dist && $(BIN)/python -m build --config-setting=cmake.define.GRADSPLINTER_CUDA=$(CUDA)
+	rm -rf dist && $(BIN)/python -m build --config-setting=cmake.define.GRADSPLINTER_CUDA=$(CUDA) \
+	  $(if $(CI),--config-setting=cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON)
 
 # The C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 asan: $(VENV)/.tools

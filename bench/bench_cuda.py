@@ -18,7 +18,7 @@ from conftest import Needs
 from workloads import JACOBIANS, bits, name, network
 
 import gradsplinter
-from gradsplinter import _C, ReluNetwork, unpack_bits
+from gradsplinter import _C, ReluNetwork, SplinterTable, unpack_bits
 
 AT_ONCE = 2**22  # examples of which the CPU checks the answers
 
@@ -106,6 +106,45 @@ def bench_signatures(cuda_race, device, widths, n):
             ),
         },
         needs=least,
+    )
+
+
+def bench_table(cuda_race, device):
+    """Pieces as they come, into one table on the device."""
+    n, widths = cuda_race.size(10**8, 20_000), (4, 32, 32, 2)
+    module, cpu = network(*widths)
+    net, module = there(cpu, device), module.to(device)
+    x = torch.rand(n, widths[0], device=device)
+    pieces = x.chunk(8)
+
+    def streamed():
+        table = SplinterTable(net, check_finite=False)
+        for piece in pieces:
+            table.update(piece)
+        return table
+
+    def forward():
+        for piece in pieces:
+            module(piece)
+
+    modes, expected = streamed().modes(), gradsplinter.unique_signatures(net, x)
+    for name_ in ("signatures", "counts", "first"):
+        assert torch.equal(getattr(modes, name_), getattr(expected, name_).cpu()), name_
+    words = modes.signatures.shape[1]
+    del expected
+    cuda_race(
+        f"SplinterTable, 8 updates ({len(modes):,} modes), {name(cpu, n)}",
+        {
+            "ours": streamed,
+            "ours, unique_signatures of all at once": lambda: gradsplinter.unique_signatures(
+                net, x, check_finite=False
+            ),
+            "torch forward alone": forward,
+        },
+        needs=Needs(
+            float32=2 * n * sum(a * b for a, b in pairwise(widths[:-1])),
+            bytes=4 * x.numel() + 8 * words * n,
+        ),
     )
 
 

@@ -21,9 +21,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import goals
 import pytest
 import torch
-from limits import cpu_limits, cpu_name, cuda_clock, gpu_limits, nvidia_smi
+from limits import cpu_limits, cpu_name, cuda_clock, gpu_limits, need_plain_float32, nvidia_smi
 
 ROOT = Path(__file__).parent
 
@@ -184,6 +185,8 @@ def _race(config: pytest.Config, kind: str) -> Race:
     if kind not in races:
         answers_only, quick = config.getoption("benchmark_disable"), config.getoption("--quick")
         gpu = kind == "cuda" and config.getoption("--device") == "cuda"
+        if kind == "cuda":
+            need_plain_float32()
         limits = None if answers_only else gpu_limits() if gpu else cpu_limits()
         machine = torch.cuda.get_device_name() if gpu else cpu_name()
         races[kind] = Race(answers_only, quick, limits, machine, cuda_clock if gpu else wall_clock)
@@ -217,6 +220,8 @@ def pytest_terminal_summary(
         if not race.rows:
             continue
         text = f"{_about(race, kind)}\n\n{race.table()}\n"
+        if kind == "cuda":
+            text += f"\n{goals.table(race.rows)}\n"
         terminalreporter.section("ours against peers")
         terminalreporter.write(text)
         slug = re.sub(r"[^a-z0-9]+", "-", race.machine.lower()).strip("-")
@@ -224,7 +229,14 @@ def pytest_terminal_summary(
         folder = config.getoption("--results")
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            rows = {"limits": race.limits, "rows": [asdict(row) for row in race.rows]}
+            rows = {
+                "limits": race.limits,
+                "rows": [asdict(row) for row in race.rows],
+                "goals": [
+                    {"goal": str(goal), "least": goal.least, "measured": goal.measured(race.rows)}
+                    for goal in (goals.GOALS if kind == "cuda" else [])
+                ],
+            }
             (folder / f"{kind}.json").write_text(json.dumps(rows, indent=2) + "\n")
         written = [folder] if folder else []
         written += [ROOT / "results"] if config.getoption("--write-results") else []

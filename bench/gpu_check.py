@@ -1,15 +1,15 @@
 """Everything that only a GPU can show, on a bare machine, from a source tree, without a network.
 
-    python bench/gpu_check.py [--seconds 470] [--out FOLDER] [--large] [--only build tests sanitize bench]
+    python bench/gpu_check.py [--seconds 470] [--out FOLDER] [--large] [--only build tests bench sanitize]
 
-Builds against the torch that is there, compares with the CPU bit for bit, runs a part of that under
-compute-sanitizer, measures against torch. All steps together take at most --seconds: one that needs
-more than is left of them has failed. It needs torch with CUDA, CUDA's toolkit, and the Python packages
-scikit-build-core, pybind11, cmake, ninja, numpy, safetensors, tqdm, pytest, hypothesis,
-pytest-benchmark and pandas (for the CPU's benchmarks, which bench_cuda.py shares code with). FOLDER,
-build/gpu_check by default, gets the whole output of each step, and gpu_check.json: the machine, the
-steps, the measurements; also where a step failed, or where there is no GPU. The exit status says
-whether all steps passed.
+Builds against the torch that is there, compares with the CPU bit for bit, measures against torch, runs a
+part of the tests under compute-sanitizer. All steps together take at most --seconds, and each one at most
+its share (MOST below): one that needs more has failed, and the next ones still run. It needs torch with
+CUDA, CUDA's toolkit, and the Python packages scikit-build-core, pybind11, cmake, ninja, numpy,
+safetensors, tqdm, pytest, hypothesis, pytest-benchmark and pandas (for the CPU's benchmarks, which
+bench_cuda.py shares code with). FOLDER, build/gpu_check by default, gets the whole output of each step,
+and gpu_check.json: the machine, the steps, the measurements and goals; also where a step failed, or
+where there is no GPU. The exit status says whether all steps passed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "build" / "gpu_check" / "site"
-STEPS = ("build", "tests", "sanitize", "bench")
+BUILD = ROOT / "build" / "gpu_check" / "cmake"
+TESTS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/test_cuda*.py"))
+HUNG = 60  # seconds after which a test says where it stands
+STEPS = ("build", "tests", "bench", "sanitize")
+# Seconds; of `sanitize`, for each tool.
+MOST = {"build": 150, "import": 60, "tests": 120, "bench": 150, "sanitize": 80}
+MOST_LARGE = 300  # of the tests with --large
 # What each tool says at its end, however many processes it looked into; without it, it saw none.
 SUMMARY = {
     "memcheck": "ERROR SUMMARY",
@@ -84,7 +90,10 @@ def main() -> int:
         return 1
 
     for name, command in commands(options.only, options.large, about["capability"], out):
-        steps.append(run(name, command, deadline - time.monotonic(), out))
+        kind = name.partition(":")[0]
+        most = MOST_LARGE if kind == "tests" and options.large else MOST[kind]
+        steps.append(run(name, command, min(most, deadline - time.monotonic()), out))
+        about["nvcc"] = compiler()
         write(out, about, steps, measured)
         if name in ("build", "import") and not steps[-1].passed:
             break
@@ -116,7 +125,7 @@ def describe() -> dict[str, str]:
             "nvidia-smi", "-i", f"GPU-{device.uuid}", "--query-gpu=driver_version",
             "--format=csv,noheader",
         ),
-        "nvcc": output(find("nvcc") or "nvcc", "--version").splitlines()[-1],
+        "nvcc": compiler(),
         "torch": torch.__version__,
         "python": sys.version.split()[0],
         "commit": output("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
@@ -133,11 +142,19 @@ def editable() -> bool:
     return bool(json.loads(text or "{}").get("dir_info", {}).get("editable"))
 
 
+def compiler() -> str:
+    """The CUDA compiler that built what is tested, as CMake has noted it."""
+    for file in BUILD.glob("CMakeFiles/*/CMakeCUDACompiler.cmake"):
+        values = dict(re.findall(r'^set\((\w+) "([^"]*)"\)$', file.read_text(), re.MULTILINE))
+        return f"{values['CMAKE_CUDA_COMPILER']}, {values['CMAKE_CUDA_COMPILER_VERSION']}"
+    return "unknown"
+
+
 def find(tool: str) -> str | None:
-    """A program of CUDA's toolkit."""
-    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if name in os.environ]
+    """A program of CUDA's toolkit, in the places and the order in which cmake/cuda.cmake looks."""
+    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
     folders = [f"{home}/bin" for home in [*homes, "/usr/local/cuda"]]
-    return shutil.which(tool, path=os.pathsep.join([os.environ.get("PATH", ""), *folders]))
+    return shutil.which(tool, path=os.pathsep.join([*folders, os.environ.get("PATH", "")]))
 
 
 def output(*command: str) -> str:
@@ -153,19 +170,24 @@ def commands(
     """The name and the command of each step, or why there is none."""
     python = [sys.executable]
     pytest = [
-        *python, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+        *python, "-m", "pytest", "-p", "no:cacheprovider",
+        "-v", "-o", f"faulthandler_timeout={HUNG}",  # or nobody knew which test hangs
         "-W", "default",  # other packages may warn here
     ]  # fmt: skip
     if "build" in only:
-        shutil.rmtree(SITE, ignore_errors=True)
+        for folder in (SITE, BUILD):
+            shutil.rmtree(folder, ignore_errors=True)
         yield "build", [
             *python, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--no-index",
-            "--upgrade", "--target", str(SITE), str(ROOT), "-C", "cmake.define.GRADSPLINTER_CUDA=ON",
+            "--upgrade", "--target", str(SITE), str(ROOT), "-C", f"build-dir={BUILD}",
+            "-C", "cmake.define.GRADSPLINTER_CUDA=ON",
             "-C", f"cmake.define.CMAKE_CUDA_ARCHITECTURES={capability.replace('.', '')}",
         ]  # fmt: skip
     yield "import", [*python, "-c", IMPORT, str(SITE)]
     if "tests" in only:
-        yield "tests", [*pytest, "tests/test_cuda.py", *(["--large"] if large else [])]
+        yield "tests", [*pytest, *TESTS, *(["--large"] if large else [])]
+    if "bench" in only:
+        yield "bench", [*pytest, "bench/bench_cuda.py", "--results", str(out / "bench")]
     for tool in SUMMARY if "sanitize" in only else []:
         sanitizer = find("compute-sanitizer")
         yield f"sanitize: {tool}", (
@@ -175,13 +197,11 @@ def commands(
                 "--launch-timeout", "0",  # torch takes its time before the first call of CUDA
                 "--report-api-errors", "no",  # torch's own, which it handles
                 "--error-exitcode", "99", "--target-processes", "all",
-                *pytest, "tests/test_cuda.py", "-x", "-m", "sanitized",
+                *pytest, *TESTS, "-x", "-m", "sanitized",
             ]
             if sanitizer
             else "compute-sanitizer not found, on PATH or in $CUDA_HOME/bin or /usr/local/cuda/bin"
         )  # fmt: skip
-    if "bench" in only:
-        yield "bench", [*pytest, "bench/bench_cuda.py", "--results", str(out / "bench")]
 
 
 def run(name: str, command: list[str] | str, seconds: float, out: Path) -> Step:
@@ -247,7 +267,7 @@ def why_failed(name: str, status: int | str, log: str) -> str:
     """
     kind, _, tool = name.partition(": ")
     if isinstance(status, str):
-        return status
+        return f"{status}{running_test(log)}"
     found = [int(count) for count in re.findall(rf"{SUMMARY[tool]}: (\d+) ", log)] if tool else []
     if any(found):
         return f"{tool} found {sum(found)}"
@@ -262,9 +282,24 @@ def why_failed(name: str, status: int | str, log: str) -> str:
     return ""
 
 
+def running_test(log: str) -> str:
+    """Which one had begun and not ended when a step was stopped.
+
+    Examples:
+        >>> running_test("tests/test_cuda.py::test_a PASSED  [ 50%]\\ntests/test_cuda.py::test_b[1 2] ")
+        ', in tests/test_cuda.py::test_b[1 2]'
+    """
+    begun = re.findall(r"^(\S+\.py::.*)$", log, re.MULTILINE)
+    ended = re.compile(r" (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
+    if not begun or ended.search(begun[-1]):
+        return ""
+    return f", in {begun[-1].partition(' Timeout (')[0].strip()}"
+
+
 def last_line(log: str) -> str:
-    """pytest's, where a sanitizer has the last word."""
-    lines = [line for line in log.splitlines() if line.strip() and line[:9] != "=" * 9]
+    """pytest's, where a sanitizer, each of whose lines begins with nine signs, has the last word."""
+    sanitizers = re.compile("={9} .*[^=]$")
+    lines = [line for line in log.splitlines() if line.strip() and not sanitizers.match(line)]
     return lines[-1].strip("= ") if lines else ""
 
 

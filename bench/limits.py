@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import subprocess
@@ -48,6 +49,15 @@ _FMAS = {
     (10, 0): (128, 64),
     (12, 0): (128, 2),
 }
+
+
+def need_plain_float32() -> None:
+    """That nothing lets torch's products run in TF32, which has 10 bits after the leading one."""
+    if torch.backends.cuda.matmul.allow_tf32:
+        raise ValueError("torch.backends.cuda.matmul.allow_tf32 must be False")
+    for name in ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "NVIDIA_TF32_OVERRIDE"):
+        if name in os.environ:
+            raise ValueError(f"{name} must not be set, got {os.environ[name]!r}")
 
 
 def gpu_limits() -> dict[str, float]:

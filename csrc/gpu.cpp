@@ -23,10 +23,38 @@ std::shared_ptr<void> TorchMemory::own(int64_t bytes) {
   return {tensor, py::cast<Tensor>(*tensor).data<void>()};
 }
 
+OnDevice::OnDevice(int device) {
+  if (cuda::current_device() == device) return;
+  guard_ = py::module_::import("torch").attr("cuda").attr("device")(device);
+  guard_.attr("__enter__")();
+  cuda::make_current(device);
+}
+
+OnDevice::~OnDevice() {
+  if (!guard_) return;
+  const py::error_scope thrown;  // an exception may be on its way to Python
+  try {
+    guard_.attr("__exit__")(py::none(), py::none(), py::none());
+  } catch (py::error_already_set& error) {
+    error.discard_as_unraisable("gradsplinter, making a device current");
+  }
+}
+
+namespace {
+
+std::string why_not(int device) {
+  std::string why = cuda::why_not_driver();
+  if (!why.empty()) return why;
+  const OnDevice on(device);
+  return cuda::why_not_device();
+}
+
+}  // namespace
+
 void need_usable(int device) {
   static std::set<int> usable;
   if (usable.count(device) > 0) return;
-  const std::string why = cuda::why_not(device);
+  const std::string why = why_not(device);
   if (!why.empty()) py::module_::import("gradsplinter._library").attr("cannot_run")(device, why);
   usable.insert(device);
 }
@@ -88,13 +116,14 @@ void copy(cuda::ModeTable& table, const Tensor& signatures, const Tensor& counts
 }  // namespace
 
 void bind_gpu(py::module_& m) {
+  using py::literals::operator""_a;
   m.attr("cuda") = GRADSPLINTER_CUDA;
   m.attr("first_slots") = cuda::first_slots;
-  m.def("why_not_on_gpu", cuda::why_not);
+  m.def("why_not_on_gpu", why_not);
   m.def("use_only_wide_on_gpu", [](bool value) { cuda::only_wide = value; });
   m.def("unique_rows_on_gpu", unique_rows_op);
   py::class_<cuda::ModeTable>(m, "GpuModeTable")
-      .def(py::init<int64_t>())
+      .def(py::init<int64_t, int>(), "words"_a, "hash_bits"_a = 64)
       .def("__len__", &cuda::ModeTable::size)
       .def_property_readonly("examples", &cuda::ModeTable::examples)
       .def_property_readonly("undercount", &cuda::ModeTable::undercount)

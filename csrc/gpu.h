@@ -31,6 +31,19 @@ class TorchMemory : public cuda::Memory {
   int device_;
 };
 
+// Makes a device current, and the caller's current again at the end. By torch, which then gives
+// that one no context of its own if it had none.
+class OnDevice {
+ public:
+  explicit OnDevice(int device);
+  ~OnDevice();
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+ private:
+  pybind11::object guard_;  // torch.cuda.device, or null where the device was current
+};
+
 // Raises NotImplementedError where a device cannot run the kernels.
 void need_usable(int device);
 
@@ -47,6 +60,7 @@ template <class Work>
 bool on_gpu(const Tensor& tensor, const Work& work) {
   if (!tensor.on_cuda()) return false;
   need_usable(tensor.device());
+  const OnDevice on(tensor.device());
   void* stream = nullptr;
   if (torch_exchange().current_work_stream(kDLCUDA, tensor.device(), &stream) != 0) {
     throw pybind11::error_already_set();

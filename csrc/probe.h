@@ -23,6 +23,11 @@ GRADSPLINTER_HOST_DEVICE inline bool same_tag(uint64_t slot, uint64_t hash) {
   return ((slot ^ hash) & tag_mask) == 0;
 }
 
+// What is kept of a hash: `bits` of its bits; fewer than 64 force collisions in tests.
+constexpr uint64_t hash_mask_of(int bits) {
+  return bits == 64 ? ~uint64_t{0} : (uint64_t{1} << bits) - 1;
+}
+
 struct Inserted {
   int64_t row;   // i where no equal row was there, else the smallest equal row so far
   bool claimed;  // an empty slot

@@ -12,6 +12,7 @@
 #include "deduplicate.h"
 #include "huge_pages.h"
 #include "ops.h"
+#include "probe.h"
 #include "scalar.h"
 
 namespace gradsplinter {
@@ -166,7 +167,7 @@ bool rows_mostly_unique(const Rows& rows, int64_t n) {
 template <class Entry>
 int64_t unique_rows(const Entry* data, int64_t n, int64_t width, int hash_bits, int64_t* first,
                     int64_t* counts, int64_t* ids, const Run& run) {
-  const uint64_t hash_mask = hash_bits == 64 ? ~uint64_t{0} : (uint64_t{1} << hash_bits) - 1;
+  const uint64_t hash_mask = hash_mask_of(hash_bits);
   prefer_huge_pages(ids, n);
   const auto solve = [&]<int64_t fixed>(std::integral_constant<int64_t, fixed>) {
     using Source = Rows<Entry, fixed>;

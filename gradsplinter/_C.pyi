@@ -175,3 +175,5 @@ def unique_rows_on_gpu(
 
 class GpuModeTable(ModeTable):
     """The same on a GPU, where its tensors lie. (In truth a class of its own.)"""
+
+    def __init__(self, words: int, hash_bits: int = 64) -> None: ...

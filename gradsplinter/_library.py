@@ -152,8 +152,12 @@ def _jacobian_out(
     arguments = _chain(weights, output, patterns, directions)
     shape = (patterns.shape[0], directions.shape[0], weights[0].shape[1])
     _need(
-        out.shape == shape and out.dtype == directions.dtype and out.is_contiguous(),
-        f"a contiguous out {list(shape)}",
+        out.shape == shape
+        and out.dtype == directions.dtype
+        and out.device == directions.device
+        and out.is_contiguous(),
+        f"a contiguous out {list(shape)} of the directions' dtype and device"
+        f" {directions.device}, got one on {out.device}",
     )
     _C.jacobian(*arguments, out, _threads())
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from gradsplinter import ops
+from gradsplinter import _C, ops
 
 # The same examples in every run: a failure can be repeated, and none comes by chance. The long form
 # looks for new ones, and prints how to repeat a failure.
@@ -14,7 +14,7 @@ settings.register_profile("soak", max_examples=5000, deadline=None, print_blob=T
 
 def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run the long forms of some tests")
-    parser.addoption("--device", default="cuda", help="what test_cuda.py compares with the CPU")
+    parser.addoption("--device", default="cuda", help="what test_cuda*.py compare with the CPU")
     parser.addoption("--large", action="store_true", help="run tests that take tens of GB on a GPU")
 
 
@@ -62,3 +62,20 @@ def poisoned():
     assert torch.empty(1).isnan()
     yield
     torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture(scope="session")
+def device(request):
+    """What is compared with the CPU."""
+    name = request.config.getoption("--device")
+    if name == "cuda" and not (_C.cuda and torch.cuda.is_available()):
+        pytest.skip("there is no GPU, or this build has no kernels for one")
+    return torch.device(name, 0) if name == "cuda" else torch.device(name)
+
+
+@pytest.fixture
+def gpu(device):
+    """For what there is on a GPU only."""
+    if device.type != "cuda":
+        pytest.skip("a GPU is needed")
+    return device

@@ -5,8 +5,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from gradsplinter import ReluNetwork
+from gradsplinter import ReluNetwork, Splinters, SplinterTable
 
+MODES = ("signatures", "counts", "first")
 INTEGER = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
@@ -20,9 +21,14 @@ def random_network(widths, seed=0, dtype=torch.float32):
     )
 
 
+def moved(net: ReluNetwork, device: torch.device | str) -> ReluNetwork:
+    """The same on a device."""
+    return ReluNetwork([w.to(device) for w in net.weights], [b.to(device) for b in net.biases])
+
+
 def on_meta(net: ReluNetwork) -> ReluNetwork:
     """The same on a device that is not the CPU."""
-    return ReluNetwork([w.to("meta") for w in net.weights], [b.to("meta") for b in net.biases])
+    return moved(net, "meta")
 
 
 def random_inputs(n, width, seed=1, dtype=torch.float32):
@@ -40,3 +46,16 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a.isnan(), b.isnan()) and torch.equal(
         a[number].view(integer), b[number].view(integer)
     )
+
+
+def same(found: Tensor, expected: Tensor) -> bool:
+    """The same bits, for a tensor that may be on a GPU and one that is on the CPU."""
+    return same_bits(found.cpu(), expected)
+
+
+def same_modes(table: SplinterTable, expected: Splinters) -> bool:
+    """Whether a table, which may be on a GPU, holds these modes."""
+    modes = table.modes()
+    assert modes.signatures.device.type == "cpu"
+    assert table.n_examples == expected.n_examples
+    return all(torch.equal(getattr(modes, name), getattr(expected, name)) for name in MODES)

@@ -298,6 +298,25 @@ def test_info_says_which_gpus_are_usable(monkeypatch, capsys, built, why_not, sa
     assert f"cuda:0: NVIDIA H200 (9.0), {said}\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("broken", ["get_device_capability", "get_device_name", "why_not_on_gpu"])
+def test_info_on_a_gpu_that_nothing_can_use(monkeypatch, capsys, broken):
+    def fail(device):
+        raise RuntimeError(f"The NVIDIA driver on your system is too old ({device}).\nUpdate it.")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H200")
+    monkeypatch.setattr(_C, "cuda", "90")
+    monkeypatch.setattr(_C, "why_not_on_gpu", lambda _: "", raising=False)
+    monkeypatch.setattr(_C if broken == "why_not_on_gpu" else torch.cuda, broken, fail)
+    run(monkeypatch, "info")
+    said = capsys.readouterr().out
+    for device in range(2):
+        reason = f"The NVIDIA driver on your system is too old ({device})."
+        assert f"cuda:{device}: not usable: {reason}\n" in said
+    assert "Update" not in said
+
+
 @pytest.fixture
 def data(tmp_path):
     """A network, and its data in two files."""

@@ -47,6 +47,10 @@ NOT_ATTACHED = """========= COMPUTE-SANITIZER
         ("tests", 1, "1 failed, 9 passed in 2s", "status 1: 1 failed, 9 passed in 2s"),
         ("tests", 5, "0 passed in 2s", "status 5: 0 passed in 2s"),
         ("bench", 0, "| a | b |\n================ 14 passed in 99.00s ================\n", ""),
+        ("tests", "stopped after 30 s", "tests/test_cuda.py::test_a[b c] Timeout (0:01:00)!\nThread",
+         "stopped after 30 s, in tests/test_cuda.py::test_a[b c]"),
+        ("tests", "stopped after 30 s", "tests/test_cuda.py::test_a PASSED  [100%]\n",
+         "stopped after 30 s"),
         ("bench", 0, "14 skipped in 1.00s", "no test passed"),
         ("sanitize: memcheck", 0, SANITIZED + CLEAN, ""),
         ("sanitize: synccheck", 0, SANITIZED + CLEAN, ""),
@@ -100,6 +104,71 @@ time.sleep(60)
     assert "KeyboardInterrupt" in (tmp_path / "tests.log").read_text()
     time.sleep(3)
     assert not (tmp_path / "late").exists()
+
+
+HANGS = """
+import signal, time, pytest
+
+def test_good():
+    pass
+
+@pytest.mark.parametrize("how", ["for ever and a day"])
+def test_hangs(how):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a kernel that never ends
+    time.sleep(600)
+"""
+
+
+def test_a_test_that_hangs_is_named(gpu_check, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_check, "TO_REPORT", 2)
+    monkeypatch.setattr(gpu_check, "HUNG", 2)
+    monkeypatch.setattr(gpu_check, "TESTS", [str(tmp_path / "test_it.py")])
+    (tmp_path / "test_it.py").write_text(HANGS)
+    (command,) = [c for name, c in gpu_check.commands(["tests"], False, "9.0", tmp_path)][1:]
+    step = gpu_check.run("tests", command, 20, tmp_path)
+    assert not step.passed
+    assert step.last_line.startswith("stopped after 18 s, in ")
+    assert step.last_line.endswith("test_it.py::test_hangs[for ever and a day]")
+    log = (tmp_path / "tests.log").read_text()
+    assert "Timeout (0:00:02)!" in log
+    assert "in test_hangs\n" in log
+
+
+def test_no_step_takes_the_time_of_the_others(gpu_check, tmp_path, monkeypatch, capsys):
+    """Each has its cap, and the table comes last."""
+    given = {}
+
+    def run(name, command, seconds, out):  # noqa: ARG001
+        given[name] = seconds
+        return gpu_check.Step(name, name != "tests", 1.0, "1 passed in 1 s")
+
+    monkeypatch.setattr(gpu_check, "run", run)
+    monkeypatch.setattr(gpu_check, "describe", lambda: {"capability": "9.0"})
+    monkeypatch.setattr(gpu_check, "find", lambda tool: tool)
+    monkeypatch.setattr(gpu_check.shutil, "rmtree", lambda *_, **__: None)
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--out", str(tmp_path)])
+    assert gpu_check.main() == 1
+    assert list(given) == [
+        "build", "import", "tests", "bench",
+        "sanitize: memcheck", "sanitize: racecheck", "sanitize: synccheck",
+    ]  # fmt: skip
+    assert all(given[name] == gpu_check.MOST[name.partition(":")[0]] for name in given)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-7].split() == ["build", "passed", "1", "s", "1", "passed", "in", "1", "s"]
+    assert "FAILED" in lines[-5]
+    assert "nvcc" in json.loads((tmp_path / "gpu_check.json").read_text())["about"]
+
+
+def test_the_compiler_that_built_is_named(gpu_check, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_check, "BUILD", tmp_path)
+    assert gpu_check.compiler() == "unknown"
+    file = tmp_path / "CMakeFiles" / "4.1.0" / "CMakeCUDACompiler.cmake"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        'set(CMAKE_CUDA_COMPILER "/opt/cuda/bin/nvcc")\nset(CMAKE_CUDA_COMPILER_ID "NVIDIA")\n'
+        'set(CMAKE_CUDA_COMPILER_VERSION "13.0.88")\nset(CMAKE_CUDA_FLAGS "")\n'
+    )
+    assert gpu_check.compiler() == "/opt/cuda/bin/nvcc, 13.0.88"
 
 
 def test_what_cannot_begin_has_failed(gpu_check, tmp_path, monkeypatch):

@@ -211,6 +211,14 @@ def test_cuda_tensors_get_a_message(name):
     )
 
 
+def test_an_out_on_another_device():
+    """torch calls the kernel of one of the devices: it must not write to an address of the other."""
+    out = torch.empty(5, 3, 4, device="meta")
+    message = r"needs a contiguous out \[5, 3, 4\] .* device cpu, got one on meta"
+    with pytest.raises(ValueError, match=message):
+        _library._jacobian_out(WEIGHTS, True, WORDS, EYE, out)
+
+
 def test_a_gpu_that_cannot_run_the_kernels_gets_a_message(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA A40")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6))

@@ -180,7 +180,6 @@ void cross(const T* jacobian, int64_t modes, int64_t directions, int64_t width, 
 template <class T>
 void cross(const T* jacobian, int64_t modes, int64_t directions, int64_t width, bool normalize,
            T* out, const Device& device) {
-  const OnDevice on(device.index);
   cross(jacobian, modes, directions, width, normalize, out, Wanted{}, device);
 }
 

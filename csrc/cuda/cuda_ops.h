@@ -44,6 +44,8 @@ class Memory {
   std::vector<std::shared_ptr<void>> pieces_;
 };
 
+// It has to be the current one: only torch knows how to make another one current again without
+// giving that one a context.
 struct Device {
   int index;
   void* stream;
@@ -52,8 +54,13 @@ struct Device {
   void (*wait)(const std::function<void()>& until) = [](const auto& until) { until(); };
 };
 
-// Why a device cannot run these kernels; empty if it can.
-std::string why_not(int device);
+int current_device();
+// For this module's own runtime, which may not see what torch's was told.
+void make_current(int device);
+
+// Why no device can run these kernels, and why the current one cannot; empty if it can.
+std::string why_not_driver();
+std::string why_not_device();
 
 void hash_rows(const uint64_t* rows, int64_t n, int64_t words, uint64_t* hashes,
                const Device& device);
@@ -75,7 +82,7 @@ struct Unique {
   int64_t* counts;
 };
 
-// Slots of the table at first: 32 MiB, which stay in the second cache.
+// Slots of the table at first: 32 MiB, meant to stay in the second cache.
 constexpr uint64_t first_slots = uint64_t{1} << 22;
 
 // ids [n] -> how many; it waits for the stream to know that, and asks `make` for memory. At most

@@ -21,24 +21,6 @@ inline void check(cudaError_t status, const char* what) {
   }
 }
 
-// Makes a device current, and the caller's device current again at the end.
-class OnDevice {
- public:
-  explicit OnDevice(int device) : device_(device) {
-    check(cudaGetDevice(&before_), "cudaGetDevice");
-    if (device != before_) check(cudaSetDevice(device), "cudaSetDevice");
-  }
-  ~OnDevice() {
-    if (device_ != before_) cudaSetDevice(before_);
-  }
-  OnDevice(const OnDevice&) = delete;
-  OnDevice& operator=(const OnDevice&) = delete;
-
- private:
-  const int device_;
-  int before_ = 0;
-};
-
 inline int attribute(cudaDeviceAttr name, int device) {
   int value = 0;
   check(cudaDeviceGetAttribute(&value, name, device), "cudaDeviceGetAttribute");
@@ -96,20 +78,33 @@ int resident_blocks(void (*kernel)(Parameters...), int threads, size_t shared) {
   return blocks;
 }
 
-// Why a device cannot run a kernel; empty if it can.
-template <class... Parameters>
-std::string why_not(void (*kernel)(Parameters...), int device) {
+inline int get_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  return device;
+}
+
+inline void set_device(int device) { check(cudaSetDevice(device), "cudaSetDevice"); }
+
+// Why the driver will not do; empty if it will.
+inline std::string wrong_driver() {
   const auto version = [](int number) {
     return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
   };
   int driver = 0, runtime = 0;
   check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
   check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+  if (driver == 0) return "there is no driver";
   if (driver / 1000 < runtime / 1000) {  // an older one of the same major version will do
     return "its driver is for CUDA " + version(driver) + ", the kernels were built with " +
            version(runtime) + " (update the driver, or build with an older CUDA)";
   }
-  const OnDevice on(device);
+  return "";
+}
+
+// Why the current device cannot run a kernel; empty if it can.
+template <class... Parameters>
+std::string cannot_run(void (*kernel)(Parameters...)) {
   cudaFuncAttributes attributes;
   const cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
   if (status == cudaSuccess) return "";

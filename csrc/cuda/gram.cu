@@ -12,7 +12,7 @@ namespace {
 
 constexpr int threads = 256;
 
-// Gradients of some modes at a time, which the second cache holds.
+// Gradients of some modes at a time, meant to stay in the second cache.
 constexpr int64_t gradient_bytes = int64_t{1} << 24;
 
 template <class T>
@@ -119,7 +119,6 @@ template <class T>
 void gram(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patterns, int64_t modes,
           const T* directions, int64_t count, bool normalize, T* out, const Device& device) {
   if (modes == 0 || count == 0) return;
-  const OnDevice on(device.index);
   const Chain<T> chain{layers, 0, output, directions, count};
   if constexpr (std::is_same_v<T, float>) {
     if (by_outer_products(layers)) {

@@ -15,12 +15,14 @@ __global__ void hash_every_row(const uint64_t* rows, int64_t n, int64_t words, u
 
 }  // namespace
 
-std::string why_not(int device) { return why_not(hash_every_row, device); }
+int current_device() { return get_device(); }
+void make_current(int device) { set_device(device); }
+std::string why_not_driver() { return wrong_driver(); }
+std::string why_not_device() { return cannot_run(hash_every_row); }
 
 void hash_rows(const uint64_t* rows, int64_t n, int64_t words, uint64_t* hashes,
                const Device& device) {
   if (n == 0) return;
-  const OnDevice on(device.index);
   launch(hash_every_row, divide_up(n, threads), threads, 0, device.stream, rows, n, words, hashes);
 }
 

@@ -235,7 +235,6 @@ void jacobian(const Chain<T>& chain, const uint64_t* patterns, int64_t modes, T*
 template <class T>
 void jacobian(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patterns,
               int64_t modes, const T* directions, int64_t count, T* out, const Device& device) {
-  const OnDevice on(device.index);
   jacobian(Chain<T>{layers, 0, output, directions, count}, patterns, modes, out, Wanted{}, device);
 }
 

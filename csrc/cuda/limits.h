@@ -1,10 +1,12 @@
-// What a launch may ask for.
+// What a launch may ask for, and a table may hold.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+
+#include "probe.h"
 
 namespace gradsplinter::cuda {
 
@@ -14,6 +16,14 @@ inline void check_launch(int64_t blocks, int threads, size_t shared) {
     throw std::length_error("a launch of " + std::to_string(blocks) + " blocks of " +
                             std::to_string(threads) + " threads with " + std::to_string(shared) +
                             " bytes each");
+  }
+}
+
+// Tables number rows in 32 bits. `what` begins the message: "rows must be".
+inline void check_rows(int64_t n, const char* what) {
+  if (n > most_shared_rows) {
+    throw std::length_error(std::string(what) + " at most " + std::to_string(most_shared_rows) +
+                            " (2^32 - 2) on a GPU, got " + std::to_string(n));
   }
 }
 

@@ -19,6 +19,9 @@ struct Slots {
   uint64_t mask;
   const uint64_t* rows;
   int64_t words;
+  uint64_t hash_mask;
+
+  __device__ uint64_t hash(const uint64_t* row) const { return hash_row(row, words) & hash_mask; }
 };
 
 __device__ bool equal_rows(const uint64_t* a, const uint64_t* b, int64_t words) {
@@ -33,7 +36,7 @@ __global__ void find_kernel(Slots table, const uint64_t* signatures, int64_t n, 
   const int64_t i = int64_t{blockIdx.x} * threads + threadIdx.x;
   if (i >= n) return;
   const uint64_t* const row = signatures + i * table.words;
-  const uint64_t hash = hash_row(row, table.words);
+  const uint64_t hash = table.hash(row);
   int64_t id = -1;
   for (uint64_t at = hash & table.mask; table.slots[at] != 0; at = (at + 1) & table.mask) {
     const uint64_t slot = table.slots[at];
@@ -49,7 +52,7 @@ __global__ void find_kernel(Slots table, const uint64_t* signatures, int64_t n, 
 __global__ void enter_kernel(Slots table, int64_t begin, int64_t end) {
   const int64_t id = begin + int64_t{blockIdx.x} * threads + threadIdx.x;
   if (id >= end) return;
-  const uint64_t hash = hash_row(table.rows + id * table.words, table.words);
+  const uint64_t hash = table.hash(table.rows + id * table.words);
   const uint64_t mine = (hash & tag_mask) | static_cast<uint64_t>(id + 1);
   for (uint64_t at = hash & table.mask;; at = (at + 1) & table.mask) {
     if (fresh(table.slots + at) != 0) continue;
@@ -93,8 +96,9 @@ std::shared_ptr<void> with_room(const std::shared_ptr<void>& values, int64_t wor
 }
 
 Slots slots_of(const std::shared_ptr<void>& slots, uint64_t count,
-               const std::shared_ptr<void>& rows, int64_t words) {
-  return {pointer<unsigned long long>(slots), count - 1, pointer<const uint64_t>(rows), words};
+               const std::shared_ptr<void>& rows, int64_t words, uint64_t hash_mask) {
+  return {pointer<unsigned long long>(slots), count - 1, pointer<const uint64_t>(rows), words,
+          hash_mask};
 }
 
 void enter(const Slots& table, int64_t begin, int64_t end, const Device& device) {
@@ -104,6 +108,9 @@ void enter(const Slots& table, int64_t begin, int64_t end, const Device& device)
 }
 
 }  // namespace
+
+ModeTable::ModeTable(int64_t words, int hash_bits)
+    : words_(words), hash_mask_(hash_mask_of(hash_bits)) {}
 
 // What is freed can be used again by work on the stream that it was made on, so the table has to be
 // made of memory of the stream that works on it.
@@ -124,7 +131,7 @@ void ModeTable::move_to_stream(const Device& device) {
 
 // All or nothing: what runs out of memory does so before the first change.
 void ModeTable::reserve(int64_t rows, const Device& device) {
-  if (rows > most_shared_rows) throw std::length_error("more than 2^32 - 2 modes");
+  check_rows(rows, "the modes of x must be");
   if (rows > room_) {
     const int64_t room = std::max(rows, 2 * room_);
     const std::shared_ptr<void> signatures =
@@ -139,7 +146,7 @@ void ModeTable::reserve(int64_t rows, const Device& device) {
   if (count == slot_count_) return;
   const std::shared_ptr<void> slots = device.memory.own(static_cast<int64_t>(count) * 8);
   clear(slots.get(), count * 8, device.stream);
-  enter(slots_of(slots, count, rows_, words_), 0, size_, device);
+  enter(slots_of(slots, count, rows_, words_, hash_mask_), 0, size_, device);
   slots_ = slots;
   slot_count_ = count;
 }
@@ -147,13 +154,12 @@ void ModeTable::reserve(int64_t rows, const Device& device) {
 void ModeTable::find(const uint64_t* signatures, int64_t n, int64_t* ids, const Device& device) {
   reserve(size_, device);
   launch(find_kernel, divide_up(n, threads), threads, 0, device.stream,
-         slots_of(slots_, slot_count_, rows_, words_), signatures, n, ids);
+         slots_of(slots_, slot_count_, rows_, words_, hash_mask_), signatures, n, ids);
 }
 
 void ModeTable::insert(const uint64_t* signatures, const int64_t* counts, const int64_t* first,
                        int64_t n, int64_t examples, int64_t undercount, int64_t* ids,
                        const Device& device) {
-  const OnDevice on(device.index);
   move_to_stream(device);
   if (n > 0) {
     find(signatures, n, ids, device);
@@ -164,7 +170,7 @@ void ModeTable::insert(const uint64_t* signatures, const int64_t* counts, const 
     launch(add_kernel, divide_up(n, threads), threads, 0, device.stream,
            Piece{signatures, counts, first, ids, n, size_, examples_, words_},
            pointer<uint64_t>(rows_), pointer<int64_t>(counts_), pointer<int64_t>(first_));
-    enter(slots_of(slots_, slot_count_, rows_, words_), size_, size_ + more, device);
+    enter(slots_of(slots_, slot_count_, rows_, words_, hash_mask_), size_, size_ + more, device);
     size_ += more;
   }
   examples_ += examples;
@@ -173,7 +179,6 @@ void ModeTable::insert(const uint64_t* signatures, const int64_t* counts, const 
 
 int64_t ModeTable::missing(const uint64_t* signatures, int64_t n, const Device& device) {
   if (n == 0) return 0;
-  const OnDevice on(device.index);
   move_to_stream(device);
   auto* const ids = device.memory.array<int64_t>(n);
   find(signatures, n, ids, device);
@@ -182,7 +187,6 @@ int64_t ModeTable::missing(const uint64_t* signatures, int64_t n, const Device& 
 
 void ModeTable::copy_to(uint64_t* signatures, int64_t* counts, int64_t* first,
                         const Device& device) {
-  const OnDevice on(device.index);
   move_to_stream(device);
   const auto bytes = static_cast<size_t>(size_) * 8;
   copy(signatures, rows_.get(), bytes * static_cast<size_t>(words_), device.stream);

@@ -13,7 +13,8 @@ namespace gradsplinter::cuda {
 
 class ModeTable {
  public:
-  explicit ModeTable(int64_t words) : words_(words) {}
+  // hash_bits < 64 keeps only so many bits of the hash, to force collisions in tests.
+  explicit ModeTable(int64_t words, int hash_bits = 64);
 
   int64_t size() const { return size_; }
   int64_t examples() const { return examples_; }
@@ -37,6 +38,7 @@ class ModeTable {
   void find(const uint64_t* signatures, int64_t n, int64_t* ids, const Device& device);
 
   int64_t words_;
+  uint64_t hash_mask_;
   int64_t size_ = 0, room_ = 0;
   int64_t examples_ = 0, undercount_ = 0;
   uint64_t slot_count_ = 0;

@@ -3,7 +3,7 @@
 // before it, the first one or one that turned out not to be. The first ones are then numbered in
 // order by a prefix sum, and the others follow their references.
 //
-// The table begins small enough for the second cache. Where it gets crowded, it grows, and the rows
+// The table begins small, meant for the second cache. Where it gets crowded, it grows, and the rows
 // that found no room are inserted once more: those that were already in find themselves.
 #include <algorithm>
 #include <stdexcept>
@@ -31,8 +31,7 @@ struct Status {
   unsigned long long not_bool;
 };
 
-// --- rows
-// -----------------------------------------------------------------------------------------
+// --- rows ---------------------------------------------------------------------------------------
 
 // A row of floats as words of canonical bits; the upper half of the last word may be empty.
 template <class T>
@@ -82,8 +81,7 @@ struct Rows {
   }
 };
 
-// --- the table
-// ------------------------------------------------------------------------------------
+// --- the table ----------------------------------------------------------------------------------
 
 struct Slots {
   unsigned long long* slots;
@@ -155,8 +153,7 @@ __global__ void insert_again(Rows<Entry> rows, const unsigned long long* slots, 
   }
 }
 
-// --- numbers
-// --------------------------------------------------------------------------------------
+// --- numbers ------------------------------------------------------------------------------------
 
 constexpr int64_t most_in_block = 4096;  // unique rows that a block counts in shared memory
 
@@ -188,8 +185,7 @@ __global__ void follow_and_count(int64_t* ids, int64_t n, int64_t unique,
   }
 }
 
-// --- bools
-// ----------------------------------------------------------------------------------------
+// --- bools --------------------------------------------------------------------------------------
 
 // A warp takes 64 bools at a time.
 __global__ void pack_words(const uint8_t* bools, int64_t words, int64_t width, int64_t row_words,
@@ -211,7 +207,7 @@ __global__ void pack_words(const uint8_t* bools, int64_t words, int64_t width, i
   if (lane == 0) to[word] = bits;
 }
 
-// ------------------------------------------------------------------------------------------------
+// --- calls --------------------------------------------------------------------------------------
 
 Status* new_status(const Device& device) {
   auto* const status = device.memory.array<Status>(1);
@@ -303,7 +299,6 @@ void insert_all(const Rows<Entry>& rows, int64_t n, int64_t* ids, uint64_t slots
 
 void pack_bits(const uint8_t* bools, int64_t n, int64_t width, uint64_t* words,
                const Device& device) {
-  const OnDevice on(device.index);
   pack(bools, n, width, words, nullptr, device);
 }
 
@@ -311,7 +306,6 @@ template <class Entry>
 int64_t unique_rows(const Entry* rows, int64_t n, int64_t width, int hash_bits, uint64_t slots,
                     int64_t* ids, const std::function<Unique(int64_t)>& make,
                     const Device& device) {
-  const OnDevice on(device.index);
   if constexpr (std::is_same_v<Entry, uint8_t>) {
     auto* const words = device.memory.array<uint64_t>(n * words_of(width));
     Status* const status = new_status(device);
@@ -323,10 +317,9 @@ int64_t unique_rows(const Entry* rows, int64_t n, int64_t width, int hash_bits, 
       make(0);
       return 0;
     }
-    if (n > most_shared_rows) throw std::length_error("more than 2^32 - 2 rows");
+    check_rows(n, "rows must be");
     constexpr auto per_word = static_cast<int64_t>(sizeof(uint64_t) / sizeof(Entry));
-    const Rows<Entry> all{rows, width, divide_up(width, per_word),
-                          hash_bits == 64 ? ~uint64_t{0} : (uint64_t{1} << hash_bits) - 1};
+    const Rows<Entry> all{rows, width, divide_up(width, per_word), hash_mask_of(hash_bits)};
     clear(ids, static_cast<size_t>(n) * sizeof(int64_t), device.stream);
     insert_all(all, n, ids, slots, device);
 

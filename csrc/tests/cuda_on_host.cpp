@@ -79,7 +79,6 @@ class Scheduler {
         auto fiber = std::make_unique<Fiber>();
         fiber->at = {{static_cast<unsigned>(t)},
                      {static_cast<unsigned>(first + block)},
-                     {static_cast<unsigned>(threads_)},
                      {static_cast<unsigned>(blocks_)},
                      begin};
         fiber->index = fibers_.size();
@@ -217,8 +216,6 @@ const uint64_t* exchange(uint64_t value) {
   wait(State::at_warp_barrier);
   return Scheduler::current->running->warp_values;
 }
-
-void sync_warp() { wait(State::at_warp_barrier); }
 
 void maybe_switch() {
   if (Scheduler::current->random() % 4 == 0) Scheduler::current->yield();

@@ -17,9 +17,7 @@
 #define __global__
 #define __device__
 #define __host__
-#define __forceinline__ inline
 #define __launch_bounds__(...)
-#define __restrict__ __restrict
 
 namespace gradsplinter::cuda {
 
@@ -29,7 +27,7 @@ struct Index {
   unsigned x;
 };
 struct Place {
-  Index thread, block, threads, blocks;
+  Index thread, block, blocks;
   unsigned char* shared;
 };
 const Place& place();
@@ -38,7 +36,6 @@ void sync_block();
 int64_t sum_block(int64_t value);  // of all threads, with a barrier
 // The values of the 32 lanes of the warp, valid until the next call.
 const uint64_t* exchange(uint64_t value);
-void sync_warp();
 void maybe_switch();  // to another thread
 
 void run(int64_t blocks, int threads, size_t shared, const std::function<void()>& thread);
@@ -60,12 +57,8 @@ T value_of(uint64_t bits) {
 
 #define threadIdx (::gradsplinter::cuda::host::place().thread)
 #define blockIdx (::gradsplinter::cuda::host::place().block)
-#define blockDim (::gradsplinter::cuda::host::place().threads)
 #define gridDim (::gradsplinter::cuda::host::place().blocks)
 
-struct OnDevice {
-  explicit OnDevice(int) {}
-};
 inline int multiprocessors(int) { return 3; }
 inline int most_shared(int) { return 96 * 1024; }
 
@@ -82,8 +75,11 @@ inline void wait_for_device(const Device& device) {
   device.wait([] {});
 }
 
+inline int get_device() { return 0; }
+inline void set_device(int) {}
+inline std::string wrong_driver() { return ""; }
 template <class... Parameters>
-std::string why_not(void (*)(Parameters...), int) {
+std::string cannot_run(void (*)(Parameters...)) {
   return "";
 }
 
@@ -112,22 +108,18 @@ inline double fused(double a, double b, double c) { return std::fma(a, b, c); }
 
 template <class T>
 T fresh(const T* at) {
-  host::maybe_switch();
-  return *at;
+  const T value = *at;
+  host::maybe_switch();  // and so what is done with the value may come too late
+  return value;
 }
 
 inline void __syncthreads() { host::sync_block(); }
 inline int __syncthreads_count(bool value) { return static_cast<int>(host::sum_block(value)); }
-inline void __syncwarp() { host::sync_warp(); }
 inline unsigned __ballot_sync(unsigned, bool value) {
   const uint64_t* values = host::exchange(value);
   unsigned bits = 0;
   for (unsigned lane = 0; lane < 32; ++lane) bits |= static_cast<unsigned>(values[lane]) << lane;
   return bits;
-}
-template <class T>
-T __shfl_sync(unsigned, T value, int lane) {
-  return host::value_of<T>(host::exchange(host::bits_of(value))[lane % 32]);
 }
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) {

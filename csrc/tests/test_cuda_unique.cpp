@@ -2,6 +2,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "cuda/limits.h"
 #include "cuda/table.h"
 #include "row_table.h"
 #include "scalar.h"
@@ -144,53 +145,87 @@ TEST_CASE("cuda unique rows: bools, and bytes that are none") {
   }
 }
 
+// Modes of the kinds of row that `make` makes, piece by piece, into a table on the device and one
+// on the CPU.
+template <class Make>
+void check_table(Random& random, int64_t words, int hash_bits, int64_t kinds,
+                 std::initializer_list<int64_t> pieces, const Make& make) {
+  CAPTURE(words);
+  CAPTURE(hash_bits);
+  cuda::ModeTable table(words, hash_bits);
+  RowTable<> want(words);
+  int64_t examples = 0;
+  for (const int64_t n : pieces) {
+    CAPTURE(n);
+    const auto all = some_rows<uint64_t>(random, n, words, kinds, make);
+    const Found<uint64_t> different(all.data(), n, words);
+    const auto count = static_cast<int64_t>(different.first.size());
+    Input<uint64_t> rows(count * words);
+    std::vector<int64_t> want_ids;
+    int64_t missing = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t first = different.first[static_cast<size_t>(i)];
+      for (int64_t k = 0; k < words; ++k) rows[i * words + k] = all[first * words + k];
+      const uint64_t hash = hash_row(rows.data() + i * words, words);
+      missing += want.find(rows.data() + i * words, hash) < 0;
+      want_ids.push_back(want.insert(rows.data() + i * words, hash,
+                                     different.counts[static_cast<size_t>(i)], examples + first));
+    }
+    TestDevice on;
+    on.device.stream = n % 700 == 0 ? nullptr : &on;  // the table moves from stream to stream
+    CHECK(table.missing(rows.data(), count, on.device) == missing);
+    Output<int64_t> ids(count);
+    table.insert(rows.data(), different.counts.data(), different.first.data(), count, n, 1,
+                 ids.data(), on.device);
+    ids.check(want_ids.data());
+    examples += n;
+    REQUIRE(table.size() == want.size());
+    CHECK(table.examples() == examples);
+    Output<uint64_t> signatures(table.size() * words);
+    Output<int64_t> counts(table.size()), first(table.size());
+    table.copy_to(signatures.data(), counts.data(), first.data(), on.device);
+    signatures.check(want.row(0));
+    std::vector<int64_t> want_counts, want_first;
+    for (int64_t id = 0; id < want.size(); ++id) {
+      want_counts.push_back(want.count(id));
+      want_first.push_back(want.first(id));
+    }
+    counts.check(want_counts.data());
+    first.check(want_first.data());
+  }
+  CHECK(table.undercount() == static_cast<int64_t>(pieces.size()));
+}
+
 TEST_CASE("cuda table of modes: the ids, counts and first examples of the CPU's") {
   Random random(7);
   for (const int64_t words : {0, 1, 2, 5}) {
-    cuda::ModeTable table(words);
-    RowTable<> want(words);
-    int64_t examples = 0;
-    for (const int64_t n : {0, 1, 700, 300, 5000}) {
-      CAPTURE(words);
-      CAPTURE(n);
-      const auto all = some_rows<uint64_t>(random, n, words, 2000, [&] { return random.below(9); });
-      const Found<uint64_t> different(all.data(), n, words);
-      const auto count = static_cast<int64_t>(different.first.size());
-      Input<uint64_t> rows(count * words);
-      std::vector<int64_t> want_ids;
-      int64_t missing = 0;
-      for (int64_t i = 0; i < count; ++i) {
-        const int64_t first = different.first[static_cast<size_t>(i)];
-        for (int64_t k = 0; k < words; ++k) rows[i * words + k] = all[first * words + k];
-        const uint64_t hash = hash_row(rows.data() + i * words, words);
-        missing += want.find(rows.data() + i * words, hash) < 0;
-        want_ids.push_back(want.insert(rows.data() + i * words, hash,
-                                       different.counts[static_cast<size_t>(i)], examples + first));
-      }
-      TestDevice on;
-      on.device.stream = n % 700 == 0 ? nullptr : &on;  // the table moves from stream to stream
-      CHECK(table.missing(rows.data(), count, on.device) == missing);
-      Output<int64_t> ids(count);
-      table.insert(rows.data(), different.counts.data(), different.first.data(), count, n, 1,
-                   ids.data(), on.device);
-      ids.check(want_ids.data());
-      examples += n;
-      REQUIRE(table.size() == want.size());
-      CHECK(table.examples() == examples);
-      Output<uint64_t> signatures(table.size() * words);
-      Output<int64_t> counts(table.size()), first(table.size());
-      table.copy_to(signatures.data(), counts.data(), first.data(), on.device);
-      signatures.check(want.row(0));
-      std::vector<int64_t> want_counts, want_first;
-      for (int64_t id = 0; id < want.size(); ++id) {
-        want_counts.push_back(want.count(id));
-        want_first.push_back(want.first(id));
-      }
-      counts.check(want_counts.data());
-      first.check(want_first.data());
-    }
-    CHECK(table.undercount() == 5);
+    check_table(random, words, 64, 2000, {0, 1, 700, 300, 5000}, [&] { return random.below(9); });
   }
+}
+
+TEST_CASE("cuda table of modes: hashes that collide") {
+  Random random(8);
+  for (const int bits : {0, 1, 8}) {
+    for (const int64_t words : {1, 3}) {
+      const int64_t values = words == 1 ? 600 : 8;  // so that pieces have modes in common
+      check_table(random, words, bits, 2000, {1, 700, 300, 800},
+                  [&] { return random.below(values); });
+    }
+  }
+}
+
+TEST_CASE("cuda unique rows and modes: no more than can be numbered") {
+  const int64_t most = (int64_t{1} << 32) - 2;
+  const auto none = [](int64_t) -> cuda::Unique { throw std::logic_error("asked for memory"); };
+  TestDevice on;
+  CHECK_THROWS_WITH_AS(
+      cuda::unique_rows<uint64_t>(nullptr, most + 1, 2, 64, 1, nullptr, none, on.device),
+      "rows must be at most 4294967294 (2^32 - 2) on a GPU, got 4294967295", std::length_error);
+  CHECK_THROWS_WITH_AS(
+      cuda::check_rows(most + 3, "the modes of x must be"),
+      "the modes of x must be at most 4294967294 (2^32 - 2) on a GPU, got 4294967297",
+      std::length_error);
+  cuda::check_rows(most, "rows must be");
 }
 
 TEST_CASE("cuda hash: rows of a matrix") {

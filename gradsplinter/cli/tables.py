@@ -91,13 +91,25 @@ class Info(Command):
         console.print(f"instruction sets: {', '.join(ops.instruction_sets())} (best first)")
         console.print(f"CUDA kernels: {f'built in, for {_C.cuda}' if _C.cuda else 'not built in'}")
         for i in range(torch.cuda.device_count()):
-            why_not = _C.why_not_on_gpu(i) if _C.cuda else "no kernels were built in"
-            usable = f"not usable: {why_not}" if why_not else "usable"
-            number = ".".join(map(str, torch.cuda.get_device_capability(i)))
-            console.print(f"cuda:{i}: {torch.cuda.get_device_name(i)} ({number}), {usable}")
+            console.print(f"cuda:{i}: {_usable(i)}", highlight=False)
         if torch.cuda.device_count() == 0:
             why = "" if torch.version.cuda else ": this torch is built without CUDA"
             console.print(f"CUDA devices that torch sees: none{why}")
+
+
+def _usable(device: int) -> str:
+    """Its name, and whether the kernels can run there.
+
+    torch counts the devices of a driver that is too old for it, and fails at the first question.
+    """
+    try:
+        number = ".".join(map(str, torch.cuda.get_device_capability(device)))
+        name = f"{torch.cuda.get_device_name(device)} ({number}), "
+        why_not = _C.why_not_on_gpu(device) if _C.cuda else "no kernels were built in"
+    except (RuntimeError, AssertionError, torch.cuda.DeferredCudaCallError) as error:
+        reason, *_ = str(error).splitlines() or [type(error).__name__]
+        return f"not usable: {reason}"
+    return name + (f"not usable: {why_not}" if why_not else "usable")
 
 
 def _describe(store: Store) -> None:
