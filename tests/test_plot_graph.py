@@ -19,7 +19,7 @@ from gradsplinter.plot.activated import activated
 from gradsplinter.plot.dendrogram import GAP, THINNEST, TRUNK, dendrogram
 from gradsplinter.plot.graph import layers
 from gradsplinter.plot.similarity import similarity
-from gradsplinter.plot.style import label, save
+from gradsplinter.plot.style import label, save, wrapped
 
 X = random_inputs(500, 4)
 GRAPH = computation_graph(random_network((4, 9, 7, 6, 3)), X)
@@ -229,6 +229,9 @@ def test_labels():
     assert label("_a") == " _a"
     assert label("$x$") == r"\$x\$"
     assert label("") == ""
+    assert wrapped("", 9) == ""
+    assert wrapped("a + b*c + d", 9) == "a + b*c +\nd"
+    assert wrapped("0123456789 $", 5) == "01234\n56… \\$"
 
 
 def test_similarity_is_abs_cos_and_pale_where_no_example_uses_both():
