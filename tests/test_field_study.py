@@ -249,6 +249,8 @@ def test_figures_are_drawn(result, tmp_path):
     }  # fmt: skip
     for figure in drawn.values():
         figure.canvas.draw()
+    for ax in drawn["mixing"].axes[2::3]:
+        assert ax.get_legend().get_texts()[-1].get_text() == "hollow: untrained"
     write_animations(
         dataclasses.replace(result, frames={"gate": result.frames["gate"][::20]}), tmp_path
     )
