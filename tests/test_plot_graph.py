@@ -130,12 +130,14 @@ def test_names_can_be_read_and_no_edge_strikes_through_them():
         if text.get_text() not in names or text.get_text() in found.directions:
             continue
         i = names[text.get_text()]
-        box, side = text.get_bbox_patch(), text.get_horizontalalignment()
+        side = text.get_horizontalalignment()
         ground = faces[i][:3] if side == "center" else np.ones(3)
         assert contrast(mpl.colors.to_rgb(text.get_color()), ground) >= 2.5
         assert text.get_alpha() in (None, 1)
         if side == "left":  # where the edges leave
-            assert box.get_facecolor() == (1, 1, 1, 1)
+            (outline,) = text.get_path_effects()
+            assert outline._gc["foreground"] == "white"
+            assert outline._gc["linewidth"] > 1
         seen.add((side, i in found.path(7)))
     assert {("center", False), ("center", True), ("left", False), ("right", False)} <= seen
 
@@ -211,6 +213,17 @@ def test_what_was_merged_is_said():
     near = texts(layers(view(GRAPH, 80, angle=0.3)))
     assert any("Merged within 0.3 rad = 17°." in text for text in near)
     assert not any("Merged" in text for text in texts(layers(VIEW)))
+
+
+def test_directions_without_a_node_are_said():
+    ten = computation_graph(random_network((3, 8, 6, 10)), random_inputs(50, 3))
+    few = view(ten, 25)
+    at = few.index[2]
+    alone = [name for d, name in enumerate(few.directions) if not bool((at[:, d] >= 0).any())]
+    assert 0 < len(alone) < 10
+    shown = " ".join(" ".join(texts(layers(few))).split())
+    assert f"Directions without a kept node: {', '.join(alone)}." in shown
+    assert not any("kept node" in text for text in texts(layers(view(ten, 30))))
 
 
 def test_odd_names_are_drawn_as_they_are():
