@@ -16,7 +16,7 @@ from gradsplinter import ReluNetwork, computation_graph
 from gradsplinter.graph_choice import view
 from gradsplinter.graph_layout import COLORS, group_color, groups, order_nodes
 from gradsplinter.plot.activated import activated
-from gradsplinter.plot.dendrogram import GAP, THINNEST, TRUNK, dendrogram
+from gradsplinter.plot.dendrogram import GAP, KEY, THINNEST, TRUNK, dendrogram
 from gradsplinter.plot.graph import layers
 from gradsplinter.plot.similarity import similarity
 from gradsplinter.plot.style import label, save, wrapped
@@ -327,16 +327,42 @@ def test_leaves_of_the_same_vector_have_the_same_letter():
     x = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, 2.0], [1.0, -1.0]])
     figure = dendrogram(computation_graph(net, x), 0)
     shown = texts(figure)
-    assert shown.count("A") == 2
+    assert shown.count("A") == 2 + 1  # and in the key
+    assert "(0, 1)" in shown
     assert "25.0%   gradient zero" in shown
     boxes = [t.get_bbox_patch() for t in figure.axes[0].texts if t.get_text() == "A"]
-    assert hexes(box.get_facecolor() for box in boxes) == [group_color(0)] * 2
+    assert hexes(box.get_facecolor() for box in boxes) == [group_color(0)] * 3
+
+
+def test_letters_of_long_vectors_say_where_these_are_found():
+    graph = computation_graph(random_network((6, 4, 2)), random_inputs(200, 6))
+    merged = graph.merged(0, 1.0)
+    shown = texts(dendrogram(graph, 1, most=10**6, angle=1.0))
+    found = [re.fullmatch(r"graph\.component\(0, (\d+), 1\)", text) for text in shown]
+    kinds = [int(merged.index[int(m[1]), 1]) for m in found if m]
+    assert len(set(kinds)) == len(kinds) > 0
+    assert all((merged.index[:, 1] == kind).sum() > 1 for kind in kinds)
+
+
+def test_what_stands_below_a_tree_does_not_overlap():
+    for graph in (GRAPH, ONE, DEAD):
+        figure = dendrogram(graph, 0, most=6, angle=0.3)
+        texts(figure)
+        (notes,) = (t for t in figure.axes[0].texts if t.get_text().startswith("Width:"))
+        box = notes.get_window_extent()
+        assert box.y0 > 0
+        assert box.x1 < figure.bbox.x1
+        others = [t.get_window_extent().y0 for t in figure.axes[0].texts if t is not notes]
+        assert box.y1 < min(others)
 
 
 def test_leaves_can_be_merged_by_angle():
     index = GRAPH.merged(0, 0.1).index[:, 0]
     shown = texts(dendrogram(GRAPH, 0, most=10**6, angle=0.1))
     letters = [text for text in shown if re.fullmatch(r"[A-Z]\d*", text)]
+    key = [text for text in shown if re.fullmatch(r"\(.*,.*\)", text)]
+    assert len(key) == min(KEY, len(set(letters)))
+    letters = letters[: len(letters) - len(key)]
     times = index[index >= 0].unique(return_counts=True)[1]
     assert sorted(Counter(letters).values()) == sorted(times[times > 1].tolist())
     assert any("merged within 0.1 rad" in text for text in shown)
