@@ -41,7 +41,7 @@ LINE, LEGEND_ROW, LEGEND_COLUMNS = (
 )  # inches that a line below takes, and one of the legend
 EDGE, BETWEEN = 0.12, 0.1  # inches around all, and between what is below
 INSIDE = 0.25  # inches of a node that holds its name
-OUTLINE = 2.8  # points around a name, so that no edge strikes through it
+OUTLINE = 3.6  # points around a name, so that no edge strikes through it
 PALE = 0.2  # share of its colour that a node outside of the example's path keeps
 QUIET, SOFT = "#808080", "#555555"  # names of those; what stands below
 LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green and blue
