@@ -36,7 +36,8 @@ def view(
 ) -> GraphView:
     """The strongest part of a graph, small enough to look at.
 
-    Sites share the nodes evenly. Below the start site a node must have a kept one above it.
+    Sites share the nodes evenly. Below the start site a node must have a kept one above it. The site
+    before it has a node for each direction, if that takes at most half of the nodes that are to be shared.
 
     Args:
         graph: what to draw.
@@ -84,7 +85,10 @@ def view(
     for site in graph.sites:
         first = [path[site] for path in paths]
         at_most = max(1, room // sites_left)
-        kept = _nodes(graph, site, angle, above, at_most, first, of_components, len(nodes))
+        each = site == graph.sites[0] and len(names) <= room // 2
+        if each:
+            at_most = max(at_most, len(names))
+        kept = _nodes(graph, site, angle, above, at_most, first, each, of_components, len(nodes))
         nodes += kept.nodes
         between.append(_between(graph, site, above[graph.parents[site]], kept.index, len(nodes)))
         within.append(_within(graph, site, kept.index, len(nodes)))
@@ -167,12 +171,13 @@ def _nodes(
     above: Tensor,
     room: int,
     first: list[int],
+    each: bool,
     communities: Mapping[int, Tensor],
     begin: int,
 ) -> _Kept:
     """The strongest nodes below those that were kept; they get the numbers from `begin` on.
 
-    Those of the modes `first` come before all others.
+    Those of the modes `first` come before all others, and then, for `each`, the strongest of each direction.
     """
     merged = graph.merged(site, angle)
     count = len(merged.values)
@@ -182,6 +187,9 @@ def _nodes(
     flow = torch.zeros(count, dtype=torch.float64).index_add_(0, of, all_flow[there])
     reached = all_flow * (above[graph.parents[site]] >= 0)
     rank = torch.zeros(count, dtype=torch.float64).index_add_(0, of, reached[there])
+    if each:
+        strongest = merged.index[reached.argmax(dim=0), torch.arange(reached.shape[1])]
+        rank[strongest[(reached > 0).any(dim=0)]] += rank.sum()
     wanted = torch.zeros(count + 1, dtype=torch.bool)  # the last entry is of what is zero
     wanted[merged.index[first]] = True
     rank[wanted[:-1] & (rank > 0)] = float("inf")

@@ -7,11 +7,12 @@ from functools import partial
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.quiver import Quiver
 from networks import random_inputs, random_network
 
 from gradsplinter import ReluNetwork
 from gradsplinter.field import field_errors
-from gradsplinter.plot.field import fields
+from gradsplinter.plot.field import SHORTEST, fields
 from gradsplinter.plot.field_study import figures, write_animations
 from gradsplinter.plot.regions import animation, region_maps
 from gradsplinter.plot.style import save
@@ -248,12 +249,46 @@ def test_figures_are_drawn(result, tmp_path):
     }  # fmt: skip
     for figure in drawn.values():
         figure.canvas.draw()
+    for ax in drawn["mixing"].axes[2::3]:
+        assert ax.get_legend().get_texts()[-1].get_text() == "hollow: untrained"
     write_animations(
         dataclasses.replace(result, frames={"gate": result.frames["gate"][::20]}), tmp_path
     )
     written = (tmp_path / "training-gate.gif").read_bytes()
     assert written.startswith(b"GIF89a")
     assert [path.name for path in tmp_path.iterdir()] == ["training-gate.gif"]
+
+
+@pytest.mark.parametrize(
+    "name", ["sin(6*x1)*x2 - log(x1+0.1)", TINY.expression, 9 * "x1*x2+sin(x1) ", "", "$x$"]
+)
+def test_titles_do_not_run_into_the_next_panel(result, name):
+    found = result.first("formula")[0].found
+    for figure in (fields([(name, found)], torch.sin), region_maps([(name, found)], torch.sin)):
+        figure.canvas.draw()
+        titles = [ax._left_title.get_window_extent() for ax in figure.axes[:3]]
+        panels = [ax.get_window_extent() for ax in figure.axes[:3]]
+        for title, after in zip(titles, [p.x0 for p in panels[1:]] + [figure.bbox.x1], strict=True):
+            assert title.x1 < after
+
+
+def test_short_arrows_point_where_the_gradient_does_and_none_is_where_it_is_0():
+    net = network([[[1.0, 0], [0.0, 1]], [[1.0, 0.0]]], [[-0.5, 0.0], [0.0]])
+    found = plane(net)  # (1, 0) for x1 > 1/2, else 0
+
+    def exact(x):
+        return torch.tensor([0.0, 0.05], dtype=F64).expand_as(x)
+
+    figure = fields([("", found)], exact)
+    ours, theirs, _ = (
+        next(c for c in ax.collections if isinstance(c, Quiver)) for ax in figure.axes[:3]
+    )
+    assert set(zip(ours.U.tolist(), ours.V.tolist(), strict=True)) == {(0, 0), (1, 0)}
+    assert set(theirs.V.tolist()) == {SHORTEST}
+    assert theirs.get_array().tolist() == pytest.approx(
+        [0.05] * 17 * 17
+    )  # the colour has the length
+    assert abs(theirs.U).max() == 0
 
 
 def test_maps_of_networks_that_have_little_to_show(tmp_path):

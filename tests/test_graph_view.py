@@ -238,6 +238,20 @@ def test_directions_and_a_node_a_site_are_always_kept():
     assert [len(view(GRAPH, most_nodes=1).of_site(site)) for site in range(5)] == [1, 1, 1, 1, 3]
 
 
+def test_the_site_before_the_directions_has_a_node_for_each_where_there_is_room():
+    ten = computation_graph(random_network((3, 8, 6, 10)), random_inputs(50, 3))
+    for most, whole in ((29, False), (30, True), (60, True)):
+        found = view(ten, most_nodes=most)
+        assert bool((found.index[2] >= 0).any(dim=0).all()) == whole
+        assert sum(len(found.of_site(site)) for site in found.sites) <= most
+        assert len(found.of_site(0)) >= (most - 10) // 4
+    late = computation_graph(ten.net, random_inputs(50, 3), start=2)  # many modes at its first site
+    found = view(late, most_nodes=18)
+    for d, name in enumerate(found.directions):
+        flow = late.splinters[1].counts * late.lengths(1)[:, d]
+        assert (found.index[1][flow.argmax(), d] >= 0) == (flow.max() > 0), name
+
+
 def test_a_view_does_not_keep_what_it_leaves_out():
     node = SOME.nodes[-1]
     kept = len(SOME.of_site(0)) * NET.widths[0] * 4

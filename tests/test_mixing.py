@@ -166,9 +166,37 @@ def test_figures_show_every_site_and_score(result):
     expected = [result.mean(k, s) for k in (0, 1, 2) for s in ("all_pairs", "paired")]
     for ours, theirs in zip(drawn, expected, strict=True):
         assert ours == pytest.approx(theirs)
+    wide, narrow = (c.lines[0] for c in axes[2].containers)  # at one place where there is one mode
+    assert wide.get_markersize() > narrow.get_markersize()
+    shades = figures["training"].axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in shades] == ["λ = 0", "λ = 0.5"]
     images = [ax.images[0].get_array() for ax in figures["similarity"].axes[:3]]
     assert images[0].shape == images[2].shape
     assert images[0].max() == pytest.approx(1)
+
+
+def test_figures_of_a_single_network_show_all_that_their_legends_name():
+    config = MixingConfig(
+        lambdas=(0.0,),
+        seeds=(0,),
+        hidden=(3,),
+        steps=2,
+        training_examples=20,
+        validation_examples=9,
+    )
+    result = run_mixing(config, progress=False)
+    figures = plot_mixing.figures(result)
+    ax = figures["orthogonality"].axes[0]
+    for line in ax.lines:
+        assert len(line.get_xdata()) == 2 or line.get_marker() not in ("None", None, "")
+    assert not ax.patches
+    for axis in (figures["training"].axes[1].yaxis, figures["training"].axes[1].xaxis):
+        assert all(float(tick).is_integer() for tick in axis.get_ticklocs())
+    figure = figures["similarity"]
+    figure.canvas.draw()
+    titles = [ax._left_title.get_window_extent() for ax in figure.axes[:2]]
+    assert titles[0].x1 < titles[1].x0
+    assert titles[1].x1 < figure.axes[-1].get_window_extent().x0
 
 
 def test_the_finding():

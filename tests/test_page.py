@@ -518,7 +518,8 @@ def test_names_with_html_are_shown_and_not_run(load):
 @pytest.mark.parametrize(
     ("text", "nodes", "examples"),
     [
-        ("1.3", [i for i, n in enumerate(VIEW.nodes) if "1.3" in n.name], []),
+        ("1.3", [i for i, n in enumerate(VIEW.nodes) if n.name == "1.3"], []),
+        ("1.", [i for i, n in enumerate(VIEW.nodes) if "1." in n.name], []),
         ("site 2", VIEW.of_site(2), []),
         ("Y1", [i for i, n in enumerate(VIEW.nodes) if 1 in n.directions], []),
         ("mode 3 site 0", [int(i) for i in VIEW.index[0][3] if i >= 0], []),
@@ -533,12 +534,36 @@ def test_search(text, nodes, examples, load):
     assert drawn(page, "node.match") == sorted(set(nodes))
     words = page.locator("#found p").inner_text()
     if nodes or examples:
-        assert words.startswith(f"{len(set(nodes))} node")
+        found = sum(text in n.name for n in VIEW.nodes) if text == "1.3" else len(set(nodes))
+        assert words.startswith(f"{found} node")
         page.keyboard.press("Enter")  # takes the first
         assert page.locator("#found").is_hidden()
         assert len(drawn(page, "node.lit")) > 0
     else:
         assert words.startswith("Nothing found.")
+
+
+def test_a_name_comes_before_those_that_contain_it_and_clearing_takes_the_rings_away(load):
+    page = load("small")
+    page.locator("#query").fill("0.3")
+    first, *others = page.locator("#found li button").all_inner_texts()
+    assert first.startswith("0.3, site 0")
+    assert any(other.startswith("0.30, ") for other in others)
+    (only,) = drawn(page, "node.match")
+    assert VIEW.nodes[only].name == "0.3"
+    page.locator("#clear").click()
+    assert drawn(page, "node.match") == []
+    assert page.locator("#query").input_value() == ""
+    assert page.locator("#clear").is_hidden()
+
+
+@pytest.mark.parametrize("width", [1400, 420])
+def test_headings_and_the_table_of_sites_are_whole(width, load):
+    page = load("large", viewport={"width": width, "height": 900})
+    cut = page.evaluate("""[...document.querySelectorAll("#headings *, #headings, #sites")].filter(
+        (e) => e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1
+      ).map((e) => e.textContent)""")
+    assert cut == []
 
 
 def test_a_dead_network_is_said_to_be(load):

@@ -16,10 +16,10 @@ from gradsplinter import ReluNetwork, computation_graph
 from gradsplinter.graph_choice import view
 from gradsplinter.graph_layout import COLORS, group_color, groups, order_nodes
 from gradsplinter.plot.activated import activated
-from gradsplinter.plot.dendrogram import GAP, THINNEST, TRUNK, dendrogram
+from gradsplinter.plot.dendrogram import GAP, KEY, THINNEST, TRUNK, dendrogram
 from gradsplinter.plot.graph import layers
 from gradsplinter.plot.similarity import similarity
-from gradsplinter.plot.style import label, save
+from gradsplinter.plot.style import label, save, wrapped
 
 X = random_inputs(500, 4)
 GRAPH = computation_graph(random_network((4, 9, 7, 6, 3)), X)
@@ -130,12 +130,14 @@ def test_names_can_be_read_and_no_edge_strikes_through_them():
         if text.get_text() not in names or text.get_text() in found.directions:
             continue
         i = names[text.get_text()]
-        box, side = text.get_bbox_patch(), text.get_horizontalalignment()
+        side = text.get_horizontalalignment()
         ground = faces[i][:3] if side == "center" else np.ones(3)
         assert contrast(mpl.colors.to_rgb(text.get_color()), ground) >= 2.5
         assert text.get_alpha() in (None, 1)
         if side == "left":  # where the edges leave
-            assert box.get_facecolor() == (1, 1, 1, 1)
+            (outline,) = text.get_path_effects()
+            assert outline._gc["foreground"] == "white"
+            assert outline._gc["linewidth"] > 1
         seen.add((side, i in found.path(7)))
     assert {("center", False), ("center", True), ("left", False), ("right", False)} <= seen
 
@@ -213,6 +215,17 @@ def test_what_was_merged_is_said():
     assert not any("Merged" in text for text in texts(layers(VIEW)))
 
 
+def test_directions_without_a_node_are_said():
+    ten = computation_graph(random_network((3, 8, 6, 10)), random_inputs(50, 3))
+    few = view(ten, 25)
+    at = few.index[2]
+    alone = [name for d, name in enumerate(few.directions) if not bool((at[:, d] >= 0).any())]
+    assert 0 < len(alone) < 10
+    shown = " ".join(" ".join(texts(layers(few))).split())
+    assert f"Directions without a kept node: {', '.join(alone)}." in shown
+    assert not any("kept node" in text for text in texts(layers(view(ten, 30))))
+
+
 def test_odd_names_are_drawn_as_they_are():
     found = view(GRAPH, 80, directions=ODD)
     for figure in (layers(found), similarity(found, 4), dendrogram(GRAPH, 0, name=ODD[0])):
@@ -229,6 +242,9 @@ def test_labels():
     assert label("_a") == " _a"
     assert label("$x$") == r"\$x\$"
     assert label("") == ""
+    assert wrapped("", 9) == ""
+    assert wrapped("a + b*c + d", 9) == "a + b*c +\nd"
+    assert wrapped("0123456789 $", 5) == "01234\n56… \\$"
 
 
 def test_similarity_is_abs_cos_and_pale_where_no_example_uses_both():
@@ -311,16 +327,42 @@ def test_leaves_of_the_same_vector_have_the_same_letter():
     x = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, 2.0], [1.0, -1.0]])
     figure = dendrogram(computation_graph(net, x), 0)
     shown = texts(figure)
-    assert shown.count("A") == 2
+    assert shown.count("A") == 2 + 1  # and in the key
+    assert "(0, 1)" in shown
     assert "25.0%   gradient zero" in shown
     boxes = [t.get_bbox_patch() for t in figure.axes[0].texts if t.get_text() == "A"]
-    assert hexes(box.get_facecolor() for box in boxes) == [group_color(0)] * 2
+    assert hexes(box.get_facecolor() for box in boxes) == [group_color(0)] * 3
+
+
+def test_letters_of_long_vectors_say_where_these_are_found():
+    graph = computation_graph(random_network((6, 4, 2)), random_inputs(200, 6))
+    merged = graph.merged(0, 1.0)
+    shown = texts(dendrogram(graph, 1, most=10**6, angle=1.0))
+    found = [re.fullmatch(r"graph\.component\(0, (\d+), 1\)", text) for text in shown]
+    kinds = [int(merged.index[int(m[1]), 1]) for m in found if m]
+    assert len(set(kinds)) == len(kinds) > 0
+    assert all((merged.index[:, 1] == kind).sum() > 1 for kind in kinds)
+
+
+def test_what_stands_below_a_tree_does_not_overlap():
+    for graph in (GRAPH, ONE, DEAD):
+        figure = dendrogram(graph, 0, most=6, angle=0.3)
+        texts(figure)
+        (notes,) = (t for t in figure.axes[0].texts if t.get_text().startswith("Width:"))
+        box = notes.get_window_extent()
+        assert box.y0 > 0
+        assert box.x1 < figure.bbox.x1
+        others = [t.get_window_extent().y0 for t in figure.axes[0].texts if t is not notes]
+        assert box.y1 < min(others)
 
 
 def test_leaves_can_be_merged_by_angle():
     index = GRAPH.merged(0, 0.1).index[:, 0]
     shown = texts(dendrogram(GRAPH, 0, most=10**6, angle=0.1))
     letters = [text for text in shown if re.fullmatch(r"[A-Z]\d*", text)]
+    key = [text for text in shown if re.fullmatch(r"\(.*,.*\)", text)]
+    assert len(key) == min(KEY, len(set(letters)))
+    letters = letters[: len(letters) - len(key)]
     times = index[index >= 0].unique(return_counts=True)[1]
     assert sorted(Counter(letters).values()) == sorted(times[times > 1].tolist())
     assert any("merged within 0.1 rad" in text for text in shown)

@@ -3,7 +3,7 @@
 function showFilters() {
   const least = nodes[ranking[state.most - 1]].strength;
   say("most", state.most === nodes.length ? "all"
-    : `${whole(state.most)} strongest, flow from ${percent(Number(least.toPrecision(2)))}`);
+    : `${whole(state.most)}, flow from ${percent(Number(least.toPrecision(2)))} of a site's largest`);
   say("weight", state.weight === 0 ? "all" : `weight from ${number(weights[state.weight])}`);
   say("cosine", state.cosine > 100 ? "none" : `|cosine| from ${number(state.cosine / 100)}`);
 }

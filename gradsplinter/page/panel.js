@@ -24,7 +24,7 @@ function showNode() {
       ["Site", siteName(node.site)],
       ["Examples", `${whole(node.examples)} of ${whole(data.nExamples)}`
         + ` (${percent(node.examples / data.nExamples)})`],
-      ["Flow", `${number(node.flow)}, ${percent(node.share)} of the site's`],
+      ["Flow", `${number(node.flow)} (lengths of gradients, summed), ${percent(node.share)} of the site's`],
       [node.directions.length === 1 ? "Direction" : "Directions", directionNames(node)],
       ...(node.community === null ? [] : [["Community", String(node.community)]]),
     ]),

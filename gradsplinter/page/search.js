@@ -2,7 +2,7 @@
 
 const MOST_FOUND = 30;
 
-// What a text finds: nodes, and examples by their place in the page.
+// What a text finds: nodes, those first whose name it is, and examples by their place in the page.
 function search(text) {
   const words = text.trim().toLowerCase();
   if (words === "") return { nodes: [], examples: [] };
@@ -19,8 +19,20 @@ function search(text) {
   const examples = [...data.examples.keys()].filter((at) =>
     (example ? data.examples[at] === Number(example[1]) : named[at]?.toLowerCase().includes(words)));
   const found = nodes.filter((node) => node.name.toLowerCase().includes(words)
-    || node.directions.some((d) => directions[d].toLowerCase() === words));
-  return { nodes: found.map((node) => node.id), examples };
+    || isNamed(node.id, words));
+  const ids = found.map((node) => node.id);
+  const whole = ids.filter((i) => isNamed(i, words));
+  return { nodes: [...whole, ...ids.filter((i) => !isNamed(i, words))], examples };
+}
+
+const isNamed = (i, words) => nodes[i].name.toLowerCase() === words
+  || nodes[i].directions.some((d) => directions[d].toLowerCase() === words);
+
+// Where a name is meant, those that only contain it are not: 0.30 is none of 0.3.
+function ringed(found, text) {
+  const words = text.trim().toLowerCase();
+  const named = found.filter((i) => isNamed(i, words));
+  return named.length > 0 ? named : found;
 }
 
 const nodesWithMode = (site, mode) => [...new Set([...nodesOfMode(site, mode),
@@ -30,7 +42,8 @@ function showFound() {
   const text = $("query").value;
   const found = search(text);
   const count = found.nodes.length + found.examples.length;
-  state.matches = found.nodes;
+  state.matches = ringed(found.nodes, text);
+  showClear();
   cy.batch(light);
   $("found").hidden = text.trim() === "";
   $("found").replaceChildren(

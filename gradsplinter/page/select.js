@@ -11,8 +11,13 @@ function refresh() {
   refreshHeadings();
   placeHeadings();
   $("shown").replaceChildren(...withOptions(shownText()));
-  $("clear").hidden = state.node === null && state.example === null;
+  showClear();
   listNodes();
+}
+
+const isClear = () => state.node === null && state.example === null && state.matches.length === 0;
+function showClear() {
+  $("clear").hidden = isClear();
 }
 
 function light() {
@@ -78,11 +83,13 @@ function forgetExample() {
 }
 
 function clear() {
-  if (state.node === null && state.example === null) return;
+  if (isClear()) return;
   keepingFocus(() => {
     state.node = null;
     forgetExample();
     state.matches = [];
+    $("query").value = "";
+    closeSearch();
     refresh();
     showNode();
   });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -19,10 +20,13 @@ from gradsplinter.plot.graph_text import site_name
 from gradsplinter.plot.style import BLUE, GREY, INK, label, style
 
 GAP = 1.5  # inches between two sites
-LEFT, RIGHT, TOP, BOTTOM = 1.0, 2.3, 0.65, 0.35
+LEFT, RIGHT, TOP, EDGE = 1.0, 2.3, 0.65, 0.15
 TRUNK = 1.2  # inches: the width of all examples
 THINNEST = 0.008
 ROW = 0.15  # inches, at least, for a leaf with its text
+LINE = 0.12  # inches that a line of the notes takes
+KEY, KEY_WIDTH = 12, 1.9  # letters that are resolved; inches that one takes
+SHORT = 5  # entries that a vector has, at most, where it is written out
 BEND = np.linspace(0, 1, 25)
 
 
@@ -57,7 +61,7 @@ def dendrogram(
     """The modes of a graph as a tree, from one direction to its components at the last site.
 
     The width of a branch is its share of the examples. Leaves whose components are merged have the same
-    letter and colour.
+    letter and colour; what these are stands below the tree.
 
     Args:
         graph: whose modes.
@@ -77,29 +81,60 @@ def dendrogram(
         name = f"{'y' if graph.start == graph.net.depth else 'd'}{direction}"
     root = _tree(graph, most)
     height = _stack(root, 0.0)
-    columns = graph.start - graph.end
+    width = LEFT + GAP * (graph.start - graph.end) + RIGHT
+    merged = graph.merged(graph.end, angle)
+    leaves = _leaves(root)
+    component = merged.index[:, direction].tolist()
+    times = Counter(component[leaf.mode] for leaf in leaves)
+    kinds = {c: i for i, c in enumerate(c for c, n in times.items() if n > 1 and c >= 0)}
+    key = [(kind, _vector(graph, merged, c, direction)) for c, kind in list(kinds.items())[:KEY]]
+    notes = textwrap.fill(_notes(merged, angle, len(kinds)), int(17 * width))
+    across = max(1, int((width - 2 * EDGE) / KEY_WIDTH))
+    key_height = ROW * -(-len(key) // across)
+    bottom = EDGE + key_height + LINE * (2 + notes.count("\n")) + EDGE
     with style():
-        width = LEFT + GAP * columns + RIGHT
-        figure = Figure(figsize=(width, TOP + height + BOTTOM))
+        figure = Figure(figsize=(width, TOP + height + bottom))
         ax = figure.add_axes((0, 0, 1, 1))
-        ax.set(xlim=(-LEFT, width - LEFT), ylim=(height + BOTTOM, -TOP))
+        ax.set(xlim=(-LEFT, width - LEFT), ylim=(height + bottom, -TOP))
         ax.set_axis_off()
         _draw(ax, graph.start, root)
-        merged = graph.merged(graph.end, angle)
-        _name_leaves(ax, graph, _leaves(root), direction, merged)
+        _name_leaves(ax, graph, leaves, direction, [kinds.get(component[at.mode]) for at in leaves])
         ax.text(-0.1, root.y, label(name, 18), ha="right", va="center", fontsize=9)
         for site in graph.sites:
             count = graph.splinters[site].n_modes
             text = f"{site_name(graph, site)}\n{count:,} mode{'s' * (count != 1)}"
             ax.text((graph.start - site) * GAP, -TOP + 0.1, text, ha="center", va="top")
-        alike = "the same vector"
-        if angle is not None:
-            alike = f"merged within {angle:g} rad (widest angle found: {merged.widest:.2g} rad)"
-        notes = (
-            f"Width: share of the examples. |g|: length of the gradient. The same letter: {alike}."
+        for at, (kind, text) in enumerate(key):
+            x, y = (
+                EDGE - LEFT + KEY_WIDTH * (at % across),
+                height + EDGE + ROW * (at // across + 0.5),
+            )
+            _draw_letter(ax, x + 0.06, y, kind)
+            ax.text(x + 0.17, y, text, va="center", fontsize=7)
+        ax.text(
+            EDGE - LEFT, height + bottom - EDGE, notes, va="bottom", fontsize=7, color="#555555"
         )
-        ax.text(0.15 - LEFT, height + BOTTOM - 0.08, notes, fontsize=7, color="#555555")
     return figure
+
+
+def _vector(graph: ComputationGraph, merged: Merged, component: int, direction: int) -> str:
+    """Its entries, if they are few; else where one gets it."""
+    values = merged.values[component].tolist()
+    if len(values) <= SHORT:
+        return f"({', '.join(f'{round(value, 2) + 0.0:g}' for value in values)})"
+    mode = merged.index[:, direction].tolist().index(component)
+    return f"graph.component({graph.end}, {mode}, {direction})"
+
+
+def _notes(merged: Merged, angle: float | None, letters: int) -> str:
+    alike = "the same vector"
+    if angle is not None:
+        alike = f"merged within {angle:g} rad (widest angle found: {merged.widest:.2g} rad)"
+    text = f"Width: share of the examples. |g|: length of the gradient. The same letter: {alike}"
+    text += "; a leaf without one is like no other here. "
+    if letters > KEY:
+        text += f"{letters - KEY} more letters are not resolved. "
+    return text
 
 
 def _tree(graph: ComputationGraph, most: int) -> _Branch:
@@ -177,24 +212,24 @@ def _name_leaves(
     graph: ComputationGraph,
     leaves: list[_Branch],
     direction: int,
-    merged: Merged,
+    kinds: list[int | None],
 ) -> None:
-    """Share, length, and a letter for each component that more than one of them has."""
-    component = merged.index[:, direction].tolist()
+    """Share, length, and the letter of each."""
     lengths = graph.lengths(graph.end)[:, direction].tolist()
-    times = Counter(component[leaf.mode] for leaf in leaves)
-    kinds = {c: i for i, c in enumerate(c for c, n in times.items() if n > 1 and c >= 0)}
     x = (graph.start - graph.end) * GAP
-    for leaf in leaves:
-        kind = kinds.get(component[leaf.mode])
+    for leaf, kind in zip(leaves, kinds, strict=True):
         length = lengths[leaf.mode]
         text = f"{leaf.share:.1%}   " + (f"|g| {length:.3g}" if length else "gradient zero")
         ax.text(x + 0.25, leaf.y, text, va="center", fontsize=6.5)
         if kind is not None:
-            ax.text(
-                x + 0.14, leaf.y, _letter(kind), ha="center", va="center", fontsize=6,
-                color="white", bbox={"boxstyle": "round,pad=0.15", "fc": group_color(kind), "lw": 0},
-            )  # fmt: skip
+            _draw_letter(ax, x + 0.14, leaf.y, kind)
+
+
+def _draw_letter(ax: Axes, x: float, y: float, kind: int) -> None:
+    ax.text(
+        x, y, _letter(kind), ha="center", va="center", fontsize=6, color="white",
+        bbox={"boxstyle": "round,pad=0.15", "fc": group_color(kind), "lw": 0},
+    )  # fmt: skip
 
 
 def _letter(number: int) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from gradsplinter.plot.field import fields
 from gradsplinter.plot.regions import animation, layer_color, region_maps
@@ -20,6 +21,7 @@ from gradsplinter.wording import counted
 
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, INK, GREY)
 MARKERS = "osD^vx"
+UNTRAINED: dict[str, Any] = {"ls": ":", "alpha": 0.7, "mfc": "white"}
 
 
 def figures(result: FieldResult) -> dict[str, Figure]:
@@ -140,9 +142,11 @@ def mixing(result: FieldResult) -> Figure:
         grid[1, 0].set_ylabel("overlap of what the output reads")
         grid[2, 0].set_ylabel("share of the layer in switching")
         for line in grid:
+            handles, names = line[-1].get_legend_handles_labels()
             line[-1].legend(
-                *line[-1].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1, 0.5)
-            )
+                [*handles, Line2D([], [], color=GREY, marker="o", ms=4, lw=1, **UNTRAINED)],
+                [*names, "hollow: untrained"], loc="center left", bbox_to_anchor=(1, 0.5),
+            )  # fmt: skip
     return figure
 
 
@@ -157,9 +161,7 @@ def _by_site(ax: Axes, values: Sequence[tuple[str, bool, int, float]]) -> None:
                     for site in sites
                 ]
             )
-            look: dict[str, Any] = (
-                {"ls": "-", "label": name} if trained else {"ls": ":", "alpha": 0.7, "mfc": "white"}
-            )
+            look: dict[str, Any] = {"ls": "-", "label": name} if trained else UNTRAINED
             ax.errorbar(
                 np.array(sites) + 0.06 * (k - 1), found.mean(1), found.std(1) if found.shape[1] > 1 else None,
                 color=COLORS[k], marker=MARKERS[k], ms=4, lw=1, elinewidth=0.8, **look,

@@ -11,6 +11,7 @@ from matplotlib.collections import EllipseCollection, LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from gradsplinter.graph_layout import NO_GROUP, Groups, groups, heaviest, order_nodes
@@ -40,7 +41,7 @@ LINE, LEGEND_ROW, LEGEND_COLUMNS = (
 )  # inches that a line below takes, and one of the legend
 EDGE, BETWEEN = 0.12, 0.1  # inches around all, and between what is below
 INSIDE = 0.25  # inches of a node that holds its name
-BEHIND = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none"}
+OUTLINE = 3.6  # points around a name, so that no edge strikes through it
 PALE = 0.2  # share of its colour that a node outside of the example's path keeps
 QUIET, SOFT = "#808080", "#555555"  # names of those; what stands below
 LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green and blue
@@ -249,5 +250,5 @@ def _name_nodes(
             color=QUIET if quiet else "white" if on_dark else INK,
             fontsize=8 if start else 6,
             zorder=4 if inside or used else 1.5,  # over the edges between sites, under the arcs
-            bbox=None if start or side < 1 else BEHIND,
+            path_effects=None if start or side < 1 else [withStroke(linewidth=OUTLINE, foreground="white")],
         )  # fmt: skip

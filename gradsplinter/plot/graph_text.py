@@ -56,6 +56,14 @@ def site_name(graph: ComputationGraph, site: int) -> str:
     return f"site {site}: {label(name, 18)}" if name else f"site {site}"
 
 
+def directions_without_nodes(view: GraphView) -> list[str]:
+    """Those whose gradient is not zero, and of whose components at the first site none is kept."""
+    site = view.sites[1]
+    there = (view.graph.lengths(site) > 0).any(dim=0)
+    kept = (view.index[site] >= 0).any(dim=0)
+    return [view.directions[d] for d in (there & ~kept).nonzero().flatten().tolist()]
+
+
 def legend_kinds(view: GraphView, found: Groups) -> list[tuple[str, str]]:
     """Names and colours for the legend. Directions need none: they are named beside their nodes."""
     there = [] if found.names is view.directions else sorted({g for g in found.of if g is not None})
@@ -70,6 +78,11 @@ def explanation(view: GraphView, example: int | None, least_cosine: float) -> st
     )
     if view.angle is not None:
         text += f" Merged within {view.angle:.2g} rad = {math.degrees(view.angle):.2g}°."
+    if alone := directions_without_nodes(view):
+        text += (
+            f" Directions without a kept node: {', '.join(label(name, 12) for name in alone[:10])}"
+        )
+        text += f" and {len(alone) - 10:,} more." if len(alone) > 10 else "."
     if view.left_out_edges:
         text += f" {view.left_out_edges:,} edges are left out."
     if colors_repeat(view):

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from gradsplinter.plot.style import BLUE, GREEN, GREY, INK, ORANGE, style
 from gradsplinter.studies.mixing import MixingResult
+from gradsplinter.wording import counted
 
 TILE = 96  # pixels of a similarity matrix in the grid
 GAP = 8
@@ -46,20 +48,32 @@ def orthogonality(result: MixingResult) -> Figure:
 
 def _orthogonality_at(result: MixingResult, site: int, ax: Axes) -> None:
     strengths = np.array(result.config.lambdas)
+    alone = len(strengths) == 1  # a line through one point is not seen
     null = result.scores(site, "paired", "untrained")
     low, high = float(null.min()), float(null.max())
-    ax.axhspan(low, high, color=GREY, alpha=0.22, lw=0, label="untrained (range over seeds)")
+    if low == high:  # of one seed
+        ax.axhline(low, color=GREY, lw=1.4, label="untrained")
+    else:
+        ax.axhspan(low, high, color=GREY, alpha=0.22, lw=0, label="untrained (range over seeds)")
     if site == 0:
         ax.plot(
-            strengths, result.mean(0, "theory"), color=INK, lw=1.4, label="theory (exact gradients)"
-        )
+            strengths, result.mean(0, "theory"), marker="D" if alone else None, color=INK, lw=1.4,
+            ms=9, mfc="none", label="theory (exact gradients)",
+        )  # fmt: skip
     by_hand = result.mean(site, "paired", "mixed by hand")
     if len(by_hand):
         ax.plot(
-            strengths, by_hand, color=GREEN, ls="--", lw=1.4, label="mixed at the output by hand"
-        )
-    scores = (("all_pairs", ORANGE, "s", "all pairs"), ("paired", BLUE, "o", "paired, by count"))
-    for score, color, marker, label in scores:
+            strengths, by_hand, marker="^" if alone else None, ls="--", color=GREEN, lw=1.4,
+            ms=12, mfc="none", label="mixed at the output by hand",
+        )  # fmt: skip
+    if alone:
+        ax.set_xticks(strengths)
+    # The wider one below, since both are the same where a site has one mode.
+    scores = (
+        ("all_pairs", ORANGE, "s", 6.5, 2.0, "all pairs"),
+        ("paired", BLUE, "o", 4, 0.9, "paired, by count"),
+    )
+    for score, color, marker, size, width, label in scores:
         values = result.scores(site, score)
         ax.errorbar(
             strengths,
@@ -67,8 +81,8 @@ def _orthogonality_at(result: MixingResult, site: int, ax: Axes) -> None:
             yerr=_standard_error(values),
             color=color,
             marker=marker,
-            markersize=4.5,
-            lw=0 if site == 0 else 0.9,
+            markersize=size,
+            lw=0 if site == 0 else width,
             elinewidth=1,
             label=label,
         )
@@ -101,7 +115,8 @@ def similarity(result: MixingResult) -> Figure:
             ax.set_yticks(
                 [i * step + TILE / 2 for i in range(rows)], [f"{v:g}" for v in config.lambdas]
             )
-            ax.set_title(site_name(site))
+            name = site_name(site)
+            ax.set_title(name.replace(" (", "\n(") if columns < 4 else name)
             ax.set_xlabel("seed")
             ax.tick_params(length=0)
             ax.grid(visible=False)
@@ -147,16 +162,23 @@ def training(result: MixingResult) -> Figure:
         figure = Figure(figsize=(7.4, 2.9), layout="constrained")
         left, right = figure.subplots(1, 2)
         steps = np.arange(1, losses.shape[1] + 1)
-        shade = np.linspace(0.25, 1, len(config.lambdas))
-        for row, alpha in enumerate(shade):
+        least, most = min(config.lambdas), max(config.lambdas)
+        for row, strength in enumerate(config.lambdas):
             part = losses[row * len(config.seeds) : (row + 1) * len(config.seeds)]
-            left.plot(steps, part.T, color=BLUE, alpha=0.6 * alpha, lw=0.5, rasterized=True)
+            shade = 0.15 + 0.45 * ((strength - least) / (most - least) if most > least else 1)
+            left.plot(steps, part.T, color=BLUE, alpha=shade, lw=0.5, rasterized=True)
+            if strength in (least, most):
+                left.plot([], [], color=BLUE, alpha=shade, lw=2, label=f"λ = {strength:g}")
+        left.legend(loc="lower left")
         left.set(xscale="log", yscale="log", xlabel="step", ylabel="mean squared error")
-        left.set_title(f"training loss of {len(losses)} networks")
+        left.set_title(f"training loss of {counted(len(losses), 'network')}")
         strengths = np.repeat(config.lambdas, len(config.seeds))
         right.plot(
             strengths, result.scores(0, "modes").flatten(), "o", color=GREEN, ms=3.5, alpha=0.7
         )
         right.set(xlabel="mixing λ", ylabel="modes", ylim=(0, None))
+        right.yaxis.set_major_locator(MaxNLocator(integer=True))
+        if most == least:
+            right.set_xticks([most])
         right.set_title(f"modes among {config.validation_examples:,} examples")
     return figure

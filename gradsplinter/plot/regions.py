@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.colorbar
 import numpy as np
 import torch
 from matplotlib.animation import PillowWriter
@@ -15,13 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import Tensor
 
 from gradsplinter.checks import check_integer
 from gradsplinter.field import Field, field_errors
-from gradsplinter.plot.style import BLUE, GREEN, INK, ORANGE, PURPLE, label, style
+from gradsplinter.plot.style import BLUE, GREEN, INK, ORANGE, PURPLE, label, style, wrapped
 from gradsplinter.regions import Regions2D
 from gradsplinter.wording import counted
 
@@ -29,6 +31,8 @@ PANEL = 2.9  # inches
 LAYERS = (BLUE, ORANGE, GREEN, PURPLE)
 MANY = 5_000  # regions from which on they are drawn as pixels, in PDF too
 FRAMES_A_SECOND = 4
+NAME = 28  # letters of a title that a panel has room for in a line
+APART = 0.03  # of a panel between two of them
 WHOLE_TURN, RIGHT_ANGLE = Normalize(-180, 180), Normalize(0, 90)
 
 
@@ -57,7 +61,7 @@ def region_maps(
 ) -> Figure:
     """A row for each plane: regions by the direction of the gradient, and their borders by layer.
 
-    Colours fade to white where gradients are short.
+    Colours fade to white where gradients are short, and in the wheel below them towards its middle.
 
     Args:
         views: a title and regions each.
@@ -74,13 +78,14 @@ def region_maps(
     longest = max(_longest(found, output) for _, found in views)
     with style():
         figure = Figure(
-            figsize=(columns * (PANEL + 0.7), PANEL * len(views) + 0.7), layout="constrained"
+            figsize=(columns * PANEL + 0.4, PANEL * len(views) + 1.9),
+            layout=ConstrainedLayoutEngine(wspace=APART),
         )
         grid = figure.subplots(len(views), columns, squeeze=False, sharex="row", sharey="row")
         for line, (title, found) in zip(grid, views, strict=True):
             fill(line[0], found, direction_colors(found, output, longest))
             layer_borders(line[1], found)
-            line[0].set_title(label(title, 40))
+            line[0].set_title(wrapped(title, NAME))
             line[1].set_title(f"{counted(len(found), 'region')}, {counted(found.n_edges, 'edge')}")
             if exact is not None:
                 errors = field_errors(found, exact, output)
@@ -91,10 +96,10 @@ def region_maps(
                 )  # fmt: skip
             for ax in line:
                 frame(ax, found.domain, axes)
-        bar(figure, grid[:, 0], WHEEL, WHOLE_TURN, f"direction of the gradient, degrees from {axes[0]}",
-            ticks=range(-180, 181, 90))  # fmt: skip
+        wheel(grid[:, 0], axes, location="bottom", fraction=0.2 / len(views), pad=0.06 / len(views))
         if exact is not None:
-            bar(figure, grid[:, 2], "Oranges", RIGHT_ANGLE, "degrees", extend="max")
+            bar(figure, grid[:, 2:], "Oranges", RIGHT_ANGLE, "angle to the exact gradient, degrees",
+                ticks=range(0, 91, 30), extend="max")  # fmt: skip
         _layer_legend(figure, max(found.net.depth - 1 for _, found in views))
     return figure
 
@@ -121,8 +126,7 @@ def animation(
     with style():
         figure = Figure(figsize=(4.4, 4.2), layout="constrained")
         ax = figure.subplots()
-        bar(figure, [ax], WHEEL, WHOLE_TURN, f"direction of the gradient, degrees from {axes[0]}",
-            ticks=range(-180, 181, 90))  # fmt: skip
+        wheel([ax], axes, location="right", fraction=0.2, pad=0.08)
         _layer_legend(figure, frames[-1][1].net.depth - 1)
         writer = PillowWriter(fps=FRAMES_A_SECOND)
         with mpl.rc_context({"savefig.bbox": None}), writer.saving(figure, str(path), dpi=100):
@@ -190,8 +194,13 @@ def direction_colors(found: Regions2D, output: int, longest: float) -> NDArray[A
     """`[R, 3]`: the hue by the direction of the gradient, fading to white as its length goes to 0."""
     g = found.gradients[:, output]
     hues = WHEEL(WHOLE_TURN(torch.atan2(g[:, 1], g[:, 0]).rad2deg().numpy()))[:, :3]
-    strength = (g.norm(dim=1) / longest).clamp(0, 1).sqrt().unsqueeze(1).numpy()
-    return np.asarray(1 - strength * (1 - hues))
+    strength = (g.norm(dim=1) / longest).clamp(0, 1).sqrt().numpy()
+    return _faded(hues, strength)
+
+
+def _faded(hues: NDArray[Any], strength: NDArray[Any]) -> NDArray[Any]:
+    """Colours `[..., 3]`, white where the strength `[...]` is 0."""
+    return np.asarray(1 - strength[..., None] * (1 - hues))
 
 
 def layer_color(layer: int) -> Any:
@@ -217,12 +226,34 @@ def frame(ax: Axes, domain: Tensor, names: tuple[str, str]) -> None:
     ax.plot(*torch.cat([domain, domain[:1]]).T.numpy(), color=INK, lw=0.8, zorder=2)
 
 
-def bar(figure: Figure, axes: Any, cmap: Any, norm: Normalize, label: str, **more: Any) -> None:
-    """A bar of colours beside a column of panels."""
+def bar(
+    figure: Figure, panels: NDArray[Any], cmap: Any, norm: Normalize, label: str, **more: Any
+) -> None:
+    """A bar of colours below some columns of panels."""
+    rows, columns = panels.shape
     figure.colorbar(
-        mpl.cm.ScalarMappable(norm, cmap), ax=list(axes), label=label, pad=0.02,
-        shrink=0.85 / len(axes) ** 0.5, **more,
+        mpl.cm.ScalarMappable(norm, cmap), ax=list(panels.flat), label=label, location="bottom",
+        pad=0.04 / rows, fraction=0.05 / rows, aspect=20, shrink=0.9 / columns, **more,
     )  # fmt: skip
+
+
+def wheel(panels: Any, names: tuple[str, str], **place: Any) -> None:
+    """What the hues mean, and the white, as a disc beside some panels: a direction has no first and no last."""
+    ax, _ = mpl.colorbar.make_axes(list(panels), shrink=1.0, aspect=1, **place)
+    y, x = np.mgrid[1:-1:301j, -1:1:301j]
+    length = np.hypot(x, y)
+    hues = WHEEL(WHOLE_TURN(np.degrees(np.arctan2(y, x))))[..., :3]
+    picture = np.dstack([_faded(hues, length.clip(0, 1)), length <= 1])
+    ax.imshow(picture, extent=(-1, 1, -1, 1))
+    ax.set_axis_off()
+    s, t = (label(name, 10) for name in names)
+    words: Any = {"xycoords": "data", "textcoords": "offset points", "fontsize": 8}
+    ax.annotate(f"+{s}", (1, 0), (3, 0), ha="left", va="center", **words)
+    ax.annotate(f"-{s}", (-1, 0), (-3, 0), ha="right", va="center", **words)
+    ax.annotate(f"+{t}", (0, 1), (0, 3), ha="center", va="bottom", **words)
+    ax.annotate(f"-{t}", (0, -1), (0, -3), ha="center", va="top", **words)
+    words["fontsize"] = 9
+    ax.annotate("direction of\nthe gradient", (0, -1), (0, -15), ha="center", va="top", **words)
 
 
 def _longest(found: Regions2D, output: int) -> float:

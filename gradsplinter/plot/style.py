@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,11 +50,23 @@ def style() -> Iterator[None]:
 
 def label(text: str, most: int = 24) -> str:
     """A user's name as it can be drawn: one line, not too long, and never read as mathematics."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    line = " ".join(_printable(text).split())
     if len(line) > most:
         line = line[: (most - 1) * 2 // 3] + "…" + line[-((most + 1) // 3) :]
     line = line.replace("$", r"\$")
     return f" {line}" if line.startswith("_") else line  # a legend leaves out those
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def wrapped(text: str, width: int, lines: int = 2) -> str:
+    """A user's name as `label` draws it, in several lines of at most `width` letters where it is longer."""
+    parts = textwrap.wrap(" ".join(_printable(text).split()), width)
+    if len(parts) > lines:
+        parts = [*parts[: lines - 1], " ".join(parts[lines - 1 :])]
+    return "\n".join(label(part, width) for part in parts)
 
 
 def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
