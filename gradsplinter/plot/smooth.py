@@ -62,7 +62,7 @@ def _groups(ax: Axes, some: Sequence[Grouping], measure: str) -> None:
         x, y, parameters = zip(*points, strict=True)
         ax.plot(x, y, color=color, marker=marker, ms=9 if way == "modes" else 5, lw=1, label=name)
         if way != "modes":
-            unit = "°" if way == "clusters" else " bit"
+            unit = "°" if way == "clusters" else " bits"
             for end in (0, -1):
                 ax.annotate(
                     f"{parameters[end]:g}{unit}", (x[end], y[end]), xytext=(4, 4),
