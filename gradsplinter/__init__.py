@@ -30,6 +30,7 @@ from gradsplinter.splinters import Gradients, Splinters
 from gradsplinter.store import Store, merge
 from gradsplinter.table import SplinterTable, splinter
 from gradsplinter.traced import TracedNetwork
+from gradsplinter.tracing import SlopeLevels
 
 __version__ = version("gradsplinter")
 
@@ -40,6 +41,7 @@ __all__ = [
     "Gradients",
     "GraphView",
     "ReluNetwork",
+    "SlopeLevels",
     "SplinterTable",
     "Splinters",
     "Store",

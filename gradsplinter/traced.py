@@ -17,7 +17,8 @@ from torch import Tensor, fx, nn
 from gradsplinter.checks import DTYPES, check_finite, check_tensor
 from gradsplinter.network import ReluNetwork
 from gradsplinter.patterns import pack_bits, unpack_bits, words_of
-from gradsplinter.tracing import Operation, Trace, check_module, trace
+from gradsplinter.tracing import Operation, SlopeLevels, Trace, check_module, trace
+from gradsplinter.units import Smooth
 
 AT_ONCE = 2**22
 """Numbers of the widest site, or codes, that are computed with at a time."""
@@ -79,12 +80,18 @@ class TracedNetwork:
         cls,
         module: nn.Module,
         input_shape: Sequence[int] | None = None,
+        *,
+        levels: SlopeLevels | None = None,
+        calibration: Tensor | None = None,
     ) -> TracedNetwork:
         """Record a module with `torch.fx`, and check that what was recorded does what it does.
 
         Args:
             module: in eval mode; it is copied.
-            input_shape: of one example; not needed where a linear layer comes first.
+            input_shape: of one example; not needed where a linear layer comes first, or with `calibration`.
+            levels: group the slopes of smooth activations (GELU, SiLU, tanh, sigmoid, softplus, ...), which are
+                refused without: a gradient is then that of the levels, near the exact one.
+            calibration: examples `[N, ...]` whose slopes the levels are chosen by.
 
         Raises:
             NotImplementedError: what `torch.fx` cannot record, or what is no function of single examples.
@@ -93,11 +100,24 @@ class TracedNetwork:
         check_module(module)
         module = copy.deepcopy(module).requires_grad_(False)
         dtype, device = _kind(module)
+        if (levels is None) != (calibration is None):
+            raise ValueError("levels and calibration must be given both or neither, got one")
+        if calibration is not None:
+            check_tensor(
+                calibration, "calibration", calibration.dim(), (dtype,), " like the module"
+            )
+            if len(calibration) == 0:
+                raise ValueError("calibration must hold at least one example, got none")
+            check_finite(calibration, "calibration")
+            input_shape = tuple(calibration.shape[1:]) if input_shape is None else input_shape
         shape = _input_shape(module) if input_shape is None else tuple(input_shape)
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(PROBES, *shape, generator=generator, dtype=torch.float64)
         x = x.to(device=device, dtype=dtype)
-        found = cls(trace(module, x), x)
+        traced = trace(module, x, levels)
+        if calibration is not None:
+            _calibrate(traced, calibration.reshape(-1, *shape).to(device))
+        found = cls(traced, x)
         found._check_against(module, x)
         return found
 
@@ -207,7 +227,7 @@ class TracedNetwork:
             code = operation.unit.code(*inputs)
             if keep:
                 found.extend(bit.flatten(1) for bit in code)
-            return operation.unit.apply(code, *inputs)
+            return operation.unit.value(code, *inputs)
 
         with torch.no_grad():
             after = self._run(site, a, unit)
@@ -279,6 +299,9 @@ class TracedNetwork:
             raise NotImplementedError(
                 "module must give each example a result of its own, whatever the others are"
             )
+        units = [one.unit for segment in self.segments for one in segment.operations]
+        if any(isinstance(unit, Smooth) for unit in units):
+            return  # a pattern says less than the inputs
         a = x
         for site in range(1, self.depth + 1):
             bits = patterns.new_empty(len(x), 0)
@@ -297,6 +320,22 @@ class TracedNetwork:
         for site in range(1, self.depth + 1):
             a, _ = self._forward_segment(site, a, False)
             yield a.shape[1:]
+
+
+def _calibrate(traced: Trace, x: Tensor) -> None:
+    """Choose the levels of each smooth operation, one after the other."""
+    smooth = {one.node: one for one in traced.operations if isinstance(one.unit, Smooth)}
+
+    class Calibrating(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            if n in smooth:
+                unit = smooth[n].unit
+                assert isinstance(unit, Smooth)
+                unit.calibrate(self.env[smooth[n].inputs[0]])
+            return super().run_node(n)
+
+    with torch.no_grad():
+        Calibrating(traced.module).run(x)
 
 
 _NOT_IN_PLACE: dict[Any, Any] = {

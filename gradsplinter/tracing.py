@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from gradsplinter import units
+from gradsplinter.checks import check_bool, check_integer
 from gradsplinter.units import Unit
 
 LINEAR_MODULES = (
@@ -27,6 +28,12 @@ LINEAR_MODULES = (
     nn.ReplicationPad2d, nn.PixelShuffle, nn.PixelUnshuffle, nn.ConvTranspose1d,
     nn.ConvTranspose2d, nn.ChannelShuffle,
 )  # fmt: skip
+SMOOTH_MODULES = (
+    nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.ELU, nn.SELU, nn.CELU, nn.LogSigmoid, nn.Softsign,
+    nn.Hardswish, nn.Tanh, nn.Sigmoid,
+)  # fmt: skip
+MOST_BITS = 8
+"""Of a smooth unit in a pattern."""
 TRAINED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 """Linear in eval mode only."""
 
@@ -86,12 +93,31 @@ class Trace:
     """What does not depend on the data, by the number of examples."""
 
 
-def trace(module: nn.Module, x: Tensor) -> Trace:
+@dataclass(frozen=True)
+class SlopeLevels:
+    """How the slopes of smooth activations are grouped, so that gradients repeat.
+
+    Attributes:
+        bits: of each unit in a pattern; its slope is one of 2^bits.
+        quantiles: levels that are used equally often, else levels of equal width.
+    """
+
+    bits: int
+    quantiles: bool = True
+
+    def __post_init__(self) -> None:
+        if check_integer(self.bits, "bits", 1) > MOST_BITS:
+            raise ValueError(f"bits must be at most {MOST_BITS}, got {self.bits}")
+        check_bool(self.quantiles, "quantiles")
+
+
+def trace(module: nn.Module, x: Tensor, levels: SlopeLevels | None = None) -> Trace:
     """Record what a module does with examples like these.
 
     Args:
         module: one that `check_module` takes; not changed.
         x: one example at least, `[N, ...]`.
+        levels: for smooth activations, which are refused without.
 
     Raises:
         NotImplementedError: control flow that depends on the data, several inputs or results, results
@@ -129,7 +155,7 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
         if node is needed[0] or node.op == "output":
             continue
         if node in data:
-            found.operations.append(_operation(node, recorded, data, values[0]))
+            found.operations.append(_operation(node, recorded, data, values[0], levels))
         else:
             found.constants[node] = _constant(node, values[0].get(node), values[1].get(node))
     return found
@@ -236,26 +262,42 @@ def place(node: fx.Node) -> str:
 
 
 def _operation(
-    node: fx.Node, module: fx.GraphModule, data: set[fx.Node], values: dict[fx.Node, Any]
-) -> Operation:
+    node: fx.Node, module: fx.GraphModule, data: set[fx.Node], values: dict[fx.Node, Any],
+    levels: SlopeLevels | None,
+) -> Operation:  # fmt: skip
     inputs = tuple(before for before in node.all_input_nodes if before in data)
     if node.op == "call_module":
         part = module.get_submodule(str(node.target))
         unit = _unit_of_module(part, values[inputs[0]])
         if unit is not None:
             return Operation(node, unit, inputs)
+        if type(part) in SMOOTH_MODULES:
+            return _smooth(node, part, inputs, levels)
         if isinstance(part, LINEAR_MODULES) and type(part).forward in _FORWARDS:
             return Operation(node)
         return Operation(node, refused=f"{place(node)} is not piecewise linear")
-    return _of_function(node, inputs, values)
+    return _of_function(node, inputs, values, levels)
+
+
+def _smooth(
+    node: fx.Node, function: Callable[[Tensor], Tensor], inputs: tuple[fx.Node, ...],
+    levels: SlopeLevels | None,
+) -> Operation:  # fmt: skip
+    if levels is None:
+        return Operation(
+            node,
+            refused=f"{place(node)} is smooth, not piecewise linear (levels= groups its slopes)",
+        )
+    return Operation(node, units.Smooth(function, levels.bits, levels.quantiles), inputs)
 
 
 _FORWARDS = {kind.forward for kind in LINEAR_MODULES}
 
 
 def _of_function(
-    node: fx.Node, inputs: tuple[fx.Node, ...], values: dict[fx.Node, Any]
-) -> Operation:
+    node: fx.Node, inputs: tuple[fx.Node, ...], values: dict[fx.Node, Any],
+    levels: SlopeLevels | None,
+) -> Operation:  # fmt: skip
     target = node.target
     known = target if node.op == "call_function" else str(target)
     args, kwargs = node.args, node.kwargs
@@ -263,6 +305,8 @@ def _of_function(
         unit = _UNITS[known](values[inputs[0]], *args[1:], **kwargs)
         if unit is not None:
             return Operation(node, unit, inputs)
+    if known in _SMOOTH and len(inputs) == 1 and args[:1] == inputs:
+        return _smooth(node, lambda z: _SMOOTH[known](z, *args[1:], **kwargs), inputs, levels)
     if known is F.prelu:
         return Operation(node, _prelu(values[inputs[0]], values[args[1]]), inputs)  # type: ignore[index]
     if known in _LARGER and len(inputs) == 2 and len(args) == 2:
@@ -366,6 +410,13 @@ _UNITS: dict[Any, Callable[..., Unit | None]] = {
     torch.max_pool1d: _max_pool,
     torch.max_pool2d: _max_pool,
 }
+_SMOOTH: dict[Any, Callable[..., Tensor]] = {
+    function: function
+    for function in (
+        F.gelu, F.silu, F.mish, F.softplus, F.elu, F.selu, F.celu, F.logsigmoid, F.softsign,
+        F.hardswish, F.tanh, F.sigmoid, torch.tanh, torch.sigmoid,
+    )
+} | {"tanh": torch.tanh, "sigmoid": torch.sigmoid}  # fmt: skip
 _LARGER: dict[Any, bool] = {
     torch.maximum: True, torch.minimum: False, "maximum": True, "minimum": False,
     torch.max: True, torch.min: False,

@@ -34,6 +34,10 @@ class Unit(ABC):
     def apply(self, code: list[Tensor], *inputs: Tensor) -> Tensor:
         """The result where entries are in these pieces, whether or not the inputs are there."""
 
+    def value(self, code: list[Tensor], *inputs: Tensor) -> Tensor:
+        """The result for these inputs, whose code this is."""
+        return self.apply(code, *inputs)
+
 
 def _bits(numbers: Tensor, count: int) -> list[Tensor]:
     return [(numbers >> bit & 1).bool() for bit in range(count)]
@@ -184,3 +188,61 @@ class MaxPool(Unit):
             .reshape(-1, *[1] * (axes - 1 - axis))
             for axis in range(axes)
         ]  # fmt: skip
+
+
+@dataclass(eq=False)
+class Smooth(Unit):
+    """A smooth function of each entry; a piece is a range of its slopes, and has their mean.
+
+    Args:
+        function: of a tensor, entry by entry.
+        count: bits of a code, so that there are 2^count pieces.
+        quantiles: as many slopes in each piece, of those that `calibrate` sees; else ranges of equal width.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    count: int
+    quantiles: bool = True
+    bounds: Tensor | None = None
+    """[2^count - 1]: between the pieces, ascending."""
+    slopes: Tensor | None = None
+    """[2^count]: of the pieces."""
+
+    @property
+    def pieces(self) -> int:  # type: ignore[override]
+        return 1 << self.count
+
+    def calibrate(self, z: Tensor) -> None:
+        """Choose the pieces by the slopes at these entries."""
+        slopes = self._slopes(z).flatten().double().sort().values
+        if self.quantiles:
+            at = torch.arange(1, self.pieces) * len(slopes) // self.pieces
+            bounds = slopes[at]
+        else:
+            bounds = torch.linspace(float(slopes[0]), float(slopes[-1]), self.pieces + 1)[1:-1].to(
+                slopes
+            )
+        piece = torch.bucketize(slopes, bounds, right=True)
+        sums = slopes.new_zeros(self.pieces).index_add_(0, piece, slopes)
+        counts = slopes.new_zeros(self.pieces).index_add_(0, piece, torch.ones_like(slopes))
+        ends = torch.cat([slopes[:1], bounds, slopes[-1:]])
+        middle = (ends[1:] + ends[:-1]) / 2  # of a piece that has none
+        self.slopes = torch.where(counts > 0, sums / counts.clamp(min=1), middle).to(z.dtype)
+        self.bounds = bounds.to(z.dtype)
+
+    def code(self, *inputs: Tensor) -> list[Tensor]:
+        assert self.bounds is not None
+        return _bits(torch.bucketize(self._slopes(inputs[0]), self.bounds, right=True), self.count)
+
+    def apply(self, code: list[Tensor], *inputs: Tensor) -> Tensor:
+        assert self.slopes is not None
+        return self.slopes[_number(code)] * inputs[0]
+
+    def value(self, code: list[Tensor], *inputs: Tensor) -> Tensor:  # noqa: ARG002
+        return self.function(inputs[0])
+
+    def _slopes(self, z: Tensor) -> Tensor:
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            (slopes,) = torch.autograd.grad(self.function(z).sum(), z)
+        return slopes

@@ -12,12 +12,14 @@ if not (ROOT / "docs").is_dir():
     pytest.skip("no pages here, as in an sdist", allow_module_level=True)
 
 
-def run_first_block(page):
-    """The first block of Python of a page, as it stands."""
-    code = re.search(
-        r"^```python\n(.*?)^```$", (ROOT / page).read_text("utf-8"), re.DOTALL | re.MULTILINE
-    )[1]
-    exec(compile(code, page, "exec"), {})  # noqa: S102
+def run_blocks(page, most=None):
+    """The blocks of Python of a page, one after the other, as they stand."""
+    text = (ROOT / page).read_text("utf-8")
+    names = {}
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)[:most]
+    for code in blocks:
+        exec(compile(code, page, "exec"), names)  # noqa: S102
+    return names
 
 
 @pytest.fixture
@@ -28,14 +30,20 @@ def here(tmp_path, monkeypatch):
 
 def test_first_steps(here):
     np.save(here / "images.npy", np.zeros((10, 4), dtype=np.uint8))
-    run_first_block("README.md")
+    run_blocks("README.md", 1)
 
 
 def test_a_graph_is_drawn_and_exported(here):
-    run_first_block("docs/graph.md")
+    run_blocks("docs/graph.md", 1)
     written = {path.name: path.stat().st_size for path in (here / "figures").iterdir()}
     assert set(written) == {"graph.png", "graph.pdf", "graph.graphml"}
     assert all(written.values())
+
+
+def test_networks():
+    names = run_blocks("docs/networks.md")
+    assert repr(names["splinters"].net) == "TracedNetwork(784-5408-1352-10, float32)"
+    assert names["splinters"].net.names == ("input", "2", "3", "output")
 
 
 def test_the_version_to_cite():

@@ -20,6 +20,8 @@ from gradsplinter import (
 )
 from gradsplinter.page import graph_page
 from gradsplinter.plot.graph import layers
+from gradsplinter.tracing import SlopeLevels
+from gradsplinter.units import Smooth
 
 F64 = torch.float64
 
@@ -366,7 +368,7 @@ class Pair(nn.Module):
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (nn.Sequential(nn.Linear(2, 2), nn.Sigmoid()), "^Sigmoid at '1' is not piecewise linear"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Sigmoid()), "^Sigmoid at '1' is smooth, not piecewise linear"),
         (nn.Sequential(nn.Linear(2, 2), nn.Softmax(1)), "^Softmax at '1' is not piecewise linear"),
         (Products(), "^mul multiplies data with data"),
         (Ends(torch.exp), "^exp is not piecewise linear; .* a source from 2 \\('exp\'\\) on works"),
@@ -424,3 +426,90 @@ def test_sites_are_named_in_graphs_figures_and_pages():
     figure.canvas.draw()
     assert "site 2: max_pool2d" in [text.get_text() for text in figure.axes[0].texts]
     assert "max_pool2d" in graph_page(view(graph, most_nodes=8))
+
+
+SMOOTH = {
+    "gelu": (nn.GELU(), F.gelu),
+    "gelu, tanh": (nn.GELU("tanh"), lambda x: F.gelu(x, approximate="tanh")),
+    "silu": (nn.SiLU(), F.silu),
+    "tanh": (nn.Tanh(), torch.tanh),
+    "sigmoid": (nn.Sigmoid(), torch.sigmoid),
+    "softplus": (nn.Softplus(2.0), lambda x: F.softplus(x, 2.0)),
+    "elu": (nn.ELU(0.5), lambda x: F.elu(x, 0.5)),
+}
+
+
+class Function(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.last, self.function = nn.Linear(3, 8), nn.Linear(8, 2), function
+
+    def forward(self, x):
+        return self.last(self.function(self.first(x)))
+
+
+@pytest.mark.parametrize(("module", "function"), SMOOTH.values(), ids=SMOOTH)
+@pytest.mark.parametrize("quantiles", [True, False])
+def test_slopes_of_smooth_activations_in_levels(module, function, quantiles):
+    torch.manual_seed(0)
+    by_function = Function(function).double()
+    by_module = nn.Sequential(by_function.first, module, by_function.last)
+    x = random_inputs(500, 3, dtype=F64)
+    expected = by_autograd(by_module, (3,), x).detach()
+    lengths = expected.norm(dim=2).mean()
+    before = float("inf")
+    for bits in (1, 2, 4, 8):
+        levels = SlopeLevels(bits, quantiles)
+        found = []
+        for network in (by_module, by_function):
+            net = TracedNetwork.from_module(network, levels=levels, calibration=x)
+            assert net.bits == (0, 8 * bits, 0)
+            with torch.no_grad():
+                torch.testing.assert_close(net(x), by_module(x), rtol=1e-12, atol=1e-12)
+            found.append(splinter(net, x))
+        s = found[0]
+        assert torch.equal(s.signatures, found[1].signatures)
+        error = float((s.jacobian()[s.ids] - expected).norm(dim=2).mean() / lengths)
+        assert error < 0.7 * before
+        before = error
+    assert before < 0.02
+
+
+def test_levels_by_hand():
+    """Slopes of x² at -2, -1, 1, 3, 4, 5 are -4, -2, 2, 6, 8, 10."""
+    z = torch.tensor([5.0, -2, 4, 1, -1, 3])
+    unit = Smooth(torch.square, 1)
+    unit.calibrate(z)
+    assert unit.bounds.tolist() == [6]
+    torch.testing.assert_close(unit.slopes, torch.tensor([-4 / 3, 8]))
+    assert unit.code(z)[0].tolist() == [True, False, True, False, False, True]
+    assert unit.value(unit.code(z), z).tolist() == z.square().tolist()
+    torch.testing.assert_close(
+        unit.apply(unit.code(z), torch.ones(6)), unit.slopes[[1, 0, 1, 0, 0, 1]]
+    )
+    unit = Smooth(torch.square, 2, quantiles=False)
+    unit.calibrate(z)
+    assert unit.bounds.tolist() == [-0.5, 3, 6.5]
+    torch.testing.assert_close(unit.slopes, torch.tensor([-3.0, 2, 6, 9]))
+    unit.calibrate(torch.tensor([0.0, 4]))  # an empty range has its middle
+    assert unit.slopes.tolist() == [0, 3, 5, 8]
+
+
+def test_bad_levels():
+    net, x = nn.Sequential(nn.Linear(3, 2), nn.GELU()), torch.randn(5, 3)
+    with pytest.raises(
+        NotImplementedError, match=r"^GELU at '1' is smooth, .* \(levels= groups its slopes\)"
+    ):
+        splinter(net, x)
+    with pytest.raises(ValueError, match=r"^levels and calibration must be given both or neither"):
+        TracedNetwork.from_module(net, levels=SlopeLevels(2))
+    with pytest.raises(ValueError, match=r"^bits must be at most 8, got 9"):
+        SlopeLevels(9)
+    with pytest.raises(ValueError, match=r"^bits must be at least 1"):
+        SlopeLevels(0)
+    with pytest.raises(
+        TypeError, match=r"^calibration must be float32 like the module, got float64"
+    ):
+        TracedNetwork.from_module(net, levels=SlopeLevels(2), calibration=x.double())
+    with pytest.raises(ValueError, match=r"^calibration must hold at least one example"):
+        TracedNetwork.from_module(net, levels=SlopeLevels(2), calibration=x[:0])

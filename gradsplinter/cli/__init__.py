@@ -1,4 +1,4 @@
-"""The command line: `gradsplinter mixing`, `communities`, `field`, `graph`, `extract`, `merge` and `info`."""
+"""The command line: `gradsplinter mixing`, `communities`, `field`, `smooth`, `graph`, `extract`, `merge` and `info`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from gradsplinter.cli.communities import CommunitiesStudy
 from gradsplinter.cli.field import FieldStudy
 from gradsplinter.cli.graph import Graph
 from gradsplinter.cli.mixing import Mixing
+from gradsplinter.cli.smooth import SmoothStudy
 from gradsplinter.cli.tables import Extract, Info, Merge
 
 COMMANDS: dict[str, type[Command]] = {
     "mixing": Mixing,
     "communities": CommunitiesStudy,
     "field": FieldStudy,
+    "smooth": SmoothStudy,
     "graph": Graph,
     "extract": Extract,
     "merge": Merge,
