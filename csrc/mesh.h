@@ -3,7 +3,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -24,28 +26,30 @@ struct Scratch {
 // A layer over points whose rows are padded to whole vectors.
 class MeshLayer {
  public:
-  // `bounds` [inputs]: the largest |a| over the domain, for each input.
-  MeshLayer(const Layer<double>& layer, const std::vector<double>& bounds)
-      : inputs_(layer.inputs),
-        stride_(stride_of(layer.outputs)),
-        words_(words_of(layer.outputs)),
-        panels_(padded() * layer.inputs),
-        bias_(padded()),
-        tolerance_(stride_) {
-    pack_layer(layer, kernel_.tile, panels_.get(), bias_.get());
-    std::fill_n(bias_.get() + layer.outputs, padded() - layer.outputs, 0.0);
-    std::fill_n(tolerance_.get(), stride_, 0.0);
+  // The first layer, whose inputs are coordinates. `terms` [outputs]: the largest Σ|term| of each
+  // sum over the domain, also of those sums that made its weights from those of a network.
+  static MeshLayer first(const Layer<double>& layer, const std::vector<double>& terms) {
+    MeshLayer made(layer);
     for (int64_t j = 0; j < layer.outputs; ++j) {
-      double bound = std::abs(layer.bias[j]), most = layer.bias[j];
+      made.add_unit(j, terms[static_cast<size_t>(j)], terms[static_cast<size_t>(j)]);
+    }
+    return made;
+  }
+
+  // A later one; `bounds` [inputs]: the largest activations over the domain.
+  static MeshLayer later(const Layer<double>& layer, const std::vector<double>& bounds) {
+    MeshLayer made(layer);
+    for (int64_t j = 0; j < layer.outputs; ++j) {
+      double terms = std::abs(layer.bias[j]), most = layer.bias[j];
       for (int64_t k = 0; k < layer.inputs; ++k) {
         const double weight = layer.weight[j * layer.inputs + k];
-        bound += std::abs(weight) * bounds[static_cast<size_t>(k)];
-        // Of activations, which are not negative, only those with a positive weight add.
+        terms += std::abs(weight) * bounds[static_cast<size_t>(k)];
+        // Activations are not negative, so only those with a positive weight add.
         most += std::max(weight, 0.0) * bounds[static_cast<size_t>(k)];
       }
-      tolerance_[j] = relative_tolerance * bound;
-      bounds_.push_back(std::max(most, 0.0));
+      made.add_unit(j, terms, std::max(most, 0.0));
     }
+    return made;
   }
 
   int64_t stride() const { return stride_; }
@@ -80,6 +84,28 @@ class MeshLayer {
 
  private:
   static constexpr double relative_tolerance = 1e-14;
+
+  explicit MeshLayer(const Layer<double>& layer)
+      : inputs_(layer.inputs),
+        stride_(stride_of(layer.outputs)),
+        words_(words_of(layer.outputs)),
+        panels_(padded() * layer.inputs),
+        bias_(padded()),
+        tolerance_(stride_) {
+    pack_layer(layer, kernel_.tile, panels_.get(), bias_.get());
+    std::fill_n(bias_.get() + layer.outputs, padded() - layer.outputs, 0.0);
+    std::fill_n(tolerance_.get(), stride_, 0.0);
+  }
+
+  void add_unit(int64_t j, double terms, double bound) {
+    if (!std::isfinite(terms)) {
+      throw std::invalid_argument(
+          "net must have activations below 1.8e308 over the domain, got weights that are too "
+          "large");
+    }
+    tolerance_[j] = relative_tolerance * terms;
+    bounds_.push_back(bound);
+  }
 
   // Whole vectors; rows that lie a power of two apart would share few sets of the cache.
   static int64_t stride_of(int64_t units) {
@@ -449,6 +475,9 @@ class Mesh {
     while (sign(positive) <= 0) ++positive;
     const auto [p, negative] = change(positive, 1);
     const size_t q = change(negative, -1).first;
+    // Else a face would be cut at its own corners for ever.
+    if (sign(p) != 0 || sign(q) != 0)
+      throw std::logic_error("a face has no corner where it is cut");
     const size_t steps = q >= p ? q - p : q + n - p;
     const int32_t from_p = from(side(p)), from_q = from(side(q));
     const auto chord = static_cast<int32_t>(edges.size());

@@ -256,13 +256,22 @@ std::vector<Layer<double>> hidden_layers(const std::vector<Tensor>& weights,
   return layers_of<double>(weights, biases);
 }
 
+std::vector<double> terms_of(const Tensor& terms, const std::vector<Layer<double>>& hidden) {
+  const int64_t units = hidden.empty() ? 0 : hidden[0].outputs;
+  need(terms.is(kDLFloat, 64) && terms.dims() == 1 && terms.size(0) == units,
+       "float64 terms of the first layer's units");
+  const auto* data = terms.data<const double>();
+  return {data, data + units};
+}
+
 PlaneRegions plane_regions(const std::vector<Tensor>& weights, const std::vector<Tensor>& biases,
-                           const Tensor& domain, int64_t most, int threads) {
+                           const Tensor& terms, const Tensor& domain, int64_t most, int threads) {
   need(domain.is(kDLFloat, 64) && domain.dims() == 2 && domain.size(0) > 2 && domain.size(1) == 2,
        "a float64 domain [corners, 2]");
   const std::vector<Layer<double>> hidden = hidden_layers(weights, biases, 2);
+  const std::vector<double> of_first = terms_of(terms, hidden);
   return unlocked(threads, [&](const Run& run) {
-    return PlaneRegions(hidden, domain.data<const double>(), domain.size(0), most, run);
+    return PlaneRegions(hidden, of_first, domain.data<const double>(), domain.size(0), most, run);
   });
 }
 
@@ -275,9 +284,11 @@ void write_plane_regions(const PlaneRegions& regions, const Tensor& vertices, co
   });
 }
 
-LineRegions line_regions(const std::vector<Tensor>& weights, const std::vector<Tensor>& biases) {
+LineRegions line_regions(const std::vector<Tensor>& weights, const std::vector<Tensor>& biases,
+                         const Tensor& terms) {
   const std::vector<Layer<double>> hidden = hidden_layers(weights, biases, 1);
-  return unlocked(1, [&](const Run& run) { return LineRegions(hidden, run); });
+  const std::vector<double> of_first = terms_of(terms, hidden);
+  return unlocked(1, [&](const Run& run) { return LineRegions(hidden, of_first, run); });
 }
 
 void write_line_regions(const LineRegions& regions, const Tensor& breakpoints,

@@ -50,10 +50,12 @@ void measure(const double* corners, size_t n, double& area, double* centroid) {
 }
 
 std::vector<MeshLayer> mesh_layers(const std::vector<Layer<double>>& hidden,
-                                   const std::vector<double>& bounds) {
+                                   const std::vector<double>& terms) {
   std::vector<MeshLayer> layers;
+  layers.reserve(hidden.size());
   for (const Layer<double>& layer : hidden) {
-    layers.emplace_back(layer, layers.empty() ? bounds : layers.back().bounds());
+    layers.push_back(layers.empty() ? MeshLayer::first(layer, terms)
+                                    : MeshLayer::later(layer, layers.back().bounds()));
   }
   return layers;
 }
@@ -109,7 +111,7 @@ class Enumeration {
     parallel_blocks(1, run, [&](int64_t, int thread) { take_one(thread); });
     parallel_blocks(pending_.empty() ? 0 : run.threads, run,
                     [&](int64_t, int thread, const Stopping& stopping) {
-                      while (!stopping() && !full() && (take_one(thread) || working_ > 0)) {
+                      while (!stopping() && !full() && (take_one(thread) || busy())) {
                       }
                     });
     std::sort(finished_.begin(), finished_.end(),
@@ -121,6 +123,12 @@ class Enumeration {
   std::vector<Finished>& finished() { return finished_; }
 
  private:
+  // Whether there is, or may yet be, a piece to take.
+  bool busy() {
+    const std::lock_guard lock(mutex_);
+    return working_ > 0 || !pending_.empty();
+  }
+
   // Works on the piece that was added last, so that few wait -> whether there was one.
   bool take_one(int thread) {
     Worker& worker = workers_[static_cast<size_t>(thread)];
@@ -167,6 +175,10 @@ class Enumeration {
         std::min<int64_t>(mesh->faces(), 4 * mesh->points.bytes() / most_bytes + 1);
     mesh->divide(count, [&] { return ++seams_; });
     cleared_ += mesh->points.cleared();
+    {
+      const std::lock_guard lock(mutex_);
+      spare_.reserve(static_cast<size_t>(++divided_));  // so that none has to be made room for
+    }
     const std::shared_ptr<const Mesh> whole(mesh.release(), [this](Mesh* done) {
       const std::lock_guard lock(mutex_);
       spare_.emplace_back(done);
@@ -195,18 +207,18 @@ class Enumeration {
   std::vector<Piece> pending_;
   std::vector<Worker> workers_;  // of each thread
   std::vector<Finished> finished_;
+  int64_t divided_ = 0;
   std::atomic<int> working_{0};
   std::atomic<int64_t> found_{0}, cleared_{0}, seams_{0};
 };
 
 }  // namespace
 
-PlaneRegions::PlaneRegions(const std::vector<Layer<double>>& hidden, const double* domain,
-                           int64_t corners, int64_t most, const Run& run) {
-  std::vector<double> bounds(2, 0);
+PlaneRegions::PlaneRegions(const std::vector<Layer<double>>& hidden,
+                           const std::vector<double>& terms, const double* domain, int64_t corners,
+                           int64_t most, const Run& run) {
   Mesh whole;
   for (int64_t i = 0; i < corners; ++i) {
-    for (size_t k = 0; k < 2; ++k) bounds[k] = std::max(bounds[k], std::abs(domain[2 * i + k]));
     whole.points.add(domain + 2 * i);
     const auto corner = static_cast<int32_t>(i);
     whole.edges.push_back({corner, corner + 1 < corners ? corner + 1 : 0, Edge::border});
@@ -214,7 +226,7 @@ PlaneRegions::PlaneRegions(const std::vector<Layer<double>>& hidden, const doubl
   }
   whole.begins = {0, static_cast<int32_t>(corners)};
   whole.parents = {0};
-  const std::vector<MeshLayer> layers = mesh_layers(hidden, bounds);
+  const std::vector<MeshLayer> layers = mesh_layers(hidden, terms);
   for (const MeshLayer& layer : layers) words_ += layer.words();
   Enumeration enumeration(layers, most);
   enumeration.run(std::move(whole), run);
@@ -268,7 +280,8 @@ void PlaneRegions::write(double* vertices, int64_t* offsets, uint64_t* signature
   }
 }
 
-LineRegions::LineRegions(const std::vector<Layer<double>>& hidden, const Run& run) {
+LineRegions::LineRegions(const std::vector<Layer<double>>& hidden, const std::vector<double>& terms,
+                         const Run& run) {
   constexpr double ends[2] = {0, 1};
   Points points(1);
   for (const double& end : ends) points.add(&end);
@@ -276,7 +289,7 @@ LineRegions::LineRegions(const std::vector<Layer<double>>& hidden, const Run& ru
   std::vector<int32_t> parents{0};   // [pieces]: the piece at the begin of the layer
   Watch watch(run);
   Scratch scratch;
-  const std::vector<MeshLayer> layers = mesh_layers(hidden, {1});
+  const std::vector<MeshLayer> layers = mesh_layers(hidden, terms);
   for (const MeshLayer& layer : layers) {
     points.enter(layer, &layer == layers.data(), scratch);
     for (int64_t word = 0; word < layer.words(); ++word) {

@@ -30,10 +30,11 @@ class PlaneRegions {
  public:
   static constexpr int64_t outside = -1, unknown = -2;
 
-  // Hidden layers; the first one takes the two coordinates of the plane. `domain` [corners, 2] is a
-  // convex polygon, counter-clockwise. Stops after about `most` regions.
-  PlaneRegions(const std::vector<Layer<double>>& hidden, const double* domain, int64_t corners,
-               int64_t most, const Run& run);
+  // Hidden layers; the first one takes the two coordinates of the plane, and `terms` are the
+  // largest Σ|term| of its sums. `domain` [corners, 2] is a convex polygon, counter-clockwise.
+  // Stops after about `most` regions.
+  PlaneRegions(const std::vector<Layer<double>>& hidden, const std::vector<double>& terms,
+               const double* domain, int64_t corners, int64_t most, const Run& run);
 
   int64_t regions() const { return regions_; }
   int64_t sides() const { return sides_; }
@@ -54,8 +55,9 @@ class PlaneRegions {
 // On a segment, from 0 to 1.
 class LineRegions {
  public:
-  // Hidden layers; the first one takes the coordinate on the segment.
-  LineRegions(const std::vector<Layer<double>>& hidden, const Run& run);
+  // Hidden layers; the first one takes the coordinate on the segment, `terms` as for a plane.
+  LineRegions(const std::vector<Layer<double>>& hidden, const std::vector<double>& terms,
+              const Run& run);
 
   int64_t regions() const { return static_cast<int64_t>(breakpoints_.size()) - 1; }
   int64_t cleared() const { return cleared_; }

@@ -120,6 +120,7 @@ class PlaneRegions:
         self,
         weights: list[Tensor],  # of the hidden layers, float64; the first is [h_1, 2]
         biases: list[Tensor],
+        terms: Tensor,  # float64 [h_1]: the largest Σ|term| of each sum of the first layer
         domain: Tensor,  # float64 [corners, 2], convex and counter-clockwise
         most: int,  # regions, after which to stop
         threads: int,
@@ -146,7 +147,12 @@ class PlaneRegions:
 class LineRegions:
     """The linear regions of a network on the segment from 0 to 1."""
 
-    def __init__(self, weights: list[Tensor], biases: list[Tensor]) -> None: ...
+    def __init__(
+        self,
+        weights: list[Tensor],
+        biases: list[Tensor],
+        terms: Tensor,  # float64 [h_1], as for a plane
+    ) -> None: ...
     @property
     def regions(self) -> int: ...
     @property

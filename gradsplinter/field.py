@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradsplinter.checks import check_integer
+from gradsplinter.checks import check_finite, check_integer
 from gradsplinter.regions import Regions2D
 
 Field = Callable[[Tensor], Tensor]
@@ -116,6 +116,7 @@ def field_at(found: Regions2D, exact: Field, points: Tensor) -> Tensor:
         raise ValueError(
             f"exact must return a tensor of shape {list(wanted)}, got {list(gradient.shape)}"
         )
+    check_finite(gradient, "exact's gradient")
     return gradient.to(torch.float64) @ found.axes.T
 
 

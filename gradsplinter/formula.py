@@ -45,6 +45,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 _TWO_ARGUMENTS = ("max", "min")
 _CONSTANTS = {"pi": math.pi, "e": math.e}
 _LONGEST = 1000  # characters
+_DEEPEST = 100  # parts within parts
 _LARGEST = int(sys.float_info.max)
 _GRID = 2**14  # points of the unit cube at which a formula must be finite
 
@@ -119,7 +120,7 @@ class Formula(Task):
             tree = ast.parse(self.expression.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise ValueError(f"expression must be a formula, got {self.expression!r}") from error
-        _check(tree, self.expression)
+        _check(tree, self.expression, _DEEPEST)
         return tree
 
     @property
@@ -152,7 +153,8 @@ class Formula(Task):
         for node in ast.walk(self._tree):
             for part, branch in _branches(node):
                 branches = torch.as_tensor(branch(_evaluate(part, x))).flatten()
-                if not torch.equal(branches, branches[:1].expand_as(branches)):
+                there = branches[branches != 0]  # where it is 0, the formula itself is finite
+                if not torch.equal(there, there[:1].expand_as(there)):
                     where = ast.get_source_segment(self.expression.strip(), node)
                     raise ValueError(
                         f"expression must be finite on the unit cube, got a pole of {where!r}"
@@ -164,7 +166,9 @@ def _number(name: str) -> int:
     return 0 if name in _CONSTANTS else int(name[1:])
 
 
-def _check(node: ast.AST, expression: str) -> None:
+def _check(node: ast.AST, expression: str, deepest: int) -> None:
+    if deepest == 0:
+        raise ValueError(f"expression must be nested at most {_DEEPEST} deep")
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         if abs(node.value) > _LARGEST:  # type: ignore[arg-type]
             raise ValueError("expression must have only numbers that float64 can hold")
@@ -197,7 +201,7 @@ def _check(node: ast.AST, expression: str) -> None:
             f"got {found!r}"
         )
     for part in parts:
-        _check(part, expression)
+        _check(part, expression, deepest - 1)
 
 
 def _branches(node: ast.AST) -> Iterator[tuple[ast.AST, Callable[[Any], Any]]]:
@@ -207,13 +211,46 @@ def _branches(node: ast.AST) -> Iterator[tuple[ast.AST, Callable[[Any], Any]]]:
         return torch.as_tensor(value).sign()
 
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-        yield node.right, sign
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-        exponent = node.right
-        if isinstance(exponent, ast.UnaryOp) and isinstance(exponent.op, ast.USub):
-            yield node.left, sign
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "tan":
-        yield node.args[0], lambda value: torch.as_tensor(value / math.pi + 0.5).floor()
+        singular: ast.AST | None = node.right
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+        exponent = _constant(node.right)
+        singular = node.left if exponent is not None and exponent < 1 and exponent != 0 else None
+    elif isinstance(node, ast.Call) and _name(node) in ("log", "sqrt"):
+        singular = node.args[0]
+    else:
+        singular = None
+    for factor in () if singular is None else _factors(singular):
+        yield factor, sign
+    if isinstance(node, ast.Call) and _name(node) == "tan":
+        yield node.args[0], lambda value: torch.as_tensor(value / math.pi + 0.5).floor() + 0.5
+
+
+def _factors(node: ast.AST) -> Iterator[ast.AST]:
+    """What a node is zero with: abs(f), f ** 2 and f · g change no sign where f does."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        yield from _factors(node.left)
+        yield from _factors(node.right)
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.Pow):
+        yield from _factors(node.left)
+    elif isinstance(node, ast.Call) and _name(node) in ("abs", "sqrt"):
+        yield from _factors(node.args[0])
+    elif isinstance(node, ast.UnaryOp):
+        yield from _factors(node.operand)
+    else:
+        yield node
+
+
+def _name(node: ast.Call) -> str:
+    assert isinstance(node.func, ast.Name)
+    return node.func.id
+
+
+def _constant(node: ast.AST) -> float | None:
+    """The value of a part without inputs."""
+    names = [part.id for part in ast.walk(node) if isinstance(part, ast.Name)]
+    if any(name not in _CONSTANTS and name not in _FUNCTIONS for name in names):
+        return None
+    return float(_evaluate(node, torch.zeros(1, 1, dtype=torch.float64)))
 
 
 def _evaluate(node: ast.AST, x: Tensor) -> Any:

@@ -181,7 +181,7 @@ class Regions2D:
             points: `[N, 2]`, float64, or float32, which is widened.
 
         Returns:
-            int64 `[N]`: -1 where no region has the pattern, as outside of the domain and on borders.
+            int64 `[N]`: -1 outside of the domain, and where no region has the pattern, as on borders.
 
         Raises:
             TypeError, ValueError: another type, dtype or shape; points that are not finite.
@@ -191,10 +191,20 @@ class Regions2D:
             raise ValueError(f"points must have shape [N, 2], got {list(points.shape)}")
         check_on_cpu(points.device, "points")
         check_finite(points, "points")
-        found = ops.signatures(self.restricted, points.double(), check_finite=False)
+        points = points.double()
+        found = ops.signatures(self.restricted, points, check_finite=False)
         first, _, ids = ops.unique_rows(torch.cat([self.signatures, found]))
         region = first[ids[len(self) :]]
-        return torch.where(region < len(self), region, -1)
+        return torch.where((region < len(self)) & self._within(points), region, -1)
+
+    def _within(self, points: Tensor) -> Tensor:
+        """Bool [N]: whether points lie in the domain or within rounding of it."""
+        edges = self.domain.roll(-1, 0) - self.domain
+        apart = points.unsqueeze(1) - self.domain  # [N, K, 2]
+        left = edges[:, 0] * apart[..., 1] - edges[:, 1] * apart[..., 0]
+        room = 1e-12 * edges.norm(dim=1) * self.domain.abs().max()
+        within: Tensor = (left >= -room).all(dim=1)
+        return within
 
 
 @dataclass(frozen=True, eq=False, repr=False)

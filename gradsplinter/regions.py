@@ -94,18 +94,20 @@ def plane(
     most = check_integer(max_regions, "max_regions", 1)
     if (origin, u, v) == (None, None, None) and net.widths[0] == 2:
         origin, u, v = (0.0, 0.0), (1.0, 0.0), (0.0, 1.0)
+    rounding = _rounding(u, v)
     origin, u, v = (
         _vector(value, name, net) for value, name in ((origin, "origin"), (u, "u"), (v, "v"))
     )
     axes = torch.stack([u, v])
-    if not _independent(u, v):
+    if not _independent(u, v, rounding):
         raise ValueError(
             "u and v must not be parallel or zero (of a plane through three examples: these must not "
             f"lie on a line), got vectors of length {u.norm():.6g} and {v.norm():.6g}"
         )
     corners = _polygon(((0, 0), (1, 0), (1, 1), (0, 1)) if domain is None else domain)
     threads = torch.get_num_threads()
-    found = _C.PlaneRegions(*_hidden(net, origin, axes), corners, most, threads)
+    hidden = _hidden(net, origin, axes, corners.abs().amax(dim=0))
+    found = _C.PlaneRegions(*hidden, corners, min(most, 2**62), threads)
     n, sides = found.regions, found.sides
     vertices, centroids = _empty(sides, 2), _empty(n, 2)
     offsets, neighbours = _empty(n + 1, dtype=torch.int64), _empty(sides, dtype=torch.int64)
@@ -149,9 +151,15 @@ def plane_through(
         Regions2D(4 regions of 3-3-1, 9 edges)
     """
     net = float64_network(net)
+    rounding = _rounding(a, b, c)
     a, b, c = (_vector(value, name, net) for value, name in ((a, "a"), (b, "b"), (c, "c")))
+    if not bool(torch.isfinite(torch.stack([b - a, c - a])).all()):
+        raise ValueError("b - a and c - a must be finite, got inputs too far apart for float64")
+    if bool((c - a).any()):  # differences are as exact as the largest input
+        largest = max(float(value.abs().max()) for value in (a, b, c))
+        rounding *= max(1.0, largest / float((c - a).abs().max()))
     triangle = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)) if domain is None else domain
-    if not _independent(b - a, c - a):
+    if not _independent(b - a, c - a, rounding):
         raise ValueError("a, b and c must not lie on a line, got three collinear inputs")
     return plane(net, a, b - a, c - a, triangle, max_regions=max_regions)
 
@@ -184,7 +192,10 @@ def line(
     a, b = _vector(a, "a", net), _vector(b, "b", net)
     if torch.equal(a, b):
         raise ValueError("a and b must differ, got a segment of length zero")
-    found = _C.LineRegions(*_hidden(net, a, (b - a).unsqueeze(0)))
+    step = b - a
+    if not bool(step.isfinite().all()):
+        raise ValueError("b - a must be finite, got inputs too far apart for float64")
+    found = _C.LineRegions(*_hidden(net, a, step.unsqueeze(0), torch.ones(1, dtype=torch.float64)))
     breakpoints = _empty(found.regions + 1)
     signatures = _empty(found.regions, words_until(net, net.depth), dtype=torch.int64)
     found.write(breakpoints, signatures)
@@ -205,12 +216,26 @@ def float64_network(net: ReluNetwork | nn.Module) -> ReluNetwork:
     )
 
 
-def _hidden(net: ReluNetwork, origin: Tensor, axes: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Hidden layers of the restricted network."""
+def _hidden(
+    net: ReluNetwork, origin: Tensor, axes: Tensor, farthest: Tensor
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Hidden layers of the restricted network, and the sizes of the first layer's sums.
+
+    Restricting the network rounds: a bias b + W·origin can be much smaller than its terms. Whether a
+    pre-activation is 0 is decided by the sizes of these, over coordinates as far as `farthest` [k].
+    """
     if net.depth == 1:
-        return [], []
+        return [], [], torch.zeros(0, dtype=torch.float64)
     weight, bias = first_layer(net, origin, axes)
-    return [weight, *net.weights[1:-1]], [bias, *net.biases[1:-1]]
+    reach = origin.abs() + farthest @ axes.abs()
+    terms = torch.addmv(net.biases[0].abs(), net.weights[0].abs(), reach)
+    for name, found in (("weights", weight), ("biases", bias), ("sums", terms)):
+        if not bool(found.isfinite().all()):
+            raise ValueError(
+                f"net must be finite on the plane or segment, got {name} of its first layer there that "
+                "are not: inputs and weights are too large together"
+            )
+    return [weight, *net.weights[1:-1]], [bias, *net.biases[1:-1]], terms
 
 
 def _vector(value: Any, name: str, net: ReluNetwork) -> Tensor:
@@ -242,13 +267,21 @@ def _numbers(value: Any, name: str) -> Tensor:
     return numbers
 
 
-def _independent(u: Tensor, v: Tensor) -> bool:
-    """Whether two vectors span a plane."""
-    length = float(u @ u)
-    if length == 0:
+def _independent(u: Tensor, v: Tensor, rounding: float) -> bool:
+    """Whether two vectors span a plane, given how far their entries may be rounded together."""
+    scale = float(torch.maximum(u.abs().max(), v.abs().max()))
+    if scale == 0 or float(u.abs().max()) == 0 or not math.isfinite(scale):
         return False
-    rest = v - (u @ v) / length * u
-    return float(rest @ rest) > _SINE**2 * float(v @ v)
+    u, v = u / u.abs().max(), v / max(float(v.abs().max()), 5e-324)  # so that squares stay finite
+    rest = float((v - (u @ v) / (u @ u) * u).norm())
+    return rest > max(_SINE, rounding) * float(v.norm())
+
+
+def _rounding(*values: Any) -> float:
+    """Eight times the relative rounding of the least exact of these; Python's numbers are float64."""
+    dtypes = [torch.as_tensor(value).dtype for value in values if hasattr(value, "dtype")]
+    floats = [torch.finfo(dtype).eps for dtype in dtypes if dtype.is_floating_point]
+    return 8 * max([2.0**-52, *floats])
 
 
 def _polygon(value: Any) -> Tensor:
@@ -258,6 +291,12 @@ def _polygon(value: Any) -> Tensor:
         raise ValueError(
             f"domain must have shape [K, 2] with at least 3 corners, got {list(corners.shape)}"
         )
+    moved = corners - corners[0]
+    area = float(
+        (moved[:, 0] * moved.roll(-1, 0)[:, 1] - moved[:, 1] * moved.roll(-1, 0)[:, 0]).sum()
+    )
+    if not math.isfinite(area):
+        raise ValueError("domain must have an area below 1.8e308, got corners too far apart")
     points = corners.tolist()
     units = []  # along the edges
     for i, ((s, t), (s_next, t_next)) in enumerate(
@@ -278,6 +317,8 @@ def _polygon(value: Any) -> Tensor:
             "domain must be a convex polygon that does not cross itself, its corners in order, "
             f"got one that turns by {[round(math.degrees(turn), 3) for turn in turns]} degrees"
         )
+    if area == 0:
+        raise ValueError("domain must have an area above 5e-324, got corners too near each other")
     return corners.contiguous()
 
 

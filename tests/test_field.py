@@ -179,6 +179,8 @@ def test_bad_arguments():
     found = plane(linear(1.0, 1.0))
     with pytest.raises(ValueError, match=r"^output must be in 0\.\.0, got 1"):
         field_errors(found, product, 1)
+    with pytest.raises(ValueError, match=r"^exact's gradient must be finite, got"):
+        field_errors(found, lambda x: x / 0 * 0)
     with pytest.raises(TypeError, match=r"^exact must return a tensor, got list"):
         field_errors(found, lambda x: x.tolist())
     with pytest.raises(

@@ -238,6 +238,10 @@ def test_fitted_exponents():
     assert apart.error == pytest.approx(error / 2, rel=0.01)
     with pytest.raises(ValueError, match=r"^x must differ and be of three kinds at least, got 2"):
         fit_exponent([1, 2, 3, 4], [1, 2, 3, 4], "aabb")
+    with pytest.raises(ValueError, match=r"^x and y must be positive, got 0"):
+        fit_exponent([1, 2, 3], [1, 0, 3], "abc")
+    with pytest.raises(ValueError, match=r"^x, y and kinds must be as long, got 3, 3 and 4"):
+        fit_exponent([1, 2, 3], [1, 2, 3], "abcd")
     with pytest.raises(ValueError, match=r"^x must differ"):
         fit_exponent([2, 2, 2], [1, 2, 3], "abc")
 

@@ -85,6 +85,14 @@ def test_samples_are_uniform_on_the_unit_cube():
         ("1 / (x1 - 0.31415926)", "got a pole of '1 / (x1 - 0.31415926)'"),
         ("x2 + (x1 - 0.31415926) ** -2", "got a pole of '(x1 - 0.31415926) ** -2'"),
         ("tan(3 * x1)", "got a pole of 'tan(3 * x1)'"),
+        ("1 / (x1 - 0.31415926) ** 2", "got a pole of '1 / (x1 - 0.31415926) ** 2'"),
+        ("1 / abs(x1 - 0.31415926)", "got a pole of"),
+        ("(x1 - 0.31415926) ** (1 - 3)", "got a pole of"),
+        ("abs(x1 - 0.31415926) ** -0.5", "got a pole of"),
+        ("log(abs(x1 - 0.31415926))", "got a pole of 'log(abs(x1 - 0.31415926))'"),
+        ("sqrt(abs(x2 * (x1 - 0.31415926)) + 0)", "at x = "),
+        ("1 + sqrt((x2 + 1) * abs(x1 - 0.31415926))", "got a pole of"),
+        ("-" * 995 + "x1", "expression must be nested at most 100 deep"),
         ("log(x1 - 2)", "got a value that is not"),
         ("1 / 0 + x1", "got a value that is not"),
         ("1" * 400 + " * x1", "expression must have only numbers that float64 can hold"),
@@ -106,3 +114,11 @@ def test_other_bad_arguments():
         Formula("1", inputs=0)
     with pytest.raises(ValueError, match=r"^x must have shape \[n, 2\] for x2, got \[1, 3\]"):
         Formula("x2").target(torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["x1 ** 2 / (1 + x1 ** 2)", "(x1 + 1) ** (-2)", "sqrt(x1 + 1)", "(x1 - 0.3) ** 3", "abs(x1 - 0.3)", "1 / (x1 * x2 + 1)", "2 ** x1"],
+)  # fmt: skip
+def test_formulas_without_poles(expression):
+    assert Formula(expression).n_outputs == 1

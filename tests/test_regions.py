@@ -255,6 +255,67 @@ def test_a_module_is_taken():
     assert len(regions.line(module, [0.0, 0.0], [1.0, 1.0])) >= 1
 
 
+# --- what coincides ---------------------------------------------------------------------------------
+
+
+def test_units_of_the_first_layer_on_where_coordinates_are_negative():
+    """Its activations are not bounded by its positive weights, and so not those of the next layer."""
+    net = network(
+        [[[-3.0, 0], [-1, 0], [-6, 0]], [[-2.0, 2, -1], [6, -6, 3]], [[1.0, 1]]],
+        [[-9.0, 0, -18], [0.0, 0], [0.0]],
+    )
+    found = regions.plane(net, domain=[[-4.0, -4], [4, -4], [4, 4], [-4, 4]])
+    check(found)
+    assert len(found) == 4
+    line = regions.line(net, [-4.0, 0], [4.0, 0])
+    check_line(line)
+    assert len(line) == 4
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_unit_that_is_another_one_times_minus_three(seed):
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape):
+        return torch.randn(shape, generator=generator, dtype=F64)
+
+    first, second = random(5, 2), random(4, 5)
+    second[1] = -3 * second[0]
+    net = ReluNetwork(
+        [first, second, random(1, 4)], [-random(5).abs() / 3, torch.zeros(4, dtype=F64), random(1)]
+    )
+    check(regions.plane(net, domain=SQUARE))
+
+
+@pytest.mark.parametrize("size", [1.0, 30.0, 1e3, 1e6])
+def test_borders_that_coincide_in_the_network_coincide_on_a_plane_far_away(size):
+    """Where a restricted bias is the small rest of large terms, which differ between the two units."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape):
+        return torch.randn(shape, generator=generator, dtype=F64)
+
+    weight = (random(6, 300) * 1024).round() / 1024
+    origin = random(300) * size
+    bias = ((-(weight @ origin) + 0.3 * random(6)) * 2**20).round() / 2**20
+    u, v = torch.linalg.qr(random(300, 2))[0].T * 2
+    net = ReluNetwork(
+        [torch.cat([weight, 3 * weight]), torch.ones(1, 12, dtype=F64)],
+        [torch.cat([bias, 3 * bias]), torch.zeros(1, dtype=F64)],
+    )
+    single = ReluNetwork([weight, torch.ones(1, 6, dtype=F64)], [bias, torch.zeros(1, dtype=F64)])
+    found = regions.plane(net, origin - (u + v) / 2, u, v)
+    alone = regions.plane(single, origin - (u + v) / 2, u, v)
+    assert len(found) == len(alone) > 10
+    bits = unpack_bits(found.signatures, [12])[0]
+    assert torch.equal(bits[:, :6], bits[:, 6:])
+    assert torch.equal(ops.signatures(found.net, found.inputs(found.centroids)), found.signatures)
+    inside = found.neighbours >= 0
+    assert inside.any()
+    line = regions.line(net, origin - u, origin + v)
+    assert torch.equal(*(unpack_bits(line.signatures, [12])[0].split(6, dim=1)))
+
+
 # --- known counts -----------------------------------------------------------------------------------
 
 
@@ -296,6 +357,7 @@ def test_counts_of_regioncam():
 # --- against exact arithmetic -----------------------------------------------------------------------
 
 SMALL = st.integers(-2, 2)
+FACTORS = [1, 2, -1, 3, -3, 6]  # not all powers of two, so that products round
 
 
 @st.composite
@@ -309,7 +371,7 @@ def degenerate_networks(draw):
         offsets = draw(st.lists(SMALL, min_size=width, max_size=width))
         for unit in range(1, width):
             if draw(st.integers(0, 3)) == 0:  # the border of the unit before, scaled or turned over
-                factor = draw(st.sampled_from([1, 2, -1, 3]))
+                factor = draw(st.sampled_from(FACTORS))
                 rows[unit] = [factor * w for w in rows[unit - 1]]
                 offsets[unit] = factor * offsets[unit - 1]
         weights.append([list(map(float, row)) for row in rows])
@@ -323,6 +385,7 @@ DOMAINS = st.sampled_from(
         [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]],
         [[-2.0, 0.0], [0.0, -2.0], [2.0, 0.0], [0.0, 2.0]],
         [[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]],
+        [[-4.0, -4.0], [4.0, -4.0], [4.0, 4.0], [-4.0, 4.0]],
         [[-1.0, -1.0], [0.0, -1.0], [1.0, -1.0], [2.0, 0.0], [1.0, 1.0], [-1.0, 1.0]],
     ]
 )
@@ -466,6 +529,9 @@ def test_a_line_and_a_plane_agree():
 
 NET = random_network([2, 4, 1])
 DEEP = random_network([3, 4, 1])
+HUGE = network([[[1e200, 0]], [[1e200]], [[1.0]]], [[0.0], [0.0], [0.0]])
+WIDE = random_network([300, 4, 1])
+A, B = torch.rand(2, 300, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(
@@ -492,6 +558,16 @@ DEEP = random_network([3, 4, 1])
         (lambda: regions.plane(NET, domain=[[0, 0], [1, 0], [2, 0]]), ValueError, "domain must be a convex"),
         (lambda: regions.plane(NET, domain=[[0, 0], [1, 0], [1, 0], [0, 1]]), ValueError, "no corner twice in a row"),
         (lambda: regions.plane(NET, domain=STAR), ValueError, "does not cross itself"),
+        (lambda: regions.plane(NET, domain=[[0, 0], [1e200, 0], [0, 1e200]]), ValueError, "an area below 1.8e308"),
+        (lambda: regions.plane(NET, domain=[[-1e308, 0], [1e308, 0], [0, 1e308]]), ValueError, "an area below"),
+        (lambda: regions.plane(NET, domain=[[0, 0], [1e-200, 0], [0, 1e-200]]), ValueError, "an area above 5e-324"),
+        (lambda: regions.plane(NET, [1e308, 1e308], [1e308, 0], [0, 1e308]), ValueError, "net must be finite on the plane"),
+        (lambda: regions.line(NET, [-1e308, 0], [1e308, 0]), ValueError, "b - a must be finite, got inputs too far"),
+        (lambda: regions.plane_through(NET, [-1e308, 0], [1e308, 0], [0, 1]), ValueError, "b - a and c - a must be finite"),
+        (lambda: regions.plane(HUGE), ValueError, "net must have activations below 1.8e308 over the domain"),
+        (lambda: regions.plane_through(WIDE, A, B, (A + B) / 2), ValueError, "must not lie on a line"),
+        (lambda: regions.plane_through(WIDE, 1e6 + A.double(), 1e6 + B.double(), 1e6 + (A.double() + B.double()) / 2), ValueError, "must not lie on a line"),
+        (lambda: regions.plane(WIDE, A, B, 0.3 * B), ValueError, "u and v must not be parallel"),
         (lambda: regions.plane(NET, max_regions=0), ValueError, "max_regions must be at least 1, got 0"),
         (lambda: regions.plane(NET, max_regions=2.5), TypeError, "max_regions must be an integer"),
         (lambda: regions.line(NET, [0, 0], [0, 0]), ValueError, "a segment of length zero"),
@@ -559,3 +635,17 @@ def test_points_that_cannot_be_located(points, error, message):
     with pytest.raises(error) as raised:
         regions.plane(NET, domain=SQUARE).locate(points)
     assert str(raised.value) == message
+
+
+def test_vectors_of_any_length_span_a_plane():
+    for size in (1e-200, 1e150):
+        found = regions.plane(NET, [0, 0], [size, 0], [0, size])
+        assert float(found.areas.sum()) == pytest.approx(1)
+    assert len(regions.plane(NET, max_regions=10**30)) >= 1
+
+
+def test_what_lies_outside_of_the_domain_is_in_no_region():
+    found = regions.plane(NET)
+    points = torch.tensor([[1.5, 0.5], [50.0, 3.0], [-3.0, -3.0], [0.5, -1e-6], [0.31, 0.77]])
+    assert found.locate(points).ge(0).tolist() == [False, False, False, False, True]
+    assert torch.equal(found.locate(found.centroids), torch.arange(len(found)))

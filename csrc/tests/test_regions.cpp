@@ -152,11 +152,24 @@ Net<double> random_net(std::vector<int64_t> widths, uint64_t seed) {
   return {std::move(widths), [&] { return scale * random.uniform<double>(); }};
 }
 
+// Of the sums of the first layer, where no coordinate is beyond 1.
+std::vector<double> terms(const Net<double>& net) {
+  const Layer<double> first = net.layers()[0];
+  std::vector<double> found;
+  for (int64_t j = 0; j < first.outputs; ++j) {
+    found.push_back(std::abs(first.bias[j]));
+    for (int64_t k = 0; k < first.inputs; ++k) {
+      found.back() += std::abs(first.weight[j * first.inputs + k]);
+    }
+  }
+  return found;
+}
+
 TEST_CASE("regions: borders through one point, coinciding and along the domain") {
   on_every_instruction_set([] {
     // s, t, s + t, 2 s, s - 1, and a dead unit.
     const Net<double> net({2, 6}, {{1, 0, 0, 1, 1, 1, 2, 0, 1, 0, 0, 0}}, {{0, 0, 0, 0, -1, -1}});
-    const PlaneRegions regions(net.layers(), square, 4, 100, Run{2});
+    const PlaneRegions regions(net.layers(), terms(net), square, 4, 100, Run{2});
     REQUIRE(regions.regions() == 6);
     CHECK(regions.complete());
     CHECK(regions.cleared() == 0);
@@ -173,17 +186,17 @@ TEST_CASE("regions: borders through one point, coinciding and along the domain")
 TEST_CASE("regions: the same for any number of threads") {
   const Net<double> net = random_net({2, 100, 70, 130}, 4);
   const int64_t words = words_of(100) + words_of(70) + words_of(130);
-  const PlaneRegions alone(net.layers(), square, 4, 1 << 20, Run{1});
+  const PlaneRegions alone(net.layers(), terms(net), square, 4, 1 << 20, Run{1});
   const Written want = write(alone, words, 1);
   CHECK(alone.regions() > 3000);
   CHECK(std::abs(std::accumulate(want.areas.begin(), want.areas.end(), 0.0) - 4) < 1e-11);
   CHECK(std::count(want.neighbours.begin(), want.neighbours.end(), PlaneRegions::unknown) == 0);
   for (const int threads : {2, 3}) {
-    const PlaneRegions regions(net.layers(), square, 4, 1 << 20, Run{threads});
+    const PlaneRegions regions(net.layers(), terms(net), square, 4, 1 << 20, Run{threads});
     CHECK(regions.cleared() == alone.cleared());
     CHECK(write(regions, words, threads) == want);
   }
-  const PlaneRegions some(net.layers(), square, 4, 1000, Run{3});
+  const PlaneRegions some(net.layers(), terms(net), square, 4, 1000, Run{3});
   CHECK(!some.complete());
   CHECK(some.regions() > 1000);
   CHECK(some.regions() < alone.regions());
@@ -193,18 +206,19 @@ TEST_CASE("regions: the same for any number of threads") {
 TEST_CASE("regions: an interruption") {
   const Net<double> net = random_net({2, 700, 700, 700}, 5);  // seconds, without it
   const Run run{2, [] { return true; }};
-  CHECK_THROWS_AS(PlaneRegions(net.layers(), square, 4, int64_t{1} << 40, run), Interrupted);
+  CHECK_THROWS_AS(PlaneRegions(net.layers(), terms(net), square, 4, int64_t{1} << 40, run),
+                  Interrupted);
 }
 
 TEST_CASE("regions: of a segment") {
   on_every_instruction_set([] {
     const Net<double> net({1, 2, 1}, {{1, -1}, {1, 1}}, {{-0.25, 0.5}, {-0.375}});
-    const LineRegions regions(net.layers(), Run{});
+    const LineRegions regions(net.layers(), terms(net), Run{});
     CHECK(regions.breakpoints() == std::vector<double>{0, 0.125, 0.25, 0.5, 0.625, 1});
     CHECK(regions.signatures() == std::vector<uint64_t>{2, 1, 2, 0, 3, 0, 1, 0, 1, 1});
     CHECK(regions.regions() == 5);
   });
-  CHECK(LineRegions({}, Run{}).regions() == 1);
+  CHECK(LineRegions({}, {}, Run{}).regions() == 1);
 }
 
 }  // namespace

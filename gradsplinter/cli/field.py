@@ -20,6 +20,7 @@ from torch import Tensor
 import gradsplinter
 from gradsplinter import io
 from gradsplinter.cli.command import Command, console, options_of, results_folder
+from gradsplinter.regions import TooManyRegionsError
 from gradsplinter.studies.field import (
     MOST_DRAWN,
     SAMPLES,
@@ -54,7 +55,10 @@ class FieldStudy(Command):
 
         begin = time.perf_counter()
         with results_folder(self.out, self.overwrite) as folder:
-            result = run_field(self.config)
+            try:
+                result = run_field(self.config)
+            except TooManyRegionsError as error:
+                raise ValueError(f"{str(error).split(';')[0]}; nothing is kept") from error
             _write(result, folder)
             for name, figure in plot_field.figures(result).items():
                 save(figure, folder, name)

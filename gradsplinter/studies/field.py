@@ -272,7 +272,7 @@ def fit_exponent(x: Sequence[float], y: Sequence[float], kinds: Sequence[Hashabl
             as independent (Liang and Zeger 1986).
 
     Raises:
-        ValueError: fewer than three kinds, or one x only.
+        ValueError: fewer than three kinds, or one x only; numbers that are not positive.
 
     Examples:
         >>> round(fit_exponent([1, 10, 100], [5, 0.5, 0.05], "abc").slope, 9)
@@ -282,6 +282,10 @@ def fit_exponent(x: Sequence[float], y: Sequence[float], kinds: Sequence[Hashabl
     n = len(number)
     if n < 3 or len(set(x)) < 2:
         raise ValueError(f"x must differ and be of three kinds at least, got {n} kinds")
+    if not len(x) == len(y) == len(kinds):
+        raise ValueError(f"x, y and kinds must be as long, got {len(x)}, {len(y)} and {len(kinds)}")
+    if min(*x, *y) <= 0:
+        raise ValueError(f"x and y must be positive, got {min(*x, *y)}")
     a, b = torch.tensor([x, y], dtype=torch.float64).log()
     a, b = a - a.mean(), b - b.mean()
     slope = float((a @ b) / (a @ a))
@@ -324,7 +328,7 @@ def run_field(config: FieldConfig, *, progress: bool = True) -> FieldResult:
         for seed, network, loss in zip(config.seeds, networks, losses, strict=True):
             seen += [_see(config, case, view, seed, network, loss) for view in case.slices]
             if name == "products":
-                moved.append(interference(case, seed, network))
+                moved.append(interference(case, seed, network, max_regions=config.max_regions))
     sizes = _sizes(config, progress) if config.sizes else []
     mixing, switches = _mixing(config, progress)
     return FieldResult(config, seen, moved, sizes, mixing, switches, frames)
@@ -366,7 +370,9 @@ def _see(
     return Seen(case, view, seed, loss, found, errors, best_rms(found, case.exact, len(found)))
 
 
-def interference(case: Case, seed: int, network: ReluNetwork, steps: int = 5) -> Interference:
+def interference(
+    case: Case, seed: int, network: ReluNetwork, steps: int = 5, max_regions: int = 1_000_000
+) -> Interference:
     """Move the other product's inputs over a grid, and compare the fields at points of a grid."""
     axis = (torch.arange(48, dtype=torch.float64) + 0.5) / 48
     points = torch.cartesian_prod(axis, axis)
@@ -374,10 +380,11 @@ def interference(case: Case, seed: int, network: ReluNetwork, steps: int = 5) ->
     fields = []
     for a in others:
         for b in others:
-            found = plane(network, *Slice("", (None, None, a, b)).plane())
+            where = Slice("", (None, None, a, b)).plane()
+            found = plane(network, *where, max_regions=max_regions)
             fields.append(network_field(found, points))
     moved = torch.stack(fields)
-    found = plane(network, *case.slices[0].plane())
+    found = plane(network, *case.slices[0].plane(), max_regions=max_regions)
     exact = points.flip(1)
     size = exact.square().sum(1).mean()
     change = (moved - moved.nanmean(0)).square().sum(2).nanmean()
