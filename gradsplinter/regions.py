@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -229,12 +230,11 @@ def _hidden(
     weight, bias = first_layer(net, origin, axes)
     reach = origin.abs() + farthest @ axes.abs()
     terms = torch.addmv(net.biases[0].abs(), net.weights[0].abs(), reach)
-    for name, found in (("weights", weight), ("biases", bias), ("sums", terms)):
-        if not bool(found.isfinite().all()):
-            raise ValueError(
-                f"net must be finite on the plane or segment, got {name} of its first layer there that "
-                "are not: inputs and weights are too large together"
-            )
+    if not math.isfinite(weight.sum() + bias.sum() + terms.sum()):
+        raise ValueError(
+            "net must be finite on the plane or segment, got a first layer there that is not: inputs and "
+            "weights are too large together"
+        )
     return [weight, *net.weights[1:-1]], [bias, *net.biases[1:-1]], terms
 
 
@@ -269,19 +269,24 @@ def _numbers(value: Any, name: str) -> Tensor:
 
 def _independent(u: Tensor, v: Tensor, rounding: float) -> bool:
     """Whether two vectors span a plane, given how far their entries may be rounded together."""
-    scale = float(torch.maximum(u.abs().max(), v.abs().max()))
-    if scale == 0 or float(u.abs().max()) == 0 or not math.isfinite(scale):
+    longest, other = float(u.abs().max()), float(v.abs().max())
+    if not (0 < longest < math.inf and 0 < other < math.inf):
         return False
-    u, v = u / u.abs().max(), v / max(float(v.abs().max()), 5e-324)  # so that squares stay finite
-    rest = float((v - (u @ v) / (u @ u) * u).norm())
-    return rest > max(_SINE, rounding) * float(v.norm())
+    u, v = u / longest, v / other  # so that squares stay finite
+    squares, dot, along = float(v @ v), float(u @ v), float(u @ u)
+    rest = v - dot / along * u
+    return float(rest @ rest) > max(_SINE, rounding) ** 2 * squares
 
 
 def _rounding(*values: Any) -> float:
     """Eight times the relative rounding of the least exact of these; Python's numbers are float64."""
-    dtypes = [torch.as_tensor(value).dtype for value in values if hasattr(value, "dtype")]
-    floats = [torch.finfo(dtype).eps for dtype in dtypes if dtype.is_floating_point]
-    return 8 * max([2.0**-52, *floats])
+    eps = 2.0**-52
+    for value in values:
+        if hasattr(value, "dtype"):
+            dtype = torch.as_tensor(value).dtype
+            if dtype.is_floating_point:
+                eps = max(eps, torch.finfo(dtype).eps)
+    return 8 * eps
 
 
 def _polygon(value: Any) -> Tensor:
@@ -291,13 +296,13 @@ def _polygon(value: Any) -> Tensor:
         raise ValueError(
             f"domain must have shape [K, 2] with at least 3 corners, got {list(corners.shape)}"
         )
-    moved = corners - corners[0]
-    area = float(
-        (moved[:, 0] * moved.roll(-1, 0)[:, 1] - moved[:, 1] * moved.roll(-1, 0)[:, 0]).sum()
-    )
+    points = corners.tolist()
+    s0, t0 = points[0]
+    area = 0.0  # twice
+    for (s, t), (s_next, t_next) in pairwise(points):
+        area += (s - s0) * (t_next - t0) - (t - t0) * (s_next - s0)
     if not math.isfinite(area):
         raise ValueError("domain must have an area below 1.8e308, got corners too far apart")
-    points = corners.tolist()
     units = []  # along the edges
     for i, ((s, t), (s_next, t_next)) in enumerate(
         zip(points, points[1:] + points[:1], strict=True)
