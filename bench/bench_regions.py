@@ -97,10 +97,11 @@ print(len(found), 1024 * (most() - before), sum(t.nbytes for t in tensors))
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def bench_memory(race, capsys):
     """In a process of its own: the most memory that an enumeration takes, beside what it returns."""
-    sizes = [(128, 3), (256, 3), (512, 3), (1024, 2)]
-    for width, hidden in sizes[: race.size(4, 2)]:
+    sizes = [(128, 3, 20_714), (256, 3, 79_783), (512, 3, 358_790), (1024, 2, 734_978)]
+    for width, hidden, expected in sizes[: race.size(4, 2)]:
         run = [sys.executable, "-c", ALONE, *[str(width)] * hidden]
         count, peak, result = map(int, subprocess.check_output(run, text=True).split())
+        assert count == expected
         assert peak < 4 * result + 2**25
         with capsys.disabled():
             print(

@@ -120,6 +120,17 @@ def spans(
         )
 
 
+def shape_of(x: Data) -> tuple[int, ...] | None:
+    """Of one example, where `x` is an array of more than two dimensions.
+
+    Examples:
+        >>> shape_of(np.zeros((5, 1, 28, 28))), shape_of(np.zeros((5, 784)))
+        ((1, 28, 28), None)
+    """
+    shape = getattr(x, "shape", ())
+    return tuple(shape[1:]) if len(shape) > 2 else None
+
+
 def count_examples(x: Data) -> int | None:
     """How many examples `x` holds, where that can be told without reading it.
 

@@ -58,6 +58,22 @@ def check_finite(tensor: Tensor, name: str) -> None:
         )
 
 
+def check_examples(
+    x: Tensor, width: int, dtype: torch.dtype, device: torch.device, *, finite: bool
+) -> Tensor:
+    """`x` without its autograd history, if it can be inputs `[N, width]` of a network."""
+    check_tensor(x, "x", 2, (dtype,), " like the network")
+    if x.device != device:
+        raise ValueError(f"x must be on the network's device {device}, got {x.device}")
+    if x.shape[1] != width:
+        raise ValueError(
+            f"x must have shape [N, {width}] to match the network's input, got {list(x.shape)}"
+        )
+    if finite:
+        check_finite(x, "x")
+    return x.detach() if x.requires_grad else x
+
+
 def check_integer(value: object, name: str, least: int | None = None) -> int:
     """`value` as an int, of at least `least` if given; True and False are not integers."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):

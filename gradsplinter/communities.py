@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gradsplinter import ops
-from gradsplinter.batches import Data
+from gradsplinter.batches import Data, shape_of
 from gradsplinter.checks import check_on_cpu
 from gradsplinter.graph import ComputationGraph
 from gradsplinter.modularity import (
@@ -32,7 +32,7 @@ from gradsplinter.patterns import select_sites
 from gradsplinter.scores import AT_ONCE
 from gradsplinter.splinters import Splinters
 from gradsplinter.table import SplinterTable, splinter
-from gradsplinter.traced import Network
+from gradsplinter.traced import Network, network_of
 
 LEAST_FROM_DIRECTIONS = 0.25
 """Least separation of a split by the components of directions."""
@@ -184,7 +184,7 @@ def neuron_communities(
             network that is not on the CPU; gradients that are not finite.
     """
     check_split(least, permutations, seed)
-    checked = SplinterTable(net, source)
+    checked = SplinterTable(network_of(net, shape_of(x)), source)
     net, source = checked.net, checked.source
     check_on_cpu(net.device, "net")
     if net.depth == 1:

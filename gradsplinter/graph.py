@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from gradsplinter import ops
-from gradsplinter.batches import Data
+from gradsplinter.batches import Data, shape_of
 from gradsplinter.checks import SHORTEST, check_on_cpu, check_span
 from gradsplinter.merged import Merged, merge
 from gradsplinter.network import pattern_sites
 from gradsplinter.splinters import AT_ONCE
-from gradsplinter.table import SplinterTable, splinter
-from gradsplinter.traced import Network
+from gradsplinter.table import splinter
+from gradsplinter.traced import Network, network_of
 from gradsplinter.trie import ModeTrie, Node, nested
 from gradsplinter.wording import counted
 
@@ -345,7 +345,7 @@ def computation_graph(
     Raises:
         TypeError, ValueError, NotImplementedError: as `splinter`; a network that is not on the CPU.
     """
-    net = SplinterTable(net).net
+    net = network_of(net, shape_of(x))
     check_on_cpu(net.device, "net")
     end, start = check_span(net.depth, end, start, ("end", "start"))
     finest = splinter(net, x, end, start, directions, divisor=divisor)

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gradsplinter import _library  # noqa: F401  (registers torch.ops.gradsplinter)
-from gradsplinter.checks import DTYPES, check_finite, check_span, check_tensor
+from gradsplinter.checks import DTYPES, check_examples, check_finite, check_span
 from gradsplinter.io import write_file
 from gradsplinter.modules import read_layers
 
@@ -194,17 +194,7 @@ class ReluNetwork:
             TypeError: x is not a tensor of the network's dtype.
             ValueError: its shape or device does not fit, or (with `finite`) it is not finite.
         """
-        check_tensor(x, "x", 2, (self.dtype,), " like the network")
-        if x.device != self.device:
-            raise ValueError(f"x must be on the network's device {self.device}, got {x.device}")
-        if x.shape[1] != self.widths[0]:
-            raise ValueError(
-                f"x must have shape [N, {self.widths[0]}] to match the network's input, "
-                f"got {list(x.shape)}"
-            )
-        if finite:
-            check_finite(x, "x")
-        return x.detach() if x.requires_grad else x
+        return check_examples(x, self.widths[0], self.dtype, self.device, finite=finite)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs y `[N, h_L]` of inputs `[N, h_0]`, by the numeric contract (not torch's order)."""

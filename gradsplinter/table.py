@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gradsplinter import ops
 from gradsplinter._C import ModeTable
-from gradsplinter.batches import Data, batches, rows_at_once
+from gradsplinter.batches import Data, batches, rows_at_once, shape_of
 from gradsplinter.checks import check_bool, check_integer, check_span
 from gradsplinter.ids import Ids
 from gradsplinter.io import NpyColumn
@@ -74,19 +74,12 @@ def splinter(
                 [0., 1.],
                 [1., 0.]])
     """
-    if isinstance(net, nn.Module):
-        net = network_of(net, _shape_of(x))
+    net = network_of(net, shape_of(x))
     table = SplinterTable(net, source, target, directions, ids=ids, check_finite=check_finite)
     table.update(x, divisor=divisor)
     if table.n_examples == 0:
         raise ValueError("x must hold at least one example, got none")
     return table._splinters(table._modes(), table._all_ids(copy=False))  # without copies
-
-
-def _shape_of(x: Data) -> tuple[int, ...] | None:
-    """Of one example, where `x` is an array that says so."""
-    shape = getattr(x, "shape", ())
-    return tuple(shape[1:]) if len(shape) > 2 else None
 
 
 class SplinterTable:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gradsplinter.checks import DTYPES, check_finite, check_tensor
+from gradsplinter.checks import DTYPES, check_examples, check_finite, check_tensor
 from gradsplinter.network import ReluNetwork
 from gradsplinter.patterns import pack_bits, unpack_bits, words_of
 from gradsplinter.tracing import Operation, SlopeLevels, Trace, check_module, trace
@@ -128,27 +128,23 @@ class TracedNetwork:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the recorded operations and all weights."""
+        """SHA-256 (hex) of the recorded operations, their parameters, all weights and levels of slopes."""
         module = self._trace.module
-        digest = hashlib.sha256(f"{module.code}{self.shapes}{self.dtype}".encode())
-        for name, tensor in sorted(module.state_dict().items()):
+        tensors = dict(sorted(module.state_dict().items()))
+        for operation in self._trace.operations:
+            if isinstance(operation.unit, Smooth):
+                for name in ("bounds", "slopes"):
+                    tensors[f"{operation.node.name}.{name}"] = getattr(operation.unit, name)
+        # The module as text names what has no weights: slopes, strides, paddings.
+        digest = hashlib.sha256(f"{module}{module.code}{self.shapes}{self.dtype}".encode())
+        for name, tensor in tensors.items():
             digest.update(name.encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def check_inputs(self, x: Tensor, *, finite: bool = True) -> Tensor:
         """As `ReluNetwork.check_inputs`."""
-        check_tensor(x, "x", 2, (self.dtype,), " like the network")
-        if x.device != self.device:
-            raise ValueError(f"x must be on the network's device {self.device}, got {x.device}")
-        if x.shape[1] != self.widths[0]:
-            raise ValueError(
-                f"x must have shape [N, {self.widths[0]}] to match the network's input "
-                f"{list(self.shapes[0])}, got {list(x.shape)}"
-            )
-        if finite:
-            check_finite(x, "x")
-        return x.detach() if x.requires_grad else x
+        return check_examples(x, self.widths[0], self.dtype, self.device, finite=finite)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs `[N, h_L]` of inputs `[N, h_0]`."""

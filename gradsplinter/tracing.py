@@ -58,7 +58,7 @@ _EVAL_ONLY = {F.dropout, F.dropout1d, F.dropout2d, F.batch_norm}
 _ANY_METHODS = {
     "add", "add_", "sub", "sub_", "neg", "view", "reshape", "flatten", "permute", "transpose",
     "squeeze", "unsqueeze", "contiguous", "mean", "sum", "chunk", "split", "unbind", "expand",
-    "repeat", "unflatten", "clone", "detach", "flip", "roll", "narrow", "select", "t",
+    "repeat", "unflatten", "clone", "flip", "roll", "narrow", "select", "t",
     "swapaxes", "movedim",
 }  # fmt: skip
 _ONE_METHODS = {"mul", "mul_", "matmul", "mm", "bmm"}
@@ -142,6 +142,8 @@ def trace(module: nn.Module, x: Tensor, levels: SlopeLevels | None = None) -> Tr
             f"module must return a row for each example, got shape {list(values[0][result].shape)} for two"
         )
     data = _of_data(recorded, needed[0])
+    if result not in data:
+        raise NotImplementedError("module must depend on its input, got a constant result")
     two, three = values
     shapes = {
         node: value.shape
@@ -301,14 +303,13 @@ def _of_function(
     target = node.target
     known = target if node.op == "call_function" else str(target)
     args, kwargs = node.args, node.kwargs
-    if known in _UNITS:
-        unit = _UNITS[known](values[inputs[0]], *args[1:], **kwargs)
+    if len(inputs) == 1 and args[:1] == inputs:  # else some other argument depends on the data
+        others, named = fx.map_arg((args[1:], kwargs), lambda before: values[before])
+        unit = _UNITS[known](values[inputs[0]], *others, **named) if known in _UNITS else None
         if unit is not None:
             return Operation(node, unit, inputs)
-    if known in _SMOOTH and len(inputs) == 1 and args[:1] == inputs:
-        return _smooth(node, lambda z: _SMOOTH[known](z, *args[1:], **kwargs), inputs, levels)
-    if known is F.prelu:
-        return Operation(node, _prelu(values[inputs[0]], values[args[1]]), inputs)  # type: ignore[index]
+        if known in _SMOOTH:
+            return _smooth(node, lambda z: _SMOOTH[known](z, *others, **named), inputs, levels)
     if known in _LARGER and len(inputs) == 2 and len(args) == 2:
         return Operation(node, units.Larger(_LARGER[known]), (args[0], args[1]))  # type: ignore[arg-type]
     if known in _EVAL_ONLY:
@@ -395,6 +396,7 @@ _UNITS: dict[Any, Callable[..., Unit | None]] = {
     "relu": lambda z: units.relu(),  # noqa: ARG005
     "relu_": lambda z: units.relu(),  # noqa: ARG005
     F.leaky_relu: lambda z, negative_slope=0.01, inplace=False: units.leaky_relu(negative_slope),  # noqa: ARG005
+    F.prelu: _prelu,
     F.relu6: lambda z, inplace=False: units.clamp(0.0, 6.0),  # noqa: ARG005
     F.hardtanh: lambda z, min_val=-1.0, max_val=1.0, inplace=False: units.clamp(min_val, max_val),  # noqa: ARG005
     F.hardsigmoid: lambda z, inplace=False: units.hardsigmoid(),  # noqa: ARG005

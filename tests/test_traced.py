@@ -12,6 +12,7 @@ from gradsplinter import (
     TracedNetwork,
     computation_graph,
     extract,
+    neuron_communities,
     ops,
     pattern_sites,
     splinter,
@@ -324,6 +325,71 @@ def test_what_lies_before_a_source_need_not_be_piecewise_linear():
     torch.testing.assert_close(s.jacobian()[s.ids], expected, rtol=1e-10, atol=1e-12)
 
 
+def test_networks_that_differ_in_anything_have_fingerprints_of_their_own():
+    """So that tables of different networks are never merged: also where weights are the same."""
+    torch.manual_seed(0)
+    first, last = nn.Linear(3, 4), nn.Linear(4, 2)
+    x = random_inputs(50, 3)
+    found = [
+        TracedNetwork.from_module(nn.Sequential(first, activation, last))
+        for activation in (
+            nn.LeakyReLU(0.1),
+            nn.LeakyReLU(0.2),
+            nn.Hardtanh(-1, 1),
+            nn.Hardtanh(-1, 2),
+        )
+    ]
+    smooth = nn.Sequential(first, nn.GELU(), last)
+    for bits, quantiles, some in ((1, True, x), (2, True, x), (2, False, x), (2, True, x[:20])):
+        levels = SlopeLevels(bits, quantiles)
+        found.append(TracedNetwork.from_module(smooth, levels=levels, calibration=some))
+    pools = [nn.MaxPool2d(2, 2), nn.MaxPool2d(2, 2, dilation=2), nn.AvgPool2d(2, 2)]
+    found += [
+        TracedNetwork.from_module(nn.Sequential(pool, nn.Flatten()), (1, 5, 5)) for pool in pools
+    ]
+    assert len({net.fingerprint for net in found}) == len(found)
+    tables = [SplinterTable(net) for net in found[4:6]]
+    with pytest.raises(ValueError, match="network"):
+        tables[0].merge(tables[1])
+
+
+class Parameters(nn.Module):
+    """Bounds and slopes that are weights of the module."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.low = nn.Linear(3, 4), nn.Parameter(torch.linspace(-1, 0, 4))
+        self.slope = nn.Parameter(torch.linspace(0.1, 0.4, 4))
+
+    def forward(self, x):
+        return F.prelu(torch.clamp(self.linear(x), self.low), self.slope)
+
+
+def test_bounds_that_are_weights():
+    torch.manual_seed(0)
+    module = Parameters().double()
+    x = random_inputs(30, 3, dtype=F64)
+    s = splinter(module, x)
+    torch.testing.assert_close(s.jacobian()[s.ids], by_autograd(module, (3,), x).detach())
+
+
+def test_images_for_graphs_and_communities():
+    module, shape = made("lenet")
+    x = random_inputs(30, 144, dtype=F64).reshape(30, *shape)
+    net = TracedNetwork.from_module(module, shape)
+    assert computation_graph(module, x, end=4).net.fingerprint == net.fingerprint
+    assert neuron_communities(module, x, source=4).n >= 1
+
+
+class Constant(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.value = nn.Parameter(torch.ones(3, 2))
+
+    def forward(self, x):
+        return self.value[: x.shape[0]] * 2
+
+
 class Products(nn.Module):
     def forward(self, x):
         return x[:, :1] * x[:, 1:]
@@ -378,6 +444,8 @@ class Pair(nn.Module):
         (InPlace(), "^module must not change tensors in place that are used elsewhere"),
         (Two(), "^module must take one tensor, got 2 inputs"),
         (Pair(), "^module must return one tensor"),
+        (Constant(), "^module must depend on its input"),
+        (Ends(lambda x: x.detach()), "^detach is not piecewise linear"),
         (nn.Sequential(nn.Linear(2, 2), nn.MaxPool1d(2, return_indices=True)), "^module must return"),
         (nn.BatchNorm1d(2, track_running_stats=False).eval(), "^BatchNorm1d keeps no running statistics"),
     ],
