@@ -127,6 +127,8 @@ def shape_of(x: Data) -> tuple[int, ...] | None:
         >>> shape_of(np.zeros((5, 1, 28, 28))), shape_of(np.zeros((5, 784)))
         ((1, 28, 28), None)
     """
+    if isinstance(x, Tensor) and x.is_nested:  # has none; refused when it is read
+        return None
     shape = getattr(x, "shape", ())
     return tuple(shape[1:]) if len(shape) > 2 else None
 
