@@ -16,6 +16,7 @@ from gradsplinter.graph import ComputationGraph, computation_graph
 from gradsplinter.graph_choice import view
 from gradsplinter.graph_view import GraphView
 from gradsplinter.network import ReluNetwork, pattern_sites
+from gradsplinter.operations import SlopeLevels
 from gradsplinter.ops import (
     cross,
     gram,
@@ -30,7 +31,6 @@ from gradsplinter.splinters import Gradients, Splinters
 from gradsplinter.store import Store, merge
 from gradsplinter.table import SplinterTable, splinter
 from gradsplinter.traced import TracedNetwork
-from gradsplinter.tracing import SlopeLevels
 
 __version__ = version("gradsplinter")
 

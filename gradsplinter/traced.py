@@ -7,7 +7,6 @@ import hashlib
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,31 +15,16 @@ from torch import Tensor, fx, nn
 
 from gradsplinter.checks import DTYPES, check_examples, check_finite, check_tensor
 from gradsplinter.network import ReluNetwork
+from gradsplinter.operations import Operation, SlopeLevels
 from gradsplinter.patterns import pack_bits, unpack_bits, words_of
-from gradsplinter.tracing import Operation, SlopeLevels, Trace, check_module, trace
+from gradsplinter.sites import names_of, segments_of
+from gradsplinter.tracing import Trace, check_module, trace
 from gradsplinter.units import Smooth
 
 AT_ONCE = 2**22
 """Numbers of the widest site, or codes, that are computed with at a time."""
 PROBES = 64
 """Random examples on which the recorded operations must give what the module gives."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """What lies between two sites."""
-
-    operations: tuple[Operation, ...]
-    codes: tuple[tuple[fx.Node, tuple[int, ...], int], ...]
-    """Of each piecewise-linear operation: its node, the shape of an example's result, bits of a code."""
-
-    @property
-    def bits(self) -> int:
-        return sum(math.prod(shape) * bits for _, shape, bits in self.codes)
-
-    @property
-    def refused(self) -> str | None:
-        return next((op.refused for op in self.operations if op.refused), None)
 
 
 class TracedNetwork:
@@ -68,8 +52,8 @@ class TracedNetwork:
 
     def __init__(self, traced: Trace, x: Tensor) -> None:
         self._trace = traced
-        self._nodes, self.segments = _segments(traced, traced.shapes)
-        self.names = _names(self._nodes)
+        self._nodes, self.segments = segments_of(traced)
+        self.names = names_of(self._nodes)
         self.shapes = tuple(tuple(shape) for shape in self._shapes(x))
         self.widths = tuple(math.prod(shape) for shape in self.shapes)
         self.bits = (0, *(segment.bits for segment in self.segments))
@@ -338,53 +322,6 @@ _NOT_IN_PLACE: dict[Any, Any] = {
     operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
     operator.itruediv: operator.truediv,
 }  # fmt: skip
-
-
-def _segments(
-    traced: Trace, shapes: dict[fx.Node, torch.Size]
-) -> tuple[list[fx.Node], list[Segment]]:
-    """The nodes of the sites, and what lies between them."""
-    nodes = [traced.source, *(operation.node for operation in traced.operations)]
-    number = {node: i for i, node in enumerate(nodes)}
-    last = [
-        max([number[user] for user in node.users if user in number], default=0) for node in nodes
-    ]
-    last[number[traced.result]] = len(nodes)
-    sites, segments, begin, reach = [traced.source], [], 0, last[0]
-    for i, operation in enumerate(traced.operations, 1):
-        waiting = traced.operations[begin:i]
-        is_result = operation.node is traced.result
-        if reach <= i and operation.node in shapes:  # all that was made before is used up here
-            counts = any(one.unit or one.refused for one in waiting)
-            if counts or is_result:
-                sites.append(operation.node)
-                segments.append(_segment(waiting, shapes))
-                begin = i
-        reach = max(reach, last[i])
-        if is_result:
-            break
-    if (
-        segments and any(one.unit or one.refused for one in segments[-1].operations)
-    ) or not segments:
-        sites.append(sites[-1])
-        segments.append(Segment((), ()))
-    return sites, segments
-
-
-def _segment(operations: Sequence[Operation], shapes: dict[fx.Node, torch.Size]) -> Segment:
-    codes = [
-        (one.node, tuple(shapes[one.node][1:]), one.unit.bits) for one in operations if one.unit
-    ]
-    return Segment(tuple(operations), tuple(codes))
-
-
-def _names(nodes: Sequence[fx.Node]) -> tuple[str, ...]:
-    names = ["input"]
-    for node in nodes[1:-1]:
-        name = str(node.target) if node.op == "call_module" else node.name
-        used = sum(name == other or other.startswith(f"{name}#") for other in names)
-        names.append(f"{name}#{used + 1}" if used else name)
-    return (*names, "output")
 
 
 def _forward(module: nn.Module, x: Tensor) -> Tensor:

@@ -43,6 +43,8 @@ FLOORS = [  # from the top down
         "network",
         "traced",
         "tracing",
+        "operations",
+        "sites",
         "units",
         "tasks",
         "formula",

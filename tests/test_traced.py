@@ -19,9 +19,9 @@ from gradsplinter import (
     unpack_bits,
     view,
 )
+from gradsplinter.operations import SlopeLevels
 from gradsplinter.page import graph_page
 from gradsplinter.plot.graph import layers
-from gradsplinter.tracing import SlopeLevels
 from gradsplinter.units import Smooth
 
 F64 = torch.float64

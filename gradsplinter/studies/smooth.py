@@ -19,12 +19,12 @@ from tqdm import tqdm
 
 from gradsplinter.checks import check_integer
 from gradsplinter.clusters import clusters
+from gradsplinter.operations import SlopeLevels
 from gradsplinter.ops import unique_rows
 from gradsplinter.splinters import Splinters
 from gradsplinter.table import splinter
 from gradsplinter.tasks import ParallelProducts, SoftMixing, exact_orthogonality
 from gradsplinter.traced import TracedNetwork
-from gradsplinter.tracing import SlopeLevels
 from gradsplinter.train import initialise
 
 ACTIVATIONS: dict[str, tuple[type[nn.Module], Callable[[Tensor], Tensor]]] = {
