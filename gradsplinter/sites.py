@@ -42,9 +42,8 @@ def segments_of(traced: Trace) -> tuple[list[fx.Node], list[Segment]]:
     for i, operation in enumerate(traced.operations, 1):
         waiting = traced.operations[begin:i]
         is_result = operation.node is traced.result
-        if (
-            reach <= i and operation.node in traced.shapes
-        ):  # all that was made before is used up here
+        used_up = reach <= i  # all that was made before
+        if used_up and operation.node in traced.shapes:
             counts = any(one.unit or one.refused for one in waiting)
             if counts or is_result:
                 sites.append(operation.node)

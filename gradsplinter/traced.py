@@ -248,9 +248,8 @@ class TracedNetwork:
             if node.op == "call_module":
                 values[node] = self._trace.module.get_submodule(str(node.target))(*args, **kwargs)
             elif node.op == "call_method":
-                name = str(node.target).removesuffix(
-                    "_"
-                )  # what is changed in place has other users
+                # Not in place, for what would be changed has other users.
+                name = str(node.target).removesuffix("_")
                 values[node] = getattr(args[0], name)(*args[1:], **kwargs)
             else:
                 function = _NOT_IN_PLACE.get(node.target, node.target)

@@ -76,14 +76,25 @@ def trace(module: nn.Module, x: Tensor, levels: SlopeLevels | None = None) -> Tr
         and value.shape[1:] == three[node].shape[1:]
     }
     found = Trace(recorded, [], needed[0], result, shapes)
+    used = _used_by(result)
     for node in recorded.graph.nodes:
-        if node is needed[0] or node.op == "output":
+        if node is needed[0] or node not in used:
             continue
         if node in data:
             found.operations.append(recognise(node, recorded, data, values[0], levels))
         else:
             found.constants[node] = _constant(node, values[0].get(node), values[1].get(node))
     return found
+
+
+def _used_by(result: fx.Node) -> set[fx.Node]:
+    """What a node is made of, itself too; the rest is computed and thrown away."""
+    used, waiting = {result}, [result]
+    while waiting:
+        new = set(waiting.pop().all_input_nodes) - used
+        used |= new
+        waiting += new
+    return used
 
 
 def check_module(module: nn.Module) -> None:

@@ -381,6 +381,31 @@ def test_images_for_graphs_and_communities():
     assert neuron_communities(module, x, source=4).n >= 1
 
 
+class Wasteful(nn.Module):
+    """Computes what nobody uses, before and after its result."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+
+    def forward(self, x):
+        x.exp()
+        h = self.linear(x).relu()
+        result = h * 2
+        (h + 1).sigmoid()
+        return result
+
+
+def test_what_nobody_uses_does_not_matter():
+    torch.manual_seed(0)
+    module = Wasteful().double()
+    net = TracedNetwork.from_module(module, (3,))
+    assert net.widths == (3, 4, 4)
+    x = random_inputs(30, 3, dtype=F64)
+    s = splinter(net, x)
+    torch.testing.assert_close(s.jacobian()[s.ids], by_autograd(module, (3,), x).detach())
+
+
 class Constant(nn.Module):
     def __init__(self):
         super().__init__()
