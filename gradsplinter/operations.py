@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from gradsplinter import units
 from gradsplinter.checks import check_bool, check_integer
+from gradsplinter.pooling import MaxPool
 from gradsplinter.units import Unit
 
 LINEAR_MODULES = (
@@ -223,7 +224,7 @@ def _max_pool(
         return (int(value),) * axes if isinstance(value, int) else tuple(map(int, value))
 
     kernel = each(kernel_size)
-    return units.MaxPool(
+    return MaxPool(
         kernel, kernel if stride is None else each(stride), each(padding), each(dilation), ceil_mode
     )
 

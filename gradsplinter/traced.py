@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from gradsplinter.backward import jacobian, rows_at_once
 from gradsplinter.checks import DTYPES, check_examples, check_finite, check_tensor
 from gradsplinter.network import ReluNetwork
 from gradsplinter.operations import Operation, SlopeLevels
@@ -21,8 +21,6 @@ from gradsplinter.sites import names_of, segments_of
 from gradsplinter.tracing import Trace, check_module, trace
 from gradsplinter.units import Smooth
 
-AT_ONCE = 2**22
-"""Numbers of the widest site, or codes, that are computed with at a time."""
 PROBES = 64
 """Random examples on which the recorded operations must give what the module gives."""
 
@@ -139,44 +137,34 @@ class TracedNetwork:
         words = sum(words_of(self.bits[site]) for site in sites)
         packed = torch.empty(len(x), words, dtype=torch.int64, device=self.device)
         outputs = x.new_empty(len(x), self.widths[-1])
-        step = max(1, AT_ONCE // max(*self.widths, *self.bits, 1))
-        for begin in range(0, len(x), step):
-            part = slice(begin, begin + step)
+        rows = rows_at_once(self._trace)
+        for begin in range(0, len(x), rows):
+            part = slice(begin, begin + rows)
+            some = x[part]
+            here = len(some)
+            if here < rows:  # so that torch adds as it does in all other blocks
+                some = torch.cat([some, x.new_zeros(rows - here, self.widths[0])])
+            a = some.reshape(rows, *self.shapes[0])
             at = 0
-            a = x[part].unflatten(1, self.shapes[0]) if self.shapes[0] else x[part].squeeze(1)
             for site in range(1, self.depth + 1):
                 a, codes = self._forward_segment(site, a, site in sites)
                 if site in sites:
                     end = at + words_of(self.bits[site])
-                    packed[part, at:end] = pack_bits(codes)
+                    packed[part, at:end] = pack_bits(codes)[:here]
                     at = end
-            outputs[part] = a.flatten(1)
+            outputs[part] = a.flatten(1)[:here]
         return packed, outputs
 
     def jacobian(self, patterns: Tensor, source: int, target: int, directions: Tensor) -> Tensor:
-        """As `gradsplinter.jacobian`: a vector-Jacobian product for each mode and direction."""
+        """As `gradsplinter.jacobian`."""
         self.check_linear(source, target)
-        found = directions.new_empty(len(patterns), len(directions), self.widths[source])
-        sites = range(source + 1, min(target, self.depth - 1) + 1)
-        most = max(*self.widths[source : target + 1], *self.bits[source : target + 1])
-        step = max(1, AT_ONCE // most)
-        for begin in range(0, len(patterns), step):
-            part = patterns[begin : begin + step]
-            with torch.enable_grad():
-                a = directions.new_zeros(len(part), *self.shapes[source]).requires_grad_()
-                bits = unpack_bits(part, [self.bits[site] for site in sites])
-                b = a
-                for site, of_site in zip(sites, bits, strict=True):
-                    b = self._replay_segment(site, b, of_site)
-                if target == self.depth:
-                    b = self._replay_segment(target, b, patterns.new_empty(len(part), 0))
-                b = b.reshape(len(part), -1)
-            for d, direction in enumerate(directions):
-                (gradient,) = torch.autograd.grad(
-                    b, a, direction.expand_as(b), retain_graph=d + 1 < len(directions)
-                )
-                found[begin : begin + step, d] = gradient.flatten(1)
-        return found
+        return jacobian(
+            self._trace,
+            self._nodes[source : target + 1],
+            self.segments[source:target],
+            patterns,
+            directions,
+        )
 
     def __repr__(self) -> str:
         widths = "-".join(map(str, self.widths))
@@ -204,13 +192,12 @@ class TracedNetwork:
 
         def unit(operation: Operation, inputs: list[Tensor]) -> Tensor:
             assert operation.unit is not None
-            code = operation.unit.code(*inputs)
+            code, value = operation.unit.evaluate(*inputs)
             if keep:
                 found.extend(bit.flatten(1) for bit in code)
-            return operation.unit.value(code, *inputs)
+            return value
 
-        with torch.no_grad():
-            after = self._run(site, a, unit)
+        after = self._run(site, a, unit)
         none = torch.zeros(len(a), 0, dtype=torch.bool, device=a.device)
         return after, torch.cat(found, dim=1) if found else none
 
@@ -234,26 +221,13 @@ class TracedNetwork:
     ) -> Tensor:
         """The operations of a segment; `unit` does those that are linear in pieces."""
         values: dict[fx.Node, Any] = {self._nodes[site - 1]: a}
-
-        def value(node: fx.Node) -> Any:
-            constant = self._trace.constants.get(node)
-            return values[node] if constant is None else constant(len(a))
-
-        for operation in self.segments[site - 1].operations:
-            node = operation.node
-            if operation.unit is not None:
-                values[node] = unit(operation, [value(one) for one in operation.inputs])
-                continue
-            args, kwargs = fx.map_arg((node.args, node.kwargs), value)
-            if node.op == "call_module":
-                values[node] = self._trace.module.get_submodule(str(node.target))(*args, **kwargs)
-            elif node.op == "call_method":
-                # Not in place, for what would be changed has other users.
-                name = str(node.target).removesuffix("_")
-                values[node] = getattr(args[0], name)(*args[1:], **kwargs)
-            else:
-                function = _NOT_IN_PLACE.get(node.target, node.target)
-                values[node] = function(*args, **kwargs)
+        with torch.no_grad():
+            for operation in self.segments[site - 1].operations:
+                node = operation.node
+                if operation.unit is not None:
+                    values[node] = unit(operation, [values[one] for one in operation.inputs])
+                else:
+                    values[node] = self._trace.call(node, values, len(a))
         found: Tensor = values[self._nodes[site]]
         return found
 
@@ -268,15 +242,15 @@ class TracedNetwork:
         def far(a: Tensor) -> bool:
             return not float((a - expected).abs().max()) <= room * scale
 
-        if far(found):
-            raise NotImplementedError(
-                "module must not change tensors in place that are used elsewhere, nor depend on its own "
-                "state: what was recorded gives other results than the module"
-            )
         alone = torch.cat([_forward(module, one).flatten(1) for one in x.split(1)])
         if far(alone):
             raise NotImplementedError(
                 "module must give each example a result of its own, whatever the others are"
+            )
+        if far(found):
+            raise NotImplementedError(
+                "module must not change tensors in place that are used elsewhere, nor depend on its own "
+                "state: what was recorded gives other results than the module"
             )
         units = [one.unit for segment in self.segments for one in segment.operations]
         if any(isinstance(unit, Smooth) for unit in units):
@@ -288,8 +262,7 @@ class TracedNetwork:
                 begin = sum(words_of(self.bits[s]) for s in range(1, site))
                 words = patterns[:, begin : begin + words_of(self.bits[site])]
                 (bits,) = unpack_bits(words, [self.bits[site]])
-            with torch.no_grad():
-                a = self._replay_segment(site, a, bits)
+            a = self._replay_segment(site, a, bits)
         assert not far(a.flatten(1)), "a pattern must say what is computed"
 
     def _shapes(self, x: Tensor) -> Iterator[torch.Size]:
@@ -315,12 +288,6 @@ def _calibrate(traced: Trace, x: Tensor) -> None:
 
     with torch.no_grad():
         Calibrating(traced.module).run(x)
-
-
-_NOT_IN_PLACE: dict[Any, Any] = {
-    operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-}  # fmt: skip
 
 
 def _forward(module: nn.Module, x: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ can be looked at all the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,27 @@ class Trace:
     """Of what is a tensor with a row for each example."""
     constants: dict[fx.Node, Callable[[int], Any]] = field(default_factory=dict)
     """What does not depend on the data, by the number of examples."""
+
+    def call(self, node: fx.Node, values: Mapping[fx.Node, Any], n: int) -> Any:
+        """What a node gives for n examples, for these values of the nodes before it that depend on the data."""
+
+        def value(before: fx.Node) -> Any:
+            constant = self.constants.get(before)
+            return values[before] if constant is None else constant(n)
+
+        args, kwargs = fx.map_arg((node.args, node.kwargs), value)
+        if node.op == "call_module":
+            return self.module.get_submodule(str(node.target))(*args, **kwargs)
+        if node.op == "call_method":
+            # Not in place, for what would be changed has other users.
+            return getattr(args[0], str(node.target).removesuffix("_"))(*args[1:], **kwargs)
+        return _NOT_IN_PLACE.get(node.target, node.target)(*args, **kwargs)
+
+
+_NOT_IN_PLACE: dict[Any, Any] = {
+    operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}  # fmt: skip
 
 
 def trace(module: nn.Module, x: Tensor, levels: SlopeLevels | None = None) -> Trace:

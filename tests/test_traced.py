@@ -576,7 +576,7 @@ def test_levels_by_hand():
     assert unit.bounds.tolist() == [6]
     torch.testing.assert_close(unit.slopes, torch.tensor([-4 / 3, 8]))
     assert unit.code(z)[0].tolist() == [True, False, True, False, False, True]
-    assert unit.value(unit.code(z), z).tolist() == z.square().tolist()
+    assert unit.evaluate(z)[1].tolist() == z.square().tolist()
     torch.testing.assert_close(
         unit.apply(unit.code(z), torch.ones(6)), unit.slopes[[1, 0, 1, 0, 0, 1]]
     )
