@@ -1,28 +1,30 @@
 """Gradients of a recorded module in a pattern: the operations of each segment, backwards.
 
 In a pattern every operation is affine, so going back through it is a linear map. That of a linear operation
-is the same in all patterns: autograd records it once, on zeros, and goes back through the record for every
-block of rows. That of a piecewise-linear one is `Unit.backward`. A row is one direction in one mode, and a
+is the same in all patterns: the commonest are written here, and of any other autograd makes a record once,
+on zeros, and goes back through it for every block of rows. That of a piecewise-linear one is `Unit.backward`. A row is one direction in one mode, and a
 block always has the same number of rows, so that what else is computed does not decide how torch adds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 from gradsplinter.patterns import unpack_bits
 from gradsplinter.sites import Segment
 from gradsplinter.tracing import Trace
 from gradsplinter.units import Unit
 
-BLOCK = 2**18
-"""Numbers of the widest operation's result that are computed at a time: a megabyte stays in the cache."""
+BLOCK = 2**19
+"""Numbers of the widest operation's result that are computed at a time: two megabytes stay in the cache."""
 MOST_ROWS = 1024
 """Of a block, where all is narrow: a single gradient costs as much as a block."""
 
@@ -89,7 +91,7 @@ class _Backward:
         like: Tensor,
     ) -> None:
         self._before, self._after = before, after
-        self._operations: list[_Linear | _Piecewise] = []
+        self._operations: list[_Piecewise | _Written | _Recorded] = []
         values: dict[fx.Node, Any] = {}
 
         def zeros(node: fx.Node) -> None:
@@ -98,16 +100,19 @@ class _Backward:
         zeros(before)
         for operation in segment.operations:
             node = operation.node
-            if operation.unit is None:
-                linear, values[node] = _record(traced, node, values, rows)
-                self._operations.append(linear)
-            else:
+            if operation.unit is not None:
                 shapes = [traced.shapes[one][1:] for one in operation.inputs]
                 shape = traced.shapes[node][1:]
                 self._operations.append(
                     _Piecewise(node, operation.inputs, operation.unit, shapes, shape, like.dtype)
                 )
                 zeros(node)
+            elif (transposed := _transposed(traced, node)) is not None:
+                self._operations.append(_Written(node, node.all_input_nodes[0], transposed))
+                zeros(node)
+            else:
+                recorded, values[node] = _record(traced, node, values, rows)
+                self._operations.append(recorded)
 
     def take(self, bits: Tensor | None) -> None:
         """The patterns of modes, bool `[modes, bits]`; None if the segment has no bits."""
@@ -159,13 +164,63 @@ class _Piecewise:
         (gradient,) = after
         assert gradient is not None
         assert self.derivative is not None
-        found = self.unit.backward(gradient, self.derivative[mode], self.input_shapes)
+        found = self.unit.backward(
+            gradient, self.derivative.index_select(0, mode), self.input_shapes
+        )
         for node, of_input in zip(self.inputs, found, strict=True):
             yield node, [of_input]
 
 
 @dataclass(frozen=True)
-class _Linear:
+class _Written:
+    """A linear operation whose transpose is written here."""
+
+    node: fx.Node
+    before: fx.Node
+    transposed: Callable[[Tensor], Tensor]
+
+    def backward(
+        self,
+        after: Gradient,
+        mode: Tensor,  # noqa: ARG002
+    ) -> Iterator[tuple[fx.Node, Gradient]]:
+        (gradient,) = after
+        assert gradient is not None
+        yield self.before, [self.transposed(gradient)]
+
+
+def _transposed(traced: Trace, node: fx.Node) -> Callable[[Tensor], Tensor] | None:
+    """Of a linear layer, a reshaping one, or a convolution with stride 1: it is one, with its kernel turned.
+
+    torch's own way back through a convolution takes three times as long where it has one input channel.
+    """
+    if node.op != "call_module" or not {node, *node.all_input_nodes} <= traced.shapes.keys():
+        return None
+    part: Any = traced.module.get_submodule(str(node.target))
+    if type(part) is nn.Linear:
+        return partial(torch.matmul, other=part.weight)
+    if type(part) in (nn.Flatten, nn.Unflatten):
+        shape = traced.shapes[node.all_input_nodes[0]][1:]
+        return lambda gradient: gradient.reshape(-1, *shape)
+    if type(part) not in _CONVOLUTIONS or part.groups > 1 or part.padding_mode != "zeros":
+        return None
+    if isinstance(part.padding, str) or any(step != 1 for step in part.stride):
+        return None
+    sizes = zip(part.kernel_size, part.dilation, part.padding, strict=True)
+    padding = [(k - 1) * d - p for k, d, p in sizes]
+    if min(padding) < 0:
+        return None
+    axes = len(padding)
+    weight = part.weight.transpose(0, 1).flip(*range(2, 2 + axes)).contiguous()
+    convolution: Callable[..., Tensor] = _CONVOLUTIONS[type(part)]
+    return lambda gradient: convolution(gradient, weight, padding=padding, dilation=part.dilation)
+
+
+_CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+
+
+@dataclass(frozen=True)
+class _Recorded:
     """A linear operation, as autograd recorded it."""
 
     node: fx.Node
@@ -195,14 +250,14 @@ class _Linear:
 
 def _record(
     traced: Trace, node: fx.Node, values: dict[fx.Node, Any], rows: int
-) -> tuple[_Linear, Any]:
+) -> tuple[_Recorded, Any]:
     """A linear operation and its result."""
     with torch.inference_mode(False), torch.enable_grad():
         inputs = [one for one in node.all_input_nodes if one in values]
         own = {one: _detached(values[one]) for one in inputs}
         value = traced.call(node, own, rows)
     before = [_tensors(own[one]) for one in inputs]
-    return _Linear(node, tuple(inputs), before, _tensors(value)), value
+    return _Recorded(node, tuple(inputs), before, _tensors(value)), value
 
 
 def _detached(value: Any) -> Any:

@@ -259,22 +259,29 @@ class ComputationGraph(ModeTrie):
             else ""
         )
 
-    @cached_property
+    @property
     def _lengths(self) -> dict[int, Tensor]:
-        return {
-            site: torch.cat([self._measured(site, part) for _, part in s.pieces()])
-            for site, s in self.splinters.items()
-        }
+        return {site: lengths for site, (lengths, _) in self._measures.items()}
+
+    @cached_property
+    def _measures(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """By site float64 [U, D], the lengths of gradients, and int64 [U, D], their hashes."""
+        found = {}
+        for site, s in self.splinters.items():
+            parts = [(self._measured(site, part), _hashes(part)) for _, part in s.pieces()]
+            lengths, hashes = zip(*parts, strict=True)
+            found[site] = torch.cat(lengths), torch.cat(hashes)
+        return found
 
     def _measured(self, site: int, gradients: Tensor) -> Tensor:
         """float64 [u, D]: the lengths of gradients with respect to a site."""
-        lengths: Tensor = gradients.double().norm(dim=2)
+        lengths: Tensor = torch.linalg.vector_norm(gradients, dim=2, dtype=torch.float64)
         if not bool(torch.isfinite(lengths).all()):
             raise ValueError(
                 "net must have finite gradients, with squared lengths below 1.8e308, got others at "
                 f"site {site}: products of its weights are too large"
             )
-        if bool(((lengths < SHORTEST) & (gradients != 0).any(dim=2)).any()):
+        if bool((gradients[lengths < SHORTEST] != 0).any()):
             raise ValueError(
                 f"net must have gradients that are zero or at least {SHORTEST:g} long, got shorter ones "
                 f"at site {site}: products of its weights are too small"
@@ -289,16 +296,29 @@ class ComputationGraph(ModeTrie):
             if site + 1 in pattern_sites(self.net, self.end, self.start):
                 naive *= self._patterns_of(site + 1)
             components = int((self._lengths[site] != 0).sum())
-            unique = sum(self._unique_components(site, d) for d in range(s.n_directions))
-            found.append(Size(site, s.n_modes, components, unique, naive))
+            found.append(Size(site, s.n_modes, components, self._unique_components(site), naive))
         return found
 
-    def _unique_components(self, site: int, direction: int) -> int:
-        """Different gradients of a direction that are not zero, without those of the others."""
-        s = self.splinters[site]
-        own = s.directions[direction : direction + 1]
-        of_modes = ops.jacobian(s.net, s.signatures, site, s.target, own)[:, 0]
-        return int(of_modes[ops.unique_rows(of_modes).first].any(dim=1).sum())
+    def _unique_components(self, site: int) -> int:
+        """Different gradients that are not zero, of each direction.
+
+        One whose hash no other of its direction has is different from all; the rest are compared.
+        """
+        s, (lengths, hashes) = self.splinters[site], self._measures[site]
+        shared, count = torch.zeros_like(lengths, dtype=torch.bool), 0
+        for d in range(s.n_directions):
+            modes = (lengths[:, d] != 0).nonzero().squeeze(1)
+            _, index, times = hashes[modes, d].unique(return_inverse=True, return_counts=True)
+            shared[modes, d] = times[index] > 1
+            count += int((times == 1).sum())
+        modes = shared.any(dim=1).nonzero().squeeze(1)
+        step = max(1, AT_ONCE // max(1, len(modes) * self.net.widths[site]))
+        for part in shared.any(dim=0).nonzero().squeeze(1).split(step):
+            directions = s.directions[part]
+            gradients = ops.jacobian(s.net, s.signatures[modes], site, s.target, directions)
+            for d, of_modes in zip(part.tolist(), gradients.unbind(1), strict=True):
+                count += len(ops.unique_rows(of_modes[shared[modes, d]]).first)
+        return count
 
     def _lengths_above(self, site: int) -> Tensor:
         if site + 1 in self.splinters:
@@ -357,3 +377,11 @@ def _divided(gradients: Tensor, lengths: Tensor) -> Tensor:
     """Vectors `[..., h]` by their lengths, in their own dtype; zero ones stay zero."""
     units = gradients / torch.where(lengths == 0, 1, lengths).unsqueeze(-1)
     return units.to(gradients.dtype)
+
+
+def _hashes(gradients: Tensor) -> Tensor:
+    """int64 of gradients `[u, D, h]`: `[u, D]`, the same for equal ones."""
+    rows = gradients.flatten(0, 1) + 0.0  # of the two zeros one
+    if rows.dtype == torch.float32 and rows.shape[1] % 2:
+        rows = torch.nn.functional.pad(rows, (0, 1))
+    return ops.hash_rows(rows.view(torch.int64)).reshape(gradients.shape[:2])

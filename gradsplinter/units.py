@@ -161,7 +161,7 @@ class Pointwise(Unit):
             return slope * z if intercept == 0 else slope * z + intercept
         if slope == 1:
             return z if intercept == 0 else z + intercept
-        return torch.as_tensor(intercept, dtype=z.dtype, device=z.device).expand_as(z)
+        return torch.as_tensor(intercept, dtype=z.dtype, device=z.device)
 
 
 def relu() -> Pointwise:

@@ -43,6 +43,8 @@ FLOORS = [  # from the top down
         "network",
         "traced",
         "tracing",
+        "backward",
+        "pooling",
         "operations",
         "sites",
         "units",
