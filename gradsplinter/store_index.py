@@ -39,6 +39,10 @@ class Index:
     directions: str | None
     """SHA-256 of their file; None for the target's own nodes."""
     parts: list[Part]
+    bits: list[int] | None = None
+    """Of the pattern of each site of a traced network; None for a `ReluNetwork`, which has a file beside."""
+    names: list[str] | None = None
+    """Of the sites of a traced network."""
 
     @property
     def n_examples(self) -> int:
@@ -66,11 +70,16 @@ class Index:
                 raise ValueError(  # noqa: TRY004 (what a file holds is a value, whatever its type)
                     f"{folder} is damaged: table.json has no valid {name!r}"
                 )
+        bits, names = found.get("bits"), found.get("names")
+        if (bits is None) != (names is None) or (
+            bits is not None and not len(bits) == len(names) == len(found["widths"])
+        ):
+            raise ValueError(f"{folder} is damaged: table.json has no valid 'bits' and 'names'")
         if found["checksum"] != _checksum(found):
             raise ValueError(f"{folder} is damaged: table.json does not have its own checksum")
         parts = [_part(folder, number, part) for number, part in enumerate(found["parts"])]
         names = (field.name for field in fields(cls))
-        return cls(**{name: found[name] for name in names} | {"parts": parts})
+        return cls(**{name: found[name] for name in names if name in found} | {"parts": parts})
 
     def write(self, folder: Path) -> None:
         """
@@ -78,6 +87,7 @@ class Index:
             OSError: it cannot be written; what was there stays.
         """
         value = {"schema": SCHEMA} | asdict(self)
+        value = {name: entry for name, entry in value.items() if name not in _OPTIONAL or entry}
         value["checksum"] = _checksum(value)
         write_file(folder / "table.json", (json.dumps(value, indent=2) + "\n").encode())
 
@@ -94,8 +104,11 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "target": int,
     "directions": (str, NoneType),
     "parts": list,
+    "bits": (list, NoneType),
+    "names": (list, NoneType),
     "checksum": str,
 }
+_OPTIONAL = ("bits", "names")
 _PART_KINDS: dict[str, type | tuple[type, ...]] = {
     "file": str,
     "sha256": str,

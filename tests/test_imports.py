@@ -44,6 +44,7 @@ FLOORS = [  # from the top down
         "traced",
         "tracing",
         "backward",
+        "outline",
         "pooling",
         "operations",
         "sites",

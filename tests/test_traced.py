@@ -12,7 +12,6 @@ from gradsplinter import (
     TracedNetwork,
     backward,
     computation_graph,
-    extract,
     neuron_communities,
     ops,
     pattern_sites,
@@ -558,14 +557,6 @@ def test_hooks_are_refused():
     module[0].register_forward_hook(lambda *_: None)
     with pytest.raises(NotImplementedError, match=r"^Linear at '0' has forward hooks"):
         TracedNetwork.from_module(module)
-
-
-def test_a_table_of_a_traced_network_is_not_kept_on_disk(tmp_path):
-    module, shape = made("skips")
-    net = TracedNetwork.from_module(module, shape)
-    with pytest.raises(NotImplementedError, match=r"^net must be a ReluNetwork to be kept on disk"):
-        extract(net, random_inputs(5, 5, dtype=F64), tmp_path / "out")
-    assert not list(tmp_path.iterdir())
 
 
 def test_sites_are_named_in_graphs_figures_and_pages():
