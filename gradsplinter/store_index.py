@@ -70,10 +70,8 @@ class Index:
                 raise ValueError(  # noqa: TRY004 (what a file holds is a value, whatever its type)
                     f"{folder} is damaged: table.json has no valid {name!r}"
                 )
-        bits, names = found.get("bits"), found.get("names")
-        if (bits is None) != (names is None) or (
-            bits is not None and not len(bits) == len(names) == len(found["widths"])
-        ):
+        sizes = {len(found.get(name) or ()) for name in _OPTIONAL}
+        if sizes not in ({0}, {len(found["widths"])}):
             raise ValueError(f"{folder} is damaged: table.json has no valid 'bits' and 'names'")
         if found["checksum"] != _checksum(found):
             raise ValueError(f"{folder} is damaged: table.json does not have its own checksum")

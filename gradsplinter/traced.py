@@ -323,10 +323,12 @@ def _kind(module: nn.Module) -> tuple[torch.dtype, torch.device]:
 
 
 def _input_shape(module: nn.Module) -> tuple[int, ...]:
-    """Of a module that begins with a linear layer."""
+    """Of a module that begins with a linear layer, or that makes images of rows."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             return (part.in_features,)
+        if isinstance(part, nn.Unflatten) and part.dim == 1:
+            return (math.prod(part.unflattened_size),)
         if not isinstance(part, nn.Sequential | nn.Identity | nn.ReLU) and not list(
             part.children()
         ):
