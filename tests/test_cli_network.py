@@ -211,7 +211,7 @@ def test_pickles_are_never_opened(here, named, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("net.safetensors images.npy", "error: MODEL must be a network that ReluNetwork.save wrote, or come with --module: "),
+        ("net.safetensors images.npy", "error: MODEL must be a network that ReluNetwork.save wrote: path must be a file written by "),
         ("net.safetensors images.npy --shape 1x6x6", "error: --shape must be given together with --module, got it alone"),
         ("net.safetensors rows.npy --module nets:conv", "error: --shape must be given, since the module does not begin with a linear layer"),
         ("net.safetensors rows.npy --module nets:conv --shape 1x6", "error: --module must take examples of shape [1, 6]: "),

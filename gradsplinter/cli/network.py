@@ -69,7 +69,8 @@ def load_network(
             ) from error
         except ValueError as error:
             raise ValueError(
-                f"MODEL must be a network that ReluNetwork.save wrote, or come with --module: {error}"
+                f"MODEL must be a network that ReluNetwork.save wrote: {error}; weights of other modules "
+                "take --module"
             ) from error
     made = _made(module)
     _load_weights(made, path)
