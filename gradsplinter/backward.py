@@ -1,7 +1,7 @@
 """Gradients of a recorded module in a pattern: the operations of each segment, backwards.
 
 In a pattern every operation is affine, so going back through it is a linear map. That of a linear operation
-is the same in all patterns: the commonest are written here, and of any other autograd makes a record once,
+is the same in all patterns: the commonest are in `transposes`, and of any other autograd makes a record once,
 on zeros, and goes back through it for every block of rows. That of a piecewise-linear one is `Unit.backward`. A row is one direction in one mode, and a
 block always has the same number of rows, so that what else is computed does not decide how torch adds.
 """
@@ -11,16 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional as F
+from torch import Tensor, fx
 
 from gradsplinter.patterns import unpack_bits
 from gradsplinter.sites import Segment
 from gradsplinter.tracing import Trace
+from gradsplinter.transposes import transposed
 from gradsplinter.units import Unit
 
 BLOCK = 2**19
@@ -107,8 +106,8 @@ class _Backward:
                     _Piecewise(node, operation.inputs, operation.unit, shapes, shape, like.dtype)
                 )
                 zeros(node)
-            elif (transposed := _transposed(traced, node)) is not None:
-                self._operations.append(_Written(node, node.all_input_nodes[0], transposed))
+            elif (written := _transposed(traced, node)) is not None:
+                self._operations.append(_Written(node, node.all_input_nodes[0], written))
                 zeros(node)
             else:
                 recorded, values[node] = _record(traced, node, values, rows)
@@ -190,33 +189,10 @@ class _Written:
 
 
 def _transposed(traced: Trace, node: fx.Node) -> Callable[[Tensor], Tensor] | None:
-    """Of a linear layer, a reshaping one, or a convolution with stride 1: it is one, with its kernel turned.
-
-    torch's own way back through a convolution takes three times as long where it has one input channel.
-    """
     if node.op != "call_module" or not {node, *node.all_input_nodes} <= traced.shapes.keys():
         return None
-    part: Any = traced.module.get_submodule(str(node.target))
-    if type(part) is nn.Linear:
-        return partial(torch.matmul, other=part.weight)
-    if type(part) in (nn.Flatten, nn.Unflatten):
-        shape = traced.shapes[node.all_input_nodes[0]][1:]
-        return lambda gradient: gradient.reshape(-1, *shape)
-    if type(part) not in _CONVOLUTIONS or part.groups > 1 or part.padding_mode != "zeros":
-        return None
-    if isinstance(part.padding, str) or any(step != 1 for step in part.stride):
-        return None
-    sizes = zip(part.kernel_size, part.dilation, part.padding, strict=True)
-    padding = [(k - 1) * d - p for k, d, p in sizes]
-    if min(padding) < 0:
-        return None
-    axes = len(padding)
-    weight = part.weight.transpose(0, 1).flip(*range(2, 2 + axes)).contiguous()
-    convolution: Callable[..., Tensor] = _CONVOLUTIONS[type(part)]
-    return lambda gradient: convolution(gradient, weight, padding=padding, dilation=part.dilation)
-
-
-_CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+    part = traced.module.get_submodule(str(node.target))
+    return transposed(part, traced.shapes[node.all_input_nodes[0]][1:])
 
 
 @dataclass(frozen=True)

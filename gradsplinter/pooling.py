@@ -57,6 +57,8 @@ class MaxPool(Unit):
         code -= self._begins(at.shape[-axes:], steps).to(z.device)
         if common > 1:
             code //= common
+        if self.bits <= 8:
+            code = code.byte()
         return bits_of(code, self.bits), value.contiguous()
 
     def apply(self, code: list[Tensor], *inputs: Tensor) -> Tensor:
