@@ -22,7 +22,7 @@ LAYERS = [
 ]
 
 
-@pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=str)
 def test_against_autograd(layer, shape):
     layer = layer.double().requires_grad_(False)
     x = torch.randn(6, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
