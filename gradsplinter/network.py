@@ -96,8 +96,8 @@ class ReluNetwork:
         if self.dtype == torch.float64 and self.device.type == "cpu":
             return self
         return ReluNetwork(
-            [weight.cpu().double() for weight in self.weights],
-            [bias.cpu().double() for bias in self.biases],
+            tuple(weight.cpu().double() for weight in self.weights),
+            tuple(bias.cpu().double() for bias in self.biases),
         )
 
     @property
