@@ -49,7 +49,7 @@ class TracedNetwork:
     """
 
     def __init__(self, traced: Trace, x: Tensor) -> None:
-        self._trace = traced
+        self.recorded = traced
         self._nodes, self.segments = segments_of(traced)
         self.names = names_of(self._nodes)
         self.shapes = tuple(tuple(shape) for shape in self._shapes(x))
@@ -109,11 +109,22 @@ class TracedNetwork:
         return len(self.segments)
 
     @cached_property
+    def float64(self) -> TracedNetwork:
+        """The same network in float64 on the CPU, which is itself if it is that already.
+
+        Smooth activations are in it, their levels are not.
+        """
+        if self.dtype == torch.float64 and self.device.type == "cpu":
+            return self
+        module = copy.deepcopy(self.recorded.module).to("cpu", torch.float64)
+        return TracedNetwork.from_module(module, self.shapes[0])
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the recorded operations, their parameters, all weights and levels of slopes."""
-        module = self._trace.module
+        module = self.recorded.module
         tensors = dict(sorted(module.state_dict().items()))
-        for operation in self._trace.operations:
+        for operation in self.recorded.operations:
             if isinstance(operation.unit, Smooth):
                 for name in ("bounds", "slopes"):
                     tensors[f"{operation.node.name}.{name}"] = getattr(operation.unit, name)
@@ -137,7 +148,7 @@ class TracedNetwork:
         words = sum(words_of(self.bits[site]) for site in sites)
         packed = torch.empty(len(x), words, dtype=torch.int64, device=self.device)
         outputs = x.new_empty(len(x), self.widths[-1])
-        rows = rows_at_once(self._trace)
+        rows = rows_at_once(self.recorded)
         for begin in range(0, len(x), rows):
             part = slice(begin, begin + rows)
             some = x[part]
@@ -159,7 +170,7 @@ class TracedNetwork:
         """As `gradsplinter.jacobian`."""
         self.check_linear(source, target)
         return jacobian(
-            self._trace,
+            self.recorded,
             self._nodes[source : target + 1],
             self.segments[source:target],
             patterns,
@@ -227,7 +238,7 @@ class TracedNetwork:
                 if operation.unit is not None:
                     values[node] = unit(operation, [values[one] for one in operation.inputs])
                 else:
-                    values[node] = self._trace.call(node, values, len(a))
+                    values[node] = self.recorded.call(node, values, len(a))
         found: Tensor = values[self._nodes[site]]
         return found
 
@@ -334,7 +345,8 @@ def _input_shape(module: nn.Module) -> tuple[int, ...]:
         ):
             break
     raise ValueError(
-        "input_shape must be given, since the module does not begin with a linear layer"
+        "input_shape must be given, since the module does not begin with a linear layer; "
+        "TracedNetwork.from_module(module, input_shape) takes it"
     )
 
 

@@ -44,6 +44,7 @@ FLOORS = [  # from the top down
         "traced",
         "tracing",
         "backward",
+        "lowering",
         "transposes",
         "outline",
         "pooling",
