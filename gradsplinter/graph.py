@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gradsplinter import ops
 from gradsplinter.batches import Data, shape_of
 from gradsplinter.checks import SHORTEST, check_on_cpu, check_span
+from gradsplinter.distinct import count_different, hashes_of
 from gradsplinter.merged import Merged, merge
 from gradsplinter.network import pattern_sites
 from gradsplinter.splinters import AT_ONCE
@@ -268,7 +269,7 @@ class ComputationGraph(ModeTrie):
         """By site float64 [U, D], the lengths of gradients, and int64 [U, D], their hashes."""
         found = {}
         for site, s in self.splinters.items():
-            parts = [(self._measured(site, part), _hashes(part)) for _, part in s.pieces()]
+            parts = [(self._measured(site, part), hashes_of(part)) for _, part in s.pieces()]
             lengths, hashes = zip(*parts, strict=True)
             found[site] = torch.cat(lengths), torch.cat(hashes)
         return found
@@ -295,30 +296,11 @@ class ComputationGraph(ModeTrie):
             s = self.splinters[site]
             if site + 1 in pattern_sites(self.net, self.end, self.start):
                 naive *= self._patterns_of(site + 1)
-            components = int((self._lengths[site] != 0).sum())
-            found.append(Size(site, s.n_modes, components, self._unique_components(site), naive))
+            lengths, hashes = self._measures[site]
+            components = int((lengths != 0).sum())
+            unique = count_different(s, lengths != 0, hashes)
+            found.append(Size(site, s.n_modes, components, unique, naive))
         return found
-
-    def _unique_components(self, site: int) -> int:
-        """Different gradients that are not zero, of each direction.
-
-        One whose hash no other of its direction has is different from all; the rest are compared.
-        """
-        s, (lengths, hashes) = self.splinters[site], self._measures[site]
-        shared, count = torch.zeros_like(lengths, dtype=torch.bool), 0
-        for d in range(s.n_directions):
-            modes = (lengths[:, d] != 0).nonzero().squeeze(1)
-            _, index, times = hashes[modes, d].unique(return_inverse=True, return_counts=True)
-            shared[modes, d] = times[index] > 1
-            count += int((times == 1).sum())
-        modes = shared.any(dim=1).nonzero().squeeze(1)
-        step = max(1, AT_ONCE // max(1, len(modes) * self.net.widths[site]))
-        for part in shared.any(dim=0).nonzero().squeeze(1).split(step):
-            directions = s.directions[part]
-            gradients = ops.jacobian(s.net, s.signatures[modes], site, s.target, directions)
-            for d, of_modes in zip(part.tolist(), gradients.unbind(1), strict=True):
-                count += len(ops.unique_rows(of_modes[shared[modes, d]]).first)
-        return count
 
     def _lengths_above(self, site: int) -> Tensor:
         if site + 1 in self.splinters:
@@ -377,11 +359,3 @@ def _divided(gradients: Tensor, lengths: Tensor) -> Tensor:
     """Vectors `[..., h]` by their lengths, in their own dtype; zero ones stay zero."""
     units = gradients / torch.where(lengths == 0, 1, lengths).unsqueeze(-1)
     return units.to(gradients.dtype)
-
-
-def _hashes(gradients: Tensor) -> Tensor:
-    """int64 of gradients `[u, D, h]`: `[u, D]`, the same for equal ones."""
-    rows = gradients.flatten(0, 1) + 0.0  # of the two zeros one
-    if rows.dtype == torch.float32 and rows.shape[1] % 2:
-        rows = torch.nn.functional.pad(rows, (0, 1))
-    return ops.hash_rows(rows.view(torch.int64)).reshape(gradients.shape[:2])

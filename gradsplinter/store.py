@@ -19,17 +19,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import nn
 
 from gradsplinter.checks import check_path
 from gradsplinter.io import new_folder, only_writer, write_file
 from gradsplinter.modes import Modes
 from gradsplinter.network import ReluNetwork
 from gradsplinter.outline import Outline
-from gradsplinter.store_index import Index, Part, part_name
+from gradsplinter.store_index import Index, Part, part_name, read_checked, tensors_of
 from gradsplinter.table import SplinterTable
 from gradsplinter.traced import Network, TracedNetwork, network_of
 from gradsplinter.wording import counted
@@ -202,8 +200,8 @@ class Store:
         directions = None
         if self._index.directions is not None:
             path = self.path / _DIRECTIONS
-            data = _checked(path, self._index.directions)
-            directions = _tensors_of(path, data)["directions"]
+            data = read_checked(path, self._index.directions)
+            directions = tensors_of(path, data)["directions"]
         return SplinterTable(net, self._index.source, self._index.target, directions)
 
     def _network(self) -> Network:
@@ -226,7 +224,7 @@ class Store:
             ValueError: it is damaged or missing.
         """
         path = self.path / part.file
-        tensors = _tensors_of(path, _checked(path, part.sha256))
+        tensors = tensors_of(path, read_checked(path, part.sha256))
         found = {name: (tensor.dtype, *tensor.shape) for name, tensor in tensors.items()}
         words = tensors["signatures"].shape[-1] if "signatures" in tensors else 0
         one = (torch.int64, part.modes)
@@ -242,7 +240,7 @@ class Store:
         """Raise ValueError unless every file is there and as it was written."""
         self.empty_table()
         for part in self.parts:
-            _checked(self.path / part.file, part.sha256)
+            read_checked(self.path / part.file, part.sha256)
 
     def table(self) -> SplinterTable:
         """The table of all parts.
@@ -297,25 +295,3 @@ def _files_of(table: SplinterTable) -> dict[str, bytes]:
     if not torch.equal(directions, own):
         files[_DIRECTIONS] = save_tensors({"directions": directions.contiguous()})
     return files
-
-
-def _checked(path: Path, sha256: str) -> bytes:
-    data = _read(path)
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise ValueError(f"{path} is damaged: its checksum is not that in table.json")
-    return data
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-
-
-def _tensors_of(path: Path, data: bytes) -> dict[str, Tensor]:
-    try:
-        tensors: dict[str, Tensor] = load_tensors(data)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    return tensors

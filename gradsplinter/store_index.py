@@ -1,4 +1,4 @@
-"""`table.json`: what a table on disk is of, and the list of its parts."""
+"""`table.json`: what a table on disk is of, and the list of its parts; and reading what is on that list."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor
 
 from gradsplinter.io import read_json, write_file
 
@@ -136,3 +140,34 @@ def _checksum(value: dict[str, Any]) -> str:
     """Of all that `table.json` says, but for the checksum itself."""
     rest = {name: entry for name, entry in value.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def read_checked(path: Path, sha256: str) -> bytes:
+    """
+    Raises:
+        ValueError: a file that cannot be read, or is not as it was written.
+    """
+    data = _read(path)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(f"{path} is damaged: its checksum is not that in table.json")
+    return data
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def tensors_of(path: Path, data: bytes) -> dict[str, Tensor]:
+    """Of a safetensors file.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_tensors(data)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    return tensors

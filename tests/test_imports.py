@@ -25,7 +25,7 @@ FLOORS = [  # from the top down
     {"graph_choice"},
     {"graph_view", "communities"},
     {"graph"},
-    {"trie", "store_index"},
+    {"trie", "store_index", "distinct"},
     {"table", "field", "region_statistics"},
     {
         "splinters",
@@ -80,6 +80,7 @@ MAY_TOUCH_FILES = {
     "page": {"read_text"},  # its own parts
     "plot": {"savefig", "mkdir"},
     "store": {"safetensors", "iterdir", "mkdir", "read_bytes"},
+    "store_index": {"safetensors", "read_bytes"},
 }
 
 
