@@ -13,12 +13,20 @@ import torch
 from torch import Tensor, fx, nn
 
 from gradsplinter.backward import jacobian, rows_at_once
-from gradsplinter.checks import DTYPES, check_examples, check_finite, check_tensor
+from gradsplinter.checks import check_examples, check_finite, check_tensor
 from gradsplinter.network import ReluNetwork
 from gradsplinter.operations import Operation, SlopeLevels
 from gradsplinter.patterns import pack_bits, unpack_bits, words_of
 from gradsplinter.sites import names_of, segments_of
-from gradsplinter.tracing import Trace, check_module, trace
+from gradsplinter.tracing import (
+    Trace,
+    calibrate,
+    check_module,
+    input_shape_of,
+    kind_of,
+    results,
+    trace,
+)
 from gradsplinter.units import Smooth
 
 PROBES = 64
@@ -81,7 +89,7 @@ class TracedNetwork:
         """
         check_module(module)
         module = copy.deepcopy(module).requires_grad_(False)
-        dtype, device = _kind(module)
+        dtype, device = kind_of(module)
         if (levels is None) != (calibration is None):
             raise ValueError("levels and calibration must be given both or neither, got one")
         if calibration is not None:
@@ -92,13 +100,13 @@ class TracedNetwork:
                 raise ValueError("calibration must hold at least one example, got none")
             check_finite(calibration, "calibration")
             input_shape = tuple(calibration.shape[1:]) if input_shape is None else input_shape
-        shape = _input_shape(module) if input_shape is None else tuple(input_shape)
+        shape = input_shape_of(module) if input_shape is None else tuple(input_shape)
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(PROBES, *shape, generator=generator, dtype=torch.float64)
         x = x.to(device=device, dtype=dtype)
         traced = trace(module, x, levels)
         if calibration is not None:
-            _calibrate(traced, calibration.reshape(-1, *shape).to(device))
+            calibrate(traced, calibration.reshape(-1, *shape).to(device))
         found = cls(traced, x)
         found._check_against(module, x)
         return found
@@ -244,7 +252,7 @@ class TracedNetwork:
 
     def _check_against(self, module: nn.Module, x: Tensor) -> None:
         """Raise unless the recorded operations do what the module does, example by example."""
-        expected = _forward(module, x).flatten(1)
+        expected = results(module, x).flatten(1)
         sites = range(1, self.depth)
         patterns, found = self.forward(x.flatten(1), sites)
         room = 1e-4 if self.dtype == torch.float32 else 1e-10
@@ -253,7 +261,7 @@ class TracedNetwork:
         def far(a: Tensor) -> bool:
             return not float((a - expected).abs().max()) <= room * scale
 
-        alone = torch.cat([_forward(module, one).flatten(1) for one in x.split(1)])
+        alone = torch.cat([results(module, one).flatten(1) for one in x.split(1)])
         if far(alone):
             raise NotImplementedError(
                 "module must give each example a result of its own, whatever the others are"
@@ -283,71 +291,6 @@ class TracedNetwork:
         for site in range(1, self.depth + 1):
             a, _ = self._forward_segment(site, a, False)
             yield a.shape[1:]
-
-
-def _calibrate(traced: Trace, x: Tensor) -> None:
-    """Choose the levels of each smooth operation, one after the other."""
-    smooth = {one.node: one for one in traced.operations if isinstance(one.unit, Smooth)}
-
-    class Calibrating(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            if n in smooth:
-                unit = smooth[n].unit
-                assert isinstance(unit, Smooth)
-                unit.calibrate(self.env[smooth[n].inputs[0]])
-            return super().run_node(n)
-
-    with torch.no_grad():
-        Calibrating(traced.module).run(x)
-
-
-def _forward(module: nn.Module, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        found: Tensor = module(x.clone())
-    return found
-
-
-def _kind(module: nn.Module) -> tuple[torch.dtype, torch.device]:
-    """Of its weights."""
-    tensors = [
-        t
-        for t in (*module.parameters(), *module.buffers())
-        if t.is_floating_point() or t.is_complex()
-    ]
-    if not tensors:
-        return torch.get_default_dtype(), torch.device("cpu")
-    first = tensors[0]
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if nn.parameter.is_lazy(tensor):
-            continue  # which `check_module` says more clearly
-        if not (tensor.is_floating_point() or tensor.is_complex()):
-            continue
-        if tensor.dtype not in DTYPES or tensor.dtype != first.dtype:
-            raise TypeError(
-                f"module must be float32 or float64 throughout, got {tensor.dtype} in '{name}'"
-            )
-        if tensor.device != first.device:
-            raise ValueError(
-                f"module must be on one device, got {first.device} and {tensor.device}"
-            )
-    return first.dtype, first.device
-
-
-def _input_shape(module: nn.Module) -> tuple[int, ...]:
-    """Of a module that begins with a linear layer, or that makes images of rows."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            return (part.in_features,)
-        if isinstance(part, nn.Unflatten) and part.dim == 1:
-            return (math.prod(part.unflattened_size),)
-        if not isinstance(part, nn.Sequential | nn.Identity | nn.ReLU) and not list(
-            part.children()
-        ):
-            break
-    raise ValueError(
-        "input_shape must be given, since the module does not begin with a linear layer; "
-        "TracedNetwork.from_module(module, input_shape) takes it"
-    )
 
 
 Network = ReluNetwork | TracedNetwork

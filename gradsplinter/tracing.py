@@ -6,6 +6,7 @@ can be looked at all the same.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from gradsplinter.checks import DTYPES
 from gradsplinter.operations import Operation, SlopeLevels, place, recognise
+from gradsplinter.units import Smooth
 
 TRAINED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 """Linear in eval mode only."""
@@ -206,3 +209,78 @@ def _constant(node: fx.Node, two: Any, three: Any) -> Callable[[int], Any]:
             f"{place(node)} makes a tensor by the number of examples, which is not supported"
         )
     return lambda n: at(two, three, n)
+
+
+def calibrate(traced: Trace, x: Tensor) -> None:
+    """Choose the levels of each smooth operation, one after the other."""
+    smooth = {one.node: one for one in traced.operations if isinstance(one.unit, Smooth)}
+
+    class Calibrating(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            if n in smooth:
+                unit = smooth[n].unit
+                assert isinstance(unit, Smooth)
+                unit.calibrate(self.env[smooth[n].inputs[0]])
+            return super().run_node(n)
+
+    with torch.no_grad():
+        Calibrating(traced.module).run(x)
+
+
+def results(module: nn.Module, x: Tensor) -> Tensor:
+    """What the module gives for examples, which it may change in place."""
+    with torch.no_grad():
+        found: Tensor = module(x.clone())
+    return found
+
+
+def kind_of(module: nn.Module) -> tuple[torch.dtype, torch.device]:
+    """Dtype and device of a module's weights.
+
+    Raises:
+        TypeError: neither float32 nor float64 throughout.
+        ValueError: more than one device.
+    """
+    tensors = [
+        t
+        for t in (*module.parameters(), *module.buffers())
+        if t.is_floating_point() or t.is_complex()
+    ]
+    if not tensors:
+        return torch.get_default_dtype(), torch.device("cpu")
+    first = tensors[0]
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            continue  # which `check_module` says more clearly
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            continue
+        if tensor.dtype not in DTYPES or tensor.dtype != first.dtype:
+            raise TypeError(
+                f"module must be float32 or float64 throughout, got {tensor.dtype} in '{name}'"
+            )
+        if tensor.device != first.device:
+            raise ValueError(
+                f"module must be on one device, got {first.device} and {tensor.device}"
+            )
+    return first.dtype, first.device
+
+
+def input_shape_of(module: nn.Module) -> tuple[int, ...]:
+    """Of an example, where a module begins with a linear layer, or makes images of rows.
+
+    Raises:
+        ValueError: it does not.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            return (part.in_features,)
+        if isinstance(part, nn.Unflatten) and part.dim == 1:
+            return (math.prod(part.unflattened_size),)
+        if not isinstance(part, nn.Sequential | nn.Identity | nn.ReLU) and not list(
+            part.children()
+        ):
+            break
+    raise ValueError(
+        "input_shape must be given, since the module does not begin with a linear layer; "
+        "TracedNetwork.from_module(module, input_shape) takes it"
+    )

@@ -60,7 +60,7 @@ class Unit(ABC):
 
         Args:
             gradient: `[n, ...]`
-            derivative: a row of `derivative` for each row.
+            derivative: a row of `derivative` for each row; it may be overwritten.
             shapes: of an example of each input.
         """
 
@@ -144,8 +144,9 @@ class Pointwise(Unit):
         self, gradient: Tensor, derivative: Tensor, shapes: Sequence[torch.Size]
     ) -> list[Tensor]:
         if self._is_switch:
-            return [_reduced(_masked(gradient, derivative), shapes[0])]
-        return [_reduced(gradient * derivative, shapes[0])]
+            masked = derivative.bitwise_and_(gradient.view(derivative.dtype))
+            return [_reduced(masked.view(gradient.dtype), shapes[0])]
+        return [_reduced(derivative.mul_(gradient), shapes[0])]
 
     @property
     def _is_switch(self) -> bool:
