@@ -569,6 +569,23 @@ def test_sites_are_named_in_graphs_figures_and_pages():
     assert "max_pool2d" in graph_page(view(graph, most_nodes=8))
 
 
+def test_silent_sites_after_a_site_of_several_bits_a_unit():
+    """Whose words are not as many as its units would take."""
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv1d(1, 4, 2),
+        nn.MaxPool1d(3),
+        nn.Flatten(),
+        nn.Linear(64, 5),
+        nn.ReLU(),
+        nn.Linear(5, 2),
+    ]
+    layers[3].bias.data.fill_(-99)
+    net = TracedNetwork.from_module(nn.Sequential(*layers), (1, 49))
+    assert net.bits == (0, 128, 5, 0)
+    assert computation_graph(net, random_inputs(30, 49)).silent_sites() == [2]
+
+
 SMOOTH = {
     "gelu": (nn.GELU(), F.gelu),
     "gelu, tanh": (nn.GELU("tanh"), lambda x: F.gelu(x, approximate="tanh")),
