@@ -9,7 +9,7 @@ in the inputs; and, over all pairs of examples of a class, whether alike heat ma
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,11 +18,11 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from gradsplinter.checks import check_integer
-from gradsplinter.clusters import agglomerative
 from gradsplinter.data import Dataset
 from gradsplinter.network import ReluNetwork
-from gradsplinter.patterns import unpack_bits
-from gradsplinter.relevance import gradient_times_input, lrp_alpha_beta, lrp_epsilon
+from gradsplinter.ops import unique_rows
+from gradsplinter.regions import float64_network
+from gradsplinter.relevance import gradient_times_input, lrp_epsilon
 from gradsplinter.splinters import Splinters
 from gradsplinter.studies.classifiers import (
     ClassifierConfig,
@@ -30,12 +30,23 @@ from gradsplinter.studies.classifiers import (
     hidden_widths,
     train_classifier,
 )
+from gradsplinter.studies.heat_maps import (
+    AT_ONCE,
+    INPUT,
+    PRODUCT,
+    Explained,
+    chance_of_neighbours,
+    clusters_within,
+    explain,
+    ids_of,
+    pairs_of,
+    rank_correlation,
+    rules_of,
+    share_explained,
+    shared_neighbours,
+    shuffled_within,
+)
 from gradsplinter.table import splinter
-
-ALIKE = 100
-"""The most alike pair of so many counts as alike."""
-AT_ONCE = 200
-"""Examples whose relevance for all outputs is held at once."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ class RelevanceConfig:
     """Of the ε rule."""
     alphas: tuple[float, ...] = (1.0, 2.0)
     """Of the αβ rule; β is α - 1."""
-    angles: tuple[float, ...] = (20.0, 30.0, 40.0, 50.0, 60.0)
+    angles: tuple[float, ...] = (20.0, 30.0, 40.0, 50.0)
     """Diameters of clusters of gradients, in degrees."""
 
     def __post_init__(self) -> None:
@@ -72,26 +83,43 @@ class RelevanceConfig:
         for seed in self.seeds:
             check_integer(seed, "seeds", 0)
         check_integer(self.examples, "examples", 2)
-        for epsilon in self.epsilons:
-            if not 0 <= epsilon < math.inf:
-                raise ValueError(f"epsilons must be at least 0 and finite, got {epsilon}")
-        for alpha in self.alphas:
-            if not 1 <= alpha < math.inf:
-                raise ValueError(f"alphas must be at least 1 and finite, got {alpha}")
+        for name, least in (("epsilons", 0), ("alphas", 1)):
+            for value in getattr(self, name):
+                if not least <= value < math.inf:
+                    raise ValueError(f"{name} must be at least {least} and finite, got {value}")
         for angle in self.angles:
             if not 0 < angle <= 180:
                 raise ValueError(f"angles must be in (0, 180], got {angle}")
 
 
 @dataclass(frozen=True)
-class Rule:
-    """How near the heat maps by one rule are to gradient × input; means over examples."""
+class NetworkRow:
+    """One network, and the gradients of its two largest outputs in each example."""
+
+    seed: int
+    accuracy: float
+    """On all test data."""
+    examples: int
+    modes: int
+    """Of the explained examples."""
+    identity: float
+    """Largest difference of LRP without ε from gradient × input / the largest relevance."""
+    unseen: float
+    """Share of the squared gradient at inputs that are 0, where each of these heat maps is 0."""
+    cosine: float
+    """Between the gradients of the two outputs, mean over examples."""
+    maps_cosine: float
+    """Between their heat maps by gradient × input."""
+    agreement: float
+    """Rank correlation of these two cosines over examples."""
+
+
+@dataclass(frozen=True)
+class RuleRow:
+    """The heat maps by one rule beside gradient × input; means over examples."""
 
     seed: int
     rule: str
-    """"epsilon" or "alpha-beta"."""
-    parameter: float
-    """ε or α."""
     cosine: float
     """Of the two heat maps of an example."""
     difference: float
@@ -101,110 +129,63 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Group:
-    """What is explained of the heat maps of a class when gradients are put in groups."""
+class GroupRow:
+    """What groups of gradients say of heat maps by gradient × input; `heat_maps.Share`."""
 
     seed: int
     way: str
-    """"class" (one group a class), "clusters" or "modes"."""
+    """"class": one group a class; "clusters"; "modes"."""
     angle: float
-    """Diameter of a cluster, in degrees; 0 for other ways."""
+    """Diameter of a cluster in degrees; else 0."""
     groups: int
-    """Of all classes."""
     by_gradient: float
-    """Share of the variance of heat maps within classes that the group's mean gradient × the input has."""
     by_map: float
-    """Share that the group's mean heat map has."""
-    chance_gradient: float
-    """`by_gradient` where the members of groups are drawn at random within classes, groups as large."""
-    chance_map: float
-    """`by_map`, likewise."""
+    chance_by_gradient: float
+    """By groups as large of members that are drawn at random within classes."""
+    chance_by_map: float
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """All pairs of examples for which a network chooses the same output."""
+class PairRow:
+    """Heat maps by one rule, gradients and inputs of all pairs of examples of a class, by their cosines.
+
+    The rule "input" takes the example itself for its heat map: what one knows without a network.
+    """
 
     seed: int
+    rule: str
     pairs: int
     same_mode: int
     """Pairs that share their mode, and with it all gradients."""
-    map_gradient: float
-    """Rank correlation of the cosines of heat maps with those of gradients."""
-    map_input: float
-    """... with those of inputs."""
-    gradient_input: float
-    """Rank correlation of the cosines of gradients with those of inputs."""
-    determined: float
-    """R² of the cosine of heat maps by least squares on those of gradients and of inputs."""
-    alike_gradient: float
-    """Mean cosine of the gradients of the one pair in a hundred whose heat maps are most alike."""
-    all_gradient: float
-    """Mean cosine of gradients, of all pairs."""
-    alike_units: float
-    """Mean share of hidden units that are on in one of the two only, of the same alike pairs."""
-    all_units: float
-    """... of all pairs."""
-    neighbours: float
-    """How many of the 10 examples with most alike heat maps are among the 10 with most alike gradients, share."""
+    with_gradients: float
+    """Rank correlation of the cosines of heat maps and of gradients."""
+    with_inputs: float
+    """... of heat maps and of inputs."""
+    gradients: float
+    """Mean cosine of the gradients of all pairs."""
+    gradients_alike: float
+    """... of the one pair in a hundred with the most alike heat maps."""
+    units: float
+    """Mean share of the hidden units that are on in one of the two only, of all pairs."""
+    units_alike: float
+    """... of the same alike pairs."""
+    neighbours_by_gradients: float
+    """Share of the 10 nearest examples by heat map that are among the 10 nearest by gradient."""
+    neighbours_by_inputs: float
+    """... by input."""
+    neighbours_by_chance: float
 
 
 @dataclass(frozen=True)
-class Site:
-    """The gradients of the two largest outputs of an example, with respect to a site."""
+class SiteRow:
+    """The gradients of the two largest outputs of an example with respect to a site."""
 
     seed: int
     site: int
     cosine: float
     """Mean over examples."""
     opposed: float
-    """Share of examples in which it is below 0: what raises one output lowers the other."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """One network."""
-
-    seed: int
-    accuracy: float
-    """On all test data."""
-    examples: int
-    modes: int
-    """Of the explained examples."""
-    largest: int
-    """Examples in the largest mode."""
-    identity: float
-    """Largest difference of LRP without ε from gradient × input, relative to the largest relevance."""
-    kept: float
-    """Relevance of all inputs by gradient × input / the outputs' values; biases have the rest."""
-    hidden: float
-    """Share of the squared gradient at inputs that are 0, where every heat map here is 0."""
-    maps_cosine: float
-    """Mean cosine of the heat maps of an example's two largest outputs."""
-    gradients_cosine: float
-    """... of their gradients."""
-    maps_gradients: float
-    """Rank correlation of the two cosines over examples."""
-
-
-@dataclass(frozen=True, eq=False)
-class Explained:
-    """The explained examples of one network, for figures."""
-
-    x: Tensor
-    """float64 `[N, h]`."""
-    chosen: Tensor
-    """int64 `[N]`: the largest output."""
-    gradients: Tensor
-    """float64 `[N, h]`: of the chosen output."""
-    maps: dict[str, Tensor]
-    """float64 `[N, h]` by rule: "gradient × input", "ε = 0.1", "α = 2, β = 1", ..."""
-    pair_cosines: Tensor
-    """float64 `[3, pairs]`: of heat maps, gradients and inputs."""
-    pair_units: Tensor
-    """float64 `[pairs]`: share of the hidden units that differ."""
-    pairs: Tensor
-    """int64 `[pairs, 2]`."""
+    """Share of examples with a cosine below 0: what raises one output lowers the other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,10 +193,106 @@ class RelevanceResult:
     config: RelevanceConfig
     classes: tuple[str, ...]
     image_shape: tuple[int, int] | None
-    networks: list[Network]
-    rules: list[Rule]
-    groups: list[Group]
-    pairs: list[Pairs]
-    sites: list[Site]
-    explained: Explained
-    """Of the first seed."""
+    networks: list[NetworkRow]
+    rules: list[RuleRow]
+    groups: list[GroupRow]
+    pairs: list[PairRow]
+    sites: list[SiteRow]
+    explained: list[Explained]
+    """By the network of the first seed."""
+
+
+def run_relevance(
+    config: RelevanceConfig, train: Dataset, test: Dataset, *, progress: bool = True
+) -> RelevanceResult:
+    """Train and measure.
+
+    Examples:
+        >>> from gradsplinter import data
+        >>> config = RelevanceConfig("iris", "8", epochs=50, seeds=(0,))
+        >>> found = run_relevance(config, data.load("iris"), data.load("iris", "test"), progress=False)
+        >>> found.networks[0].identity < 1e-12
+        True
+    """
+    result = RelevanceResult(config, test.classes, test.image_shape, [], [], [], [], [], [])
+    x = test.x[: config.examples].double()
+    training = ClassifierConfig(config.architecture, config.epochs)
+    rules = rules_of(config.epsilons, config.alphas)
+    with tqdm(total=len(config.seeds), disable=not progress, unit="network") as bar:
+        for seed in config.seeds:
+            module = train_classifier(training, train, seed)
+            net = float64_network(module)
+            splinters = splinter(net, x)
+            seen = explain(net, splinters, x, rules)
+            result.networks.append(_network(seed, accuracy(module, test), splinters, seen))
+            result.rules.extend(_rule(seed, rule, seen, net) for rule in seen.maps if rule != INPUT)
+            result.groups.extend(_groups(seed, splinters, seen, config.angles))
+            result.pairs.extend(_pairs(seed, rule, seen) for rule in seen.maps)
+            result.sites.extend(_site(seed, site, net, x) for site in range(net.depth))
+            if seed == config.seeds[0]:
+                result.explained.append(seen)
+            bar.update()
+    return result
+
+
+def _network(seed: int, accuracy: float, splinters: Splinters, seen: Explained) -> NetworkRow:
+    net, x, rows = splinters.net, seen.x, torch.arange(len(seen.x))
+    assert isinstance(net, ReluNetwork)
+    identical = torch.cat([lrp_epsilon(net, part) for part in x.split(AT_ONCE)])
+    off = (identical - gradient_times_input(splinters, x)).abs().max() / identical.abs().max()
+    second = net(x).topk(2, dim=1).indices[:, 1]
+    other = splinters.jacobian()[ids_of(splinters), second]
+    cosines = F.cosine_similarity(seen.gradients, other, dim=1)
+    of_maps = F.cosine_similarity(seen.gradients * x, other * x, dim=1)
+    unseen = seen.gradients[x == 0].square().sum() / seen.gradients.square().sum()
+    return NetworkRow(
+        seed, accuracy, len(rows), splinters.n_modes, float(off), float(unseen),
+        float(cosines.mean()), float(of_maps.mean()), rank_correlation(cosines, of_maps),
+    )  # fmt: skip
+
+
+def _rule(seed: int, rule: str, seen: Explained, net: ReluNetwork) -> RuleRow:
+    found, product = seen.maps[rule], seen.maps[PRODUCT]
+    cosine = F.cosine_similarity(found, product, dim=1).mean()
+    difference = ((found - product).norm(dim=1) / product.norm(dim=1)).mean()
+    outputs = net(seen.x).gather(1, seen.chosen.unsqueeze(1))
+    return RuleRow(seed, rule, float(cosine), float(difference), float(found.sum() / outputs.sum()))
+
+
+def _groups(
+    seed: int, splinters: Splinters, seen: Explained, angles: Sequence[float]
+) -> Iterator[GroupRow]:
+    generator = torch.Generator().manual_seed(seed)
+    modes = torch.stack([seen.chosen, ids_of(splinters)], dim=1)
+    ways = [("class", 0.0, seen.chosen), ("modes", 0.0, unique_rows(modes).ids)]
+    ways += [("clusters", a, clusters_within(seen.gradients, seen.chosen, a)) for a in angles]
+    for way, angle, groups in ways:
+        found = share_explained(seen, groups)
+        chance = share_explained(seen, shuffled_within(groups, seen.chosen, generator))
+        yield GroupRow(
+            seed, way, angle, len(groups.unique()), found.by_gradient, found.by_map,
+            chance.by_gradient, chance.by_map,
+        )  # fmt: skip
+
+
+def _pairs(seed: int, rule: str, seen: Explained) -> PairRow:
+    pairs, maps = pairs_of(seen, rule), seen.maps[rule]
+    alike = pairs.alike(pairs.maps)
+    return PairRow(
+        seed, rule, len(pairs.maps), int((pairs.units == 0).sum()),
+        rank_correlation(pairs.maps, pairs.gradients), rank_correlation(pairs.maps, pairs.inputs),
+        float(pairs.gradients.mean()), float(pairs.gradients[alike].mean()),
+        float(pairs.units.mean()), float(pairs.units[alike].mean()),
+        shared_neighbours(maps, seen.gradients, seen.chosen),
+        shared_neighbours(maps, seen.x, seen.chosen),
+        chance_of_neighbours(seen.chosen),
+    )  # fmt: skip
+
+
+def _site(seed: int, site: int, net: ReluNetwork, x: Tensor) -> SiteRow:
+    splinters = splinter(net, x, source=site)
+    first, second = net(x).topk(2, dim=1).indices.unbind(dim=1)
+    jacobian = splinters.jacobian()
+    ids = ids_of(splinters)
+    cosines = F.cosine_similarity(jacobian[ids, first], jacobian[ids, second], dim=1)
+    return SiteRow(seed, site, float(cosines.mean()), float((cosines < 0).double().mean()))
