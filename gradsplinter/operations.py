@@ -155,7 +155,10 @@ def _of_function(
         training = kwargs.get("training", args[2] if known is F.dropout and len(args) > 2 else None)
         if training is False:
             return Operation(node)
-        raise NotImplementedError(f"{place(node)} must be called with training=False")
+        raise NotImplementedError(
+            f"{place(node)} must be called with training=False; where that is self.training, call .eval() "
+            "on the network first"
+        )
     one = len(set(inputs)) == 1 and _appearances(node, inputs[0]) == 1
     if (
         known in _ANY_OF_DATA or known in _ANY_METHODS

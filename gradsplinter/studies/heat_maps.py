@@ -165,6 +165,8 @@ class Pairs:
 
     index: Tensor
     """int64 `[P, 2]`"""
+    classes: Tensor
+    """int64 `[P]`: the output that is chosen in both."""
     maps: Tensor
     """`[P]`: cosines of the heat maps by one rule."""
     gradients: Tensor
@@ -175,8 +177,18 @@ class Pairs:
     """`[P]`: share of the hidden units that are on in one of the two only."""
 
     def alike(self, by: Tensor) -> Tensor:
-        """The one pair in a hundred that is most alike by some cosines, int64."""
-        return by.argsort(descending=True, stable=True)[: max(1, len(by) // ALIKE)]
+        """Of each class the one pair in a hundred that is most alike by some cosines, int64."""
+        order = by.argsort(descending=True, stable=True)
+        found = [order[self.classes[order] == label] for label in self.classes.unique()]
+        return torch.cat([some[: max(1, len(some) // ALIKE)] for some in found])
+
+    def rank_correlation(self, a: Tensor, b: Tensor) -> float:
+        """Within classes: their mean, each as much as it has pairs."""
+        classes = [self.classes == label for label in self.classes.unique()]
+        found = [(rank_correlation(a[some], b[some]), int(some.sum())) for some in classes]
+        found = [(value, count) for value, count in found if not math.isnan(value)]
+        total = sum(count for _, count in found)
+        return sum(value * count for value, count in found) / total if total else math.nan
 
 
 def pairs_of(seen: Explained, rule: str) -> Pairs:
@@ -190,7 +202,8 @@ def pairs_of(seen: Explained, rule: str) -> Pairs:
 
     differ = torch.cdist(seen.bits.double(), seen.bits.double(), p=1)[i, j] / seen.bits.shape[1]
     maps, gradients, inputs = map(of_pairs, (seen.maps[rule], seen.gradients, seen.x))
-    return Pairs(torch.stack([i, j], dim=1), maps, gradients, inputs, differ)
+    index = torch.stack([i, j], dim=1)
+    return Pairs(index, seen.chosen[i], maps, gradients, inputs, differ)
 
 
 def cosines(rows: Tensor) -> Tensor:
@@ -221,14 +234,15 @@ def chance_of_neighbours(chosen: Tensor) -> float:
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's: the correlation of ranks; equal values share their mean rank.
+    """Spearman's: the correlation of ranks; equal values share their mean rank. NaN where all are equal.
 
     Examples:
-        >>> rank_correlation(torch.tensor([1.0, 2.0, 2.0, 3.0]), torch.tensor([1.0, 4.0, 4.0, 9.0]))
+        >>> round(rank_correlation(torch.tensor([1.0, 2.0, 2.0, 3.0]), torch.tensor([1.0, 4.0, 4.0, 9.0])), 6)
         1.0
     """
     ranks = []
     for values in (a, b):
         _, index, counts = values.unique(return_inverse=True, return_counts=True)
         ranks.append((counts.cumsum(0) - (counts - 1) / 2).double()[index])
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
+    a, b = (one - one.mean() for one in ranks)
+    return float(a @ b / (a.norm() * b.norm()))

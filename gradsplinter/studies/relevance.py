@@ -158,13 +158,13 @@ class PairRow:
     same_mode: int
     """Pairs that share their mode, and with it all gradients."""
     with_gradients: float
-    """Rank correlation of the cosines of heat maps and of gradients."""
+    """Rank correlation of the cosines of heat maps and of gradients, within classes."""
     with_inputs: float
     """... of heat maps and of inputs."""
     gradients: float
     """Mean cosine of the gradients of all pairs."""
     gradients_alike: float
-    """... of the one pair in a hundred with the most alike heat maps."""
+    """... of the one pair in a hundred of each class with the most alike heat maps."""
     units: float
     """Mean share of the hidden units that are on in one of the two only, of all pairs."""
     units_alike: float
@@ -280,7 +280,7 @@ def _pairs(seed: int, rule: str, seen: Explained) -> PairRow:
     alike = pairs.alike(pairs.maps)
     return PairRow(
         seed, rule, len(pairs.maps), int((pairs.units == 0).sum()),
-        rank_correlation(pairs.maps, pairs.gradients), rank_correlation(pairs.maps, pairs.inputs),
+        pairs.rank_correlation(pairs.maps, pairs.gradients), pairs.rank_correlation(pairs.maps, pairs.inputs),
         float(pairs.gradients.mean()), float(pairs.gradients[alike].mean()),
         float(pairs.units.mean()), float(pairs.units[alike].mean()),
         shared_neighbours(maps, seen.gradients, seen.chosen),
