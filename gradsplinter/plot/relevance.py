@@ -152,7 +152,7 @@ def _image(ax: Axes, values: Tensor, result: RelevanceResult, *, signed: bool) -
     assert result.image_shape is not None
     most = float(values.abs().max()) or 1.0
     ax.imshow(
-        values.reshape(result.image_shape), cmap="RdBu_r" if signed else "gray_r",
+        values.reshape(result.image_shape).numpy(), cmap="RdBu_r" if signed else "gray_r",
         vmin=-most if signed else 0, vmax=most, interpolation="nearest",
     )  # fmt: skip
     ax.set_xticks([])
