@@ -183,7 +183,13 @@ def test_the_explained_examples_are_of_the_first_network(result, digits):
     assert torch.equal(made.x, x)
     assert torch.equal(made.chosen, net(x).argmax(dim=1))
     s, rows = splinter(net, x), torch.arange(150)
-    assert torch.equal(made.gradients, s.jacobian()[s.ids, made.chosen])
+    used = (x != 0).any(dim=0)
+    assert 0 < (~used).sum() < 20
+    assert torch.equal(made.gradients, s.jacobian()[s.ids, made.chosen] * used)
+    squares = s.jacobian()[s.ids, made.chosen][:, used].square()
+    row = result.networks[0]
+    assert row.zeros == pytest.approx(float((x[:, used] == 0).double().mean()))
+    assert row.unseen == pytest.approx(float(squares[x[:, used] == 0].sum() / squares.sum()))
     z = x @ net.weights[0].T + net.biases[0]
     assert torch.equal(made.bits[:, :12], z > 0)
     expected = lrp_alpha_beta(net, x, 2.0, 1.0)[rows, made.chosen]

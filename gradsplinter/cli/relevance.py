@@ -62,7 +62,9 @@ class RelevanceStudy(Command):
 
 
 TABLES = [
-    ("networks", "Networks", (), {"accuracy": "accuracy", "modes": "modes", "unseen": "gradient where the input is 0"}),
+    ("networks", "Networks; inputs that are 0, and the squared gradient there", (), {
+        "accuracy": "accuracy", "modes": "modes", "zeros": "inputs", "unseen": "gradient",
+    }),
     ("networks", "The two largest outputs of an example", (), {
         "cosine": "cosine of gradients", "maps_cosine": "of heat maps", "agreement": "rank correlation",
     }),

@@ -42,7 +42,7 @@ class Explained:
     chosen: Tensor
     """int64 `[N]`: the largest output."""
     gradients: Tensor
-    """`[N, h]`: of the chosen output."""
+    """`[N, h]`: of the chosen output; taken as 0 at inputs that are 0 in all these examples."""
     bits: Tensor
     """bool `[N, units]`: which hidden units are on."""
     maps: dict[str, Tensor]
@@ -89,7 +89,15 @@ def explain(
         maps[name] = torch.cat([rule(net, part)[range(len(part)), of] for part, of in parts])
     maps[INPUT] = x
     bits = torch.cat(unpack_bits(splinters.signatures[ids], net.widths[1:-1]), dim=1)
-    return Explained(x, chosen, splinters.jacobian()[ids, chosen], bits, maps)
+    used = (x != 0).any(dim=0)  # at other inputs weights are as they were before training
+    return Explained(x, chosen, splinters.jacobian()[ids, chosen] * used, bits, maps)
+
+
+def two_largest(net: ReluNetwork, splinters: Splinters, x: Tensor) -> tuple[Tensor, Tensor]:
+    """`[N, h_source]` each: the gradients of the two largest outputs of each example."""
+    first, second = net(x).topk(2, dim=1).indices.unbind(dim=1)
+    jacobian, ids = splinters.jacobian(), ids_of(splinters)
+    return jacobian[ids, first], jacobian[ids, second]
 
 
 def ids_of(splinters: Splinters) -> Tensor:

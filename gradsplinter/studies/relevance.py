@@ -1,9 +1,9 @@
 """What do splinters say that a heat map of relevance does not?
 
-Networks that classify images are explained by heat maps of the output that they choose: by layer-wise relevance
-propagation (LRP), and by gradient × input, which is LRP without ε. Measured is how far the rules of LRP are from
-gradient × input; how much of what differs between the heat maps of a class lies in the gradients and how much
-in the inputs; and, over all pairs of examples of a class, whether alike heat maps come from alike gradients.
+Networks that classify are explained by heat maps of the output that they choose: by layer-wise relevance propagation
+(LRP), and by gradient × input, which is LRP without ε. Measured is how far the rules of LRP are from it; how much
+of what differs between the heat maps of a class lies in gradients and how much in inputs; and whether alike
+heat maps come from alike gradients.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from gradsplinter.studies.heat_maps import (
     share_explained,
     shared_neighbours,
     shuffled_within,
+    two_largest,
 )
 from gradsplinter.table import splinter
 
@@ -104,8 +105,10 @@ class NetworkRow:
     """Of the explained examples."""
     identity: float
     """Largest difference of LRP without ε from gradient × input / the largest relevance."""
+    zeros: float
+    """Share of inputs that are 0 in an example, of those that are not 0 in all."""
     unseen: float
-    """Share of the squared gradient at inputs that are 0, where each of these heat maps is 0."""
+    """Share of the squared gradient at such inputs, where each of these heat maps is 0."""
     cosine: float
     """Between the gradients of the two outputs, mean over examples."""
     maps_cosine: float
@@ -224,7 +227,7 @@ def run_relevance(
             net = float64_network(module)
             splinters = splinter(net, x)
             seen = explain(net, splinters, x, rules)
-            result.networks.append(_network(seed, accuracy(module, test), splinters, seen))
+            result.networks.append(_network(seed, accuracy(module, test), net, splinters, seen))
             result.rules.extend(_rule(seed, rule, seen, net) for rule in seen.maps if rule != INPUT)
             result.groups.extend(_groups(seed, splinters, seen, config.angles))
             result.pairs.extend(_pairs(seed, rule, seen) for rule in seen.maps)
@@ -235,28 +238,29 @@ def run_relevance(
     return result
 
 
-def _network(seed: int, accuracy: float, splinters: Splinters, seen: Explained) -> NetworkRow:
-    net, x, rows = splinters.net, seen.x, torch.arange(len(seen.x))
-    assert isinstance(net, ReluNetwork)
+def _network(
+    seed: int, accuracy: float, net: ReluNetwork, splinters: Splinters, seen: Explained
+) -> NetworkRow:
+    x = seen.x
     identical = torch.cat([lrp_epsilon(net, part) for part in x.split(AT_ONCE)])
     off = (identical - gradient_times_input(splinters, x)).abs().max() / identical.abs().max()
-    second = net(x).topk(2, dim=1).indices[:, 1]
-    other = splinters.jacobian()[ids_of(splinters), second]
-    cosines = F.cosine_similarity(seen.gradients, other, dim=1)
-    of_maps = F.cosine_similarity(seen.gradients * x, other * x, dim=1)
+    first, second = two_largest(net, splinters, x)
+    cosines = F.cosine_similarity(first, second, dim=1)
+    of_maps = F.cosine_similarity(first * x, second * x, dim=1)
+    zeros = (x == 0)[:, (x != 0).any(dim=0)].double().mean()
     unseen = seen.gradients[x == 0].square().sum() / seen.gradients.square().sum()
     return NetworkRow(
-        seed, accuracy, len(rows), splinters.n_modes, float(off), float(unseen),
+        seed, accuracy, len(x), splinters.n_modes, float(off), float(zeros), float(unseen),
         float(cosines.mean()), float(of_maps.mean()), rank_correlation(cosines, of_maps),
     )  # fmt: skip
 
 
 def _rule(seed: int, rule: str, seen: Explained, net: ReluNetwork) -> RuleRow:
     found, product = seen.maps[rule], seen.maps[PRODUCT]
-    cosine = F.cosine_similarity(found, product, dim=1).mean()
-    difference = ((found - product).norm(dim=1) / product.norm(dim=1)).mean()
-    outputs = net(seen.x).gather(1, seen.chosen.unsqueeze(1))
-    return RuleRow(seed, rule, float(cosine), float(difference), float(found.sum() / outputs.sum()))
+    cosine = float(F.cosine_similarity(found, product, dim=1).mean())
+    difference = float(((found - product).norm(dim=1) / product.norm(dim=1)).mean())
+    kept = float(found.sum() / net(seen.x).amax(dim=1).sum())
+    return RuleRow(seed, rule, cosine, difference, kept)
 
 
 def _groups(
@@ -290,9 +294,6 @@ def _pairs(seed: int, rule: str, seen: Explained) -> PairRow:
 
 
 def _site(seed: int, site: int, net: ReluNetwork, x: Tensor) -> SiteRow:
-    splinters = splinter(net, x, source=site)
-    first, second = net(x).topk(2, dim=1).indices.unbind(dim=1)
-    jacobian = splinters.jacobian()
-    ids = ids_of(splinters)
-    cosines = F.cosine_similarity(jacobian[ids, first], jacobian[ids, second], dim=1)
+    first, second = two_largest(net, splinter(net, x, source=site), x)
+    cosines = F.cosine_similarity(first, second, dim=1)
     return SiteRow(seed, site, float(cosines.mean()), float((cosines < 0).double().mean()))
