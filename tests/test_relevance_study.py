@@ -279,6 +279,16 @@ def test_bad_commands(arguments, message, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, *COMMAND, "--out", str(tmp_path / "out"))
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: the extra `data` is missing for the data set iris")
+    assert "pip install '.[data]'" in message
+
+
 def test_ctrl_c_leaves_nothing(tmp_path, monkeypatch, capsys):
     def stop(*_, **__):
         raise KeyboardInterrupt

@@ -89,7 +89,7 @@ def explain(
         maps[name] = torch.cat([rule(net, part)[range(len(part)), of] for part, of in parts])
     maps[INPUT] = x
     bits = torch.cat(unpack_bits(splinters.signatures[ids], net.widths[1:-1]), dim=1)
-    used = (x != 0).any(dim=0)  # at other inputs weights are as they were before training
+    used = (x != 0).any(dim=0)  # what none of them has makes no difference to any
     return Explained(x, chosen, splinters.jacobian()[ids, chosen] * used, bits, maps)
 
 
