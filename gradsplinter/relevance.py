@@ -77,7 +77,7 @@ def lrp_epsilon(net: ReluNetwork | nn.Module, x: Tensor, epsilon: float = 0.0) -
 
     Args:
         net: a `ReluNetwork`, or a module that `ReluNetwork.from_module` takes.
-        x: inputs `[N, h_0]` of the network's dtype.
+        x: inputs `[N, h_0]` of the network's dtype; what is returned is held in memory, so not too many.
         epsilon: at least 0; in units of the pre-activations. With 0 an output that is 0 has no relevance.
 
     Returns:

@@ -209,6 +209,9 @@ def test_any_number_of_examples():
     torch.testing.assert_close(lrp_epsilon(NET, X)[:1], lrp_epsilon(NET, X[:1]))
     module = NET.to_module()
     assert torch.equal(lrp_epsilon(module, X), lrp_epsilon(NET, X))
+    found = lrp_alpha_beta(module.float(), X.float())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), lrp_alpha_beta(NET, X), rtol=1e-3, atol=1e-3)
 
 
 def by_zennit(zennit, module, x, layers):

@@ -309,6 +309,7 @@ def test_ctrl_c_leaves_nothing(tmp_path, monkeypatch, capsys):
         ({"seeds": ()}, "^seeds must hold at least one value, got none"),
         ({"seeds": (-1,)}, "^seeds must be at least 0, got -1"),
         ({"examples": 1}, "^examples must be at least 2, got 1"),
+        ({"examples": 5001}, "^examples must be at most 5,000, got 5,001"),
         ({"epsilons": (-0.1,)}, "^epsilons must be at least 0 and finite, got -0.1"),
         ({"epsilons": (math.inf,)}, "^epsilons must be at least 0 and finite, got inf"),
         ({"alphas": (0.5,)}, "^alphas must be at least 1 and finite, got 0.5"),

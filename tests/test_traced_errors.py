@@ -85,6 +85,7 @@ SUPPORTED = {
     "a spectral norm": (lambda: nn.Sequential(parametrizations.spectral_norm(nn.Linear(4, 3)), nn.LeakyReLU()), (4,)),
     "optional arguments": (Optional, (4,)),
     "one number an example": (OneNumber, (4,)),
+    "casts to its own dtype": (lambda: Does(lambda m, x: m.linear(x.double()).relu().to(x.dtype).type_as(x)), (4,)),
 }  # fmt: skip
 
 
@@ -206,6 +207,8 @@ REFUSED = {
     "takes a value": (lambda: Does(lambda m, x: m.linear(x) * x.sum().item()), (4,), NotImplementedError, ALONE),
     "by NumPy": (lambda: Does(lambda m, x: m.linear(torch.from_numpy(x.numpy()))), (4,), NotImplementedError, CONTROL_FLOW),
     "chooses by where": (lambda: Does(lambda m, x: torch.where(m.linear(x) > 0, x, -x)), (4,), NotImplementedError, "^gt is not piecewise linear"),
+    "rounds": (lambda: Does(lambda m, x: torch.div(m.linear(x), 2, rounding_mode="floor")), (4,), NotImplementedError, "^div rounds, and is not piecewise linear"),
+    "rounds by a method": (lambda: Does(lambda m, x: m.linear(x).div(2, rounding_mode="trunc")), (4,), NotImplementedError, "^div rounds"),
     "many arguments": (Several, (4,), NotImplementedError, r"^module must take one tensor, got 1 input \(\*inputs\)"),
     "no forward": (lambda: nn.ModuleList([nn.Linear(4, 4)]), (4,), NotImplementedError, CONTROL_FLOW),
     "scripted": (lambda: by_torch(torch.jit.script), (4,), NotImplementedError, "^RecursiveScriptModule cannot be recorded; give the network that torch.jit was given"),
@@ -230,6 +233,7 @@ REFUSED = {
     "complex result": (lambda: Does(lambda m, x: m.linear(x).to(torch.complex64)), (4,), NotImplementedError, "^module must return torch.float32 as it takes, got torch.complex64"),
     "complex in between": (lambda: Does(lambda m, x: torch.fft.fft(m.linear(x)).real), (4,), NotImplementedError, "^fft_fft is not piecewise linear"),
     "half precision": (lambda: nn.Linear(4, 4).half(), (4,), TypeError, "got torch.float16 in 'weight'"),
+    "other precision in between": (lambda: Does(lambda m, x: m.linear(x).to(torch.float16).relu().float()), (4,), NotImplementedError, "^to changes the dtype from torch.float32 to torch.float16"),
     "half precision of the result": (lambda: Does(lambda m, x: m.linear(x).half()), (4,), NotImplementedError, "^module must return torch.float32 as it takes, got torch.float16"),
     "classes": (lambda: Does(lambda m, x: m.linear(x).argmax(1)), (4,), NotImplementedError, "^module must return torch.float32 as it takes, got torch.int64"),
     "yes or no": (lambda: Does(lambda m, x: m.linear(x) > 0), (4,), NotImplementedError, "^module must return torch.float32 as it takes, got torch.bool"),

@@ -201,16 +201,15 @@ class Pairs:
 
 def pairs_of(seen: Explained, rule: str) -> Pairs:
     """Compare the heat maps by a rule, the gradients and the inputs of all pairs."""
-    i, j = torch.triu_indices(len(seen.x), len(seen.x), offset=1)
-    same = seen.chosen[i] == seen.chosen[j]
-    i, j = i[same], j[same]
+    same = seen.chosen.unsqueeze(0) == seen.chosen.unsqueeze(1)
+    index = same.triu(1).nonzero()
+    i, j = index.unbind(dim=1)
 
     def of_pairs(rows: Tensor) -> Tensor:
         return cosines(rows)[i, j]
 
     differ = torch.cdist(seen.bits.double(), seen.bits.double(), p=1)[i, j] / seen.bits.shape[1]
     maps, gradients, inputs = map(of_pairs, (seen.maps[rule], seen.gradients, seen.x))
-    index = torch.stack([i, j], dim=1)
     return Pairs(index, seen.chosen[i], maps, gradients, inputs, differ)
 
 

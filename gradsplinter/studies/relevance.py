@@ -24,30 +24,18 @@ from gradsplinter.ops import unique_rows
 from gradsplinter.regions import float64_network
 from gradsplinter.relevance import gradient_times_input, lrp_epsilon
 from gradsplinter.splinters import Splinters
+from gradsplinter.studies import heat_maps
 from gradsplinter.studies.classifiers import (
     ClassifierConfig,
     accuracy,
     hidden_widths,
     train_classifier,
 )
-from gradsplinter.studies.heat_maps import (
-    AT_ONCE,
-    INPUT,
-    PRODUCT,
-    Explained,
-    chance_of_neighbours,
-    clusters_within,
-    explain,
-    ids_of,
-    pairs_of,
-    rank_correlation,
-    rules_of,
-    share_explained,
-    shared_neighbours,
-    shuffled_within,
-    two_largest,
-)
+from gradsplinter.studies.heat_maps import Explained
 from gradsplinter.table import splinter
+
+MOST_EXAMPLES = 5000
+"""That are explained: all pairs of them are compared."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +71,8 @@ class RelevanceConfig:
                 raise ValueError(f"{name} must hold at least one value, got none")
         for seed in self.seeds:
             check_integer(seed, "seeds", 0)
-        check_integer(self.examples, "examples", 2)
+        if check_integer(self.examples, "examples", 2) > MOST_EXAMPLES:
+            raise ValueError(f"examples must be at most {MOST_EXAMPLES:,}, got {self.examples:,}")
         for name, least in (("epsilons", 0), ("alphas", 1)):
             for value in getattr(self, name):
                 if not least <= value < math.inf:
@@ -220,15 +209,17 @@ def run_relevance(
     result = RelevanceResult(config, test.classes, test.image_shape, [], [], [], [], [], [])
     x = test.x[: config.examples].double()
     training = ClassifierConfig(config.architecture, config.epochs)
-    rules = rules_of(config.epsilons, config.alphas)
+    rules = heat_maps.rules_of(config.epsilons, config.alphas)
     with tqdm(total=len(config.seeds), disable=not progress, unit="network") as bar:
         for seed in config.seeds:
             module = train_classifier(training, train, seed)
             net = float64_network(module)
             splinters = splinter(net, x)
-            seen = explain(net, splinters, x, rules)
+            seen = heat_maps.explain(net, splinters, x, rules)
             result.networks.append(_network(seed, accuracy(module, test), net, splinters, seen))
-            result.rules.extend(_rule(seed, rule, seen, net) for rule in seen.maps if rule != INPUT)
+            result.rules.extend(
+                _rule(seed, rule, seen, net) for rule in seen.maps if rule != heat_maps.INPUT
+            )
             result.groups.extend(_groups(seed, splinters, seen, config.angles))
             result.pairs.extend(_pairs(seed, rule, seen) for rule in seen.maps)
             result.sites.extend(_site(seed, site, net, x) for site in range(net.depth))
@@ -242,21 +233,21 @@ def _network(
     seed: int, accuracy: float, net: ReluNetwork, splinters: Splinters, seen: Explained
 ) -> NetworkRow:
     x = seen.x
-    identical = torch.cat([lrp_epsilon(net, part) for part in x.split(AT_ONCE)])
+    identical = torch.cat([lrp_epsilon(net, part) for part in x.split(heat_maps.AT_ONCE)])
     off = (identical - gradient_times_input(splinters, x)).abs().max() / identical.abs().max()
-    first, second = two_largest(net, splinters, x)
+    first, second = heat_maps.two_largest(net, splinters, x)
     cosines = F.cosine_similarity(first, second, dim=1)
     of_maps = F.cosine_similarity(first * x, second * x, dim=1)
     zeros = (x == 0)[:, (x != 0).any(dim=0)].double().mean()
     unseen = seen.gradients[x == 0].square().sum() / seen.gradients.square().sum()
     return NetworkRow(
         seed, accuracy, len(x), splinters.n_modes, float(off), float(zeros), float(unseen),
-        float(cosines.mean()), float(of_maps.mean()), rank_correlation(cosines, of_maps),
+        float(cosines.mean()), float(of_maps.mean()), heat_maps.rank_correlation(cosines, of_maps),
     )  # fmt: skip
 
 
 def _rule(seed: int, rule: str, seen: Explained, net: ReluNetwork) -> RuleRow:
-    found, product = seen.maps[rule], seen.maps[PRODUCT]
+    found, product = seen.maps[rule], seen.maps[heat_maps.PRODUCT]
     cosine = float(F.cosine_similarity(found, product, dim=1).mean())
     difference = float(((found - product).norm(dim=1) / product.norm(dim=1)).mean())
     kept = float(found.sum() / net(seen.x).amax(dim=1).sum())
@@ -267,12 +258,16 @@ def _groups(
     seed: int, splinters: Splinters, seen: Explained, angles: Sequence[float]
 ) -> Iterator[GroupRow]:
     generator = torch.Generator().manual_seed(seed)
-    modes = torch.stack([seen.chosen, ids_of(splinters)], dim=1)
+    modes = torch.stack([seen.chosen, heat_maps.ids_of(splinters)], dim=1)
     ways = [("class", 0.0, seen.chosen), ("modes", 0.0, unique_rows(modes).ids)]
-    ways += [("clusters", a, clusters_within(seen.gradients, seen.chosen, a)) for a in angles]
+    ways += [
+        ("clusters", a, heat_maps.clusters_within(seen.gradients, seen.chosen, a)) for a in angles
+    ]
     for way, angle, groups in ways:
-        found = share_explained(seen, groups)
-        chance = share_explained(seen, shuffled_within(groups, seen.chosen, generator))
+        found = heat_maps.share_explained(seen, groups)
+        chance = heat_maps.share_explained(
+            seen, heat_maps.shuffled_within(groups, seen.chosen, generator)
+        )
         yield GroupRow(
             seed, way, angle, len(groups.unique()), found.by_gradient, found.by_map,
             chance.by_gradient, chance.by_map,
@@ -280,20 +275,20 @@ def _groups(
 
 
 def _pairs(seed: int, rule: str, seen: Explained) -> PairRow:
-    pairs, maps = pairs_of(seen, rule), seen.maps[rule]
+    pairs, maps = heat_maps.pairs_of(seen, rule), seen.maps[rule]
     alike = pairs.alike(pairs.maps)
     return PairRow(
         seed, rule, len(pairs.maps), int((pairs.units == 0).sum()),
         pairs.rank_correlation(pairs.maps, pairs.gradients), pairs.rank_correlation(pairs.maps, pairs.inputs),
         float(pairs.gradients.mean()), float(pairs.gradients[alike].mean()),
         float(pairs.units.mean()), float(pairs.units[alike].mean()),
-        shared_neighbours(maps, seen.gradients, seen.chosen),
-        shared_neighbours(maps, seen.x, seen.chosen),
-        chance_of_neighbours(seen.chosen),
+        heat_maps.shared_neighbours(maps, seen.gradients, seen.chosen),
+        heat_maps.shared_neighbours(maps, seen.x, seen.chosen),
+        heat_maps.chance_of_neighbours(seen.chosen),
     )  # fmt: skip
 
 
 def _site(seed: int, site: int, net: ReluNetwork, x: Tensor) -> SiteRow:
-    first, second = two_largest(net, splinter(net, x, source=site), x)
+    first, second = heat_maps.two_largest(net, splinter(net, x, source=site), x)
     cosines = F.cosine_similarity(first, second, dim=1)
     return SiteRow(seed, site, float(cosines.mean()), float((cosines < 0).double().mean()))
