@@ -65,13 +65,7 @@ def trace(module: nn.Module, x: Tensor, levels: SlopeLevels | None = None) -> Tr
     values = [_values(recorded, x[:1].expand(n, *x.shape[1:])) for n in (2, 3)]
     if not isinstance(result, fx.Node) or not isinstance(values[0].get(result), Tensor):
         raise NotImplementedError("module must return one tensor")
-    shape, dtype = values[0][result].shape, values[0][result].dtype
-    if shape[:1] != (2,) or values[1][result].shape[:1] != (3,) or 0 in shape:
-        raise NotImplementedError(
-            f"module must return a row for each example, got shape {list(shape)} for two"
-        )
-    if dtype != x.dtype:
-        raise NotImplementedError(f"module must return {x.dtype} as it takes, got {dtype}")
+    _check_result(values[0][result], values[1][result], x.dtype)
     data = _of_data(recorded, needed[0])
     if result not in data:
         raise NotImplementedError("module must depend on its input, got a constant result")
@@ -93,6 +87,16 @@ def trace(module: nn.Module, x: Tensor, levels: SlopeLevels | None = None) -> Tr
         else:
             found.constants[node] = _constant(node, values[0].get(node), values[1].get(node))
     return found
+
+
+def _check_result(two: Tensor, three: Tensor, dtype: torch.dtype) -> None:
+    """Raise unless what came for two and for three examples are rows of numbers of this dtype."""
+    if two.shape[:1] != (2,) or three.shape[:1] != (3,) or 0 in two.shape:
+        raise NotImplementedError(
+            f"module must return a row for each example, got shape {list(two.shape)} for two"
+        )
+    if two.dtype != dtype:
+        raise NotImplementedError(f"module must return {dtype} as it takes, got {two.dtype}")
 
 
 def _used_by(result: fx.Node) -> set[fx.Node]:
