@@ -121,8 +121,11 @@ def test_neighbours_by_hand():
     order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
     assert shared_neighbours(vectors, vectors[order], chosen) == pytest.approx(0.5, abs=0.15)
     # Examples of another class are no neighbours, however near they are.
-    twice, labels = vectors.repeat(2, 1), torch.arange(2).repeat_interleave(21)
-    assert shared_neighbours(twice, twice, labels) == 1
+    far = torch.linspace(0, 180, 21, dtype=F64).deg2rad()
+    far = torch.stack([far.cos(), far.sin()], dim=1)
+    labels = torch.arange(2).repeat_interleave(21)
+    both, turned = torch.cat([far, far]), torch.cat([far, -far])
+    assert shared_neighbours(both, turned, labels) == 1
     few = torch.tensor([0] * 15 + [1] * 6)  # a class of six has no ten others
     assert chance_of_neighbours(few) == pytest.approx(10 / 14)
 
@@ -133,6 +136,9 @@ def test_rank_correlation_of_ranks():
     ranks = torch.stack([a.argsort().argsort(), b.argsort().argsort()]).double()
     assert rank_correlation(a, b) == pytest.approx(float(torch.corrcoef(ranks)[0, 1]))
     assert rank_correlation(a, -a.exp()) == pytest.approx(-1)
+    # Ranks 1, 2.5, 2.5, 4 and 1, 2, 3, 4.
+    ties, others = torch.tensor([[1.0, 2, 2, 3], [1.0, 2, 3, 4]])
+    assert rank_correlation(ties, others) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
 
 
 def test_rows(result):
