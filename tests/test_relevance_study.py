@@ -120,12 +120,18 @@ def test_neighbours_by_hand():
     assert chance_of_neighbours(chosen) == pytest.approx(10 / 20)
     order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
     assert shared_neighbours(vectors, vectors[order], chosen) == pytest.approx(0.5, abs=0.15)
-    # Examples of another class are no neighbours, however near they are.
-    far = torch.linspace(0, 180, 21, dtype=F64).deg2rad()
-    far = torch.stack([far.cos(), far.sin()], dim=1)
-    labels = torch.arange(2).repeat_interleave(21)
-    both, turned = torch.cat([far, far]), torch.cat([far, -far])
-    assert shared_neighbours(both, turned, labels) == 1
+    # Examples of another class are no neighbours, however near they are; of the class the farthest are.
+    a, b = torch.randn(2, 36, 3, dtype=F64, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(3).repeat(12)
+
+    def nearest(rows, n):
+        others = [m for m in range(36) if m != n and labels[m] == labels[n]]
+        by = {m: float(rows[n] @ rows[m] / rows[m].norm()) for m in others}
+        return set(sorted(others, key=lambda m: -by[m])[:10])
+
+    expected = sum(len(nearest(a, n) & nearest(b, n)) for n in range(36)) / 360
+    assert 0.8 < expected < 0.99
+    assert shared_neighbours(a, b, labels) == pytest.approx(expected)
     few = torch.tensor([0] * 15 + [1] * 6)  # a class of six has no ten others
     assert chance_of_neighbours(few) == pytest.approx(10 / 14)
 
