@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gradsplinter.checks import DTYPES, check_examples, check_finite, check_tensor
+from gradsplinter.checks import DTYPES, check_examples, check_finite, check_integer, check_tensor
 from gradsplinter.network import ReluNetwork
 from gradsplinter.operations import Operation, SlopeLevels
 from gradsplinter.patterns import pack_bits, unpack_bits, words_of
@@ -94,7 +94,7 @@ class TracedNetwork:
                 raise ValueError("calibration must hold at least one example, got none")
             check_finite(calibration, "calibration")
             input_shape = tuple(calibration.shape[1:]) if input_shape is None else input_shape
-        shape = _input_shape(module) if input_shape is None else tuple(input_shape)
+        shape = _input_shape(module) if input_shape is None else _checked_shape(input_shape)
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(PROBES, *shape, generator=generator, dtype=torch.float64)
         x = x.to(device=device, dtype=dtype)
@@ -150,7 +150,7 @@ class TracedNetwork:
                     end = at + words_of(self.bits[site])
                     packed[part, at:end] = pack_bits(codes)
                     at = end
-            outputs[part] = a.flatten(1)
+            outputs[part] = _rows(a)
         return packed, outputs
 
     def jacobian(self, patterns: Tensor, source: int, target: int, directions: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ class TracedNetwork:
                 (gradient,) = torch.autograd.grad(
                     b, a, direction.expand_as(b), retain_graph=d + 1 < len(directions)
                 )
-                found[begin : begin + step, d] = gradient.flatten(1)
+                found[begin : begin + step, d] = _rows(gradient)
         return found
 
     def __repr__(self) -> str:
@@ -206,7 +206,7 @@ class TracedNetwork:
             assert operation.unit is not None
             code = operation.unit.code(*inputs)
             if keep:
-                found.extend(bit.flatten(1) for bit in code)
+                found.extend(_rows(bit) for bit in code)
             return operation.unit.value(code, *inputs)
 
         with torch.no_grad():
@@ -259,7 +259,8 @@ class TracedNetwork:
 
     def _check_against(self, module: nn.Module, x: Tensor) -> None:
         """Raise unless the recorded operations do what the module does, example by example."""
-        expected = _forward(module, x).flatten(1)
+        expected = _rows(_forward(module, x))
+        check_finite(expected, "module's results for random examples")
         sites = range(1, self.depth)
         patterns, found = self.forward(x.flatten(1), sites)
         room = 1e-4 if self.dtype == torch.float32 else 1e-10
@@ -271,9 +272,10 @@ class TracedNetwork:
         if far(found):
             raise NotImplementedError(
                 "module must not change tensors in place that are used elsewhere, nor depend on its own "
-                "state: what was recorded gives other results than the module"
+                "state, on chance or on the type of its input: what was recorded gives other results than "
+                "the module"
             )
-        alone = torch.cat([_forward(module, one).flatten(1) for one in x.split(1)])
+        alone = torch.cat([_rows(_forward(module, one)) for one in x.split(1)])
         if far(alone):
             raise NotImplementedError(
                 "module must give each example a result of its own, whatever the others are"
@@ -290,7 +292,7 @@ class TracedNetwork:
                 (bits,) = unpack_bits(words, [self.bits[site]])
             with torch.no_grad():
                 a = self._replay_segment(site, a, bits)
-        assert not far(a.flatten(1)), "a pattern must say what is computed"
+        assert not far(_rows(a)), "a pattern must say what is computed"
 
     def _shapes(self, x: Tensor) -> Iterator[torch.Size]:
         """Of an example at each site."""
@@ -323,6 +325,11 @@ _NOT_IN_PLACE: dict[Any, Any] = {
 }  # fmt: skip
 
 
+def _rows(a: Tensor) -> Tensor:
+    """A row for each example, also where an example is one number."""
+    return a.flatten(1) if a.dim() > 1 else a.unsqueeze(1)
+
+
 def _forward(module: nn.Module, x: Tensor) -> Tensor:
     with torch.no_grad():
         found: Tensor = module(x.clone())
@@ -353,6 +360,14 @@ def _kind(module: nn.Module) -> tuple[torch.dtype, torch.device]:
                 f"module must be on one device, got {first.device} and {tensor.device}"
             )
     return first.dtype, first.device
+
+
+def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(shape, str) or not hasattr(shape, "__iter__"):
+        raise TypeError(
+            f"input_shape must be the sizes of one example, as (1, 28, 28), got {type(shape).__name__}"
+        )
+    return tuple(check_integer(size, f"input_shape[{i}]", 1) for i, size in enumerate(shape))
 
 
 def _input_shape(module: nn.Module) -> tuple[int, ...]:

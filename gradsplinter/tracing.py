@@ -6,16 +6,20 @@ can be looked at all the same.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize
 
+from gradsplinter.checks import check_finite
 from gradsplinter.operations import Operation, SlopeLevels, place, recognise
+from gradsplinter.wording import counted
 
-TRAINED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+TRAINED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RReLU)
 """Linear in eval mode only."""
 _SHAPES = {"size", "dim", "numel", "ndimension", "stride"}
 
@@ -50,20 +54,18 @@ def trace(module: nn.Module, x: Tensor, levels: SlopeLevels | None = None) -> Tr
     recorded = _record(module)
     placeholders = [node for node in recorded.graph.nodes if node.op == "placeholder"]
     needed = [node for node in placeholders if not node.args]
-    if len(needed) != 1 or placeholders[0] is not needed[0]:
+    several = any(str(node.target).startswith("*") for node in needed)
+    if len(needed) != 1 or several or placeholders[0] is not needed[0]:
         names = ", ".join(str(node.target) for node in needed)
         raise NotImplementedError(
-            f"module must take one tensor, got {len(needed)} inputs ({names})"
+            f"module must take one tensor, got {counted(len(needed), 'input')} ({names})"
         )
     (output,) = [node for node in recorded.graph.nodes if node.op == "output"]
     result = output.args[0]
     values = [_values(recorded, x[:1].expand(n, *x.shape[1:])) for n in (2, 3)]
     if not isinstance(result, fx.Node) or not isinstance(values[0].get(result), Tensor):
         raise NotImplementedError("module must return one tensor")
-    if values[0][result].shape[:1] != (2,) or values[1][result].shape[:1] != (3,):
-        raise NotImplementedError(
-            f"module must return a row for each example, got shape {list(values[0][result].shape)} for two"
-        )
+    _check_result(values[0][result], values[1][result], x.dtype)
     data = _of_data(recorded, needed[0])
     if result not in data:
         raise NotImplementedError("module must depend on its input, got a constant result")
@@ -87,6 +89,16 @@ def trace(module: nn.Module, x: Tensor, levels: SlopeLevels | None = None) -> Tr
     return found
 
 
+def _check_result(two: Tensor, three: Tensor, dtype: torch.dtype) -> None:
+    """Raise unless what came for two and for three examples are rows of numbers of this dtype."""
+    if two.shape[:1] != (2,) or three.shape[:1] != (3,) or 0 in two.shape:
+        raise NotImplementedError(
+            f"module must return a row for each example, got shape {list(two.shape)} for two"
+        )
+    if two.dtype != dtype:
+        raise NotImplementedError(f"module must return {dtype} as it takes, got {two.dtype}")
+
+
 def _used_by(result: fx.Node) -> set[fx.Node]:
     """What a node is made of, itself too; the rest is computed and thrown away."""
     used, waiting = {result}, [result]
@@ -101,18 +113,49 @@ def check_module(module: nn.Module) -> None:
     """Raise unless the module has its weights and does what it does in use."""
     for path, part in module.named_modules():
         where = f"{type(part).__name__} at '{path}'" if path else type(part).__name__
-        if any(nn.parameter.is_lazy(p) for p in part.parameters(recurse=False)):
+        tensors = (*part.parameters(recurse=False), *part.buffers(recurse=False))
+        if any(nn.parameter.is_lazy(t) for t in tensors):
             raise ValueError(f"{where} has no weights yet; run the network once to initialise it")
-        if part.training and isinstance(part, TRAINED) and getattr(part, "p", 1) > 0:
+        if any(t.is_meta for t in tensors):
+            raise ValueError(f"{where} is on the device meta, without values; load its weights")
+        for name, parameter in part.named_parameters(recurse=False):
+            if parameter.is_floating_point():
+                check_finite(parameter, f"'{name}' of {where}")
+        if part.training and _acts_otherwise(part):
             raise ValueError(f"{where} is in training mode; call .eval() on the network first")
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is None:
             raise NotImplementedError(
                 f"{where} keeps no running statistics, so an example's result depends on the others"
             )
+        if inner := _wrapped(part):
+            raise NotImplementedError(f"{where} cannot be recorded; give the network {inner}")
         if part._forward_hooks or part._forward_pre_hooks:
             raise NotImplementedError(
                 f"{where} has forward hooks, which may change what it computes"
             )
+        if part._backward_hooks or part._backward_pre_hooks:
+            raise NotImplementedError(f"{where} has backward hooks, which may change gradients")
+        if "forward" in vars(part):
+            raise NotImplementedError(
+                f"{where} has a forward function of its own, which may compute anything"
+            )
+
+
+def _wrapped(part: nn.Module) -> str:
+    """Where the network is that a module hides."""
+    if isinstance(part, torch.jit.ScriptModule):
+        return "that torch.jit was given"
+    if hasattr(part, "_orig_mod"):
+        return "that torch.compile was given (._orig_mod)"
+    if isinstance(part, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return "in it (.module)"
+    return ""
+
+
+def _acts_otherwise(part: nn.Module) -> bool:
+    """In training than in use; reading the weights of a spectral norm changes them then."""
+    trained = isinstance(part, TRAINED) and getattr(part, "p", 1) > 0
+    return trained or parametrize.is_parametrized(part)
 
 
 def _record(module: nn.Module) -> fx.GraphModule:
@@ -120,13 +163,23 @@ def _record(module: nn.Module) -> fx.GraphModule:
         if isinstance(module, fx.GraphModule):
             return module
         tracer = fx.Tracer()
-        graph = tracer.trace(module)
+        graph = tracer.trace(module, _optional(module))
     except Exception as error:  # tracing runs the module's own code
         raise NotImplementedError(
             "module must do the same with all data: its control flow cannot be recorded by torch.fx "
             f"({type(error).__name__}: {_first_line(error)}). Its parts can be looked at one by one"
         ) from error
     return fx.GraphModule(tracer.root, graph)
+
+
+def _optional(module: nn.Module) -> dict[str, Any]:
+    """Arguments after the first that have a default, which they get when the module is called with one tensor."""
+    arguments = list(inspect.signature(module.forward).parameters.values())[1:]
+    return {
+        one.name: one.default
+        for one in arguments
+        if one.default is None or isinstance(one.default, bool | int | float | str)
+    }
 
 
 def _first_line(error: Exception) -> str:

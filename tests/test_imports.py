@@ -37,6 +37,7 @@ FLOORS = [  # from the top down
         "batches",
         "ids",
         "modes",
+        "relevance",
     },
     {
         "ops",
