@@ -29,11 +29,13 @@ test: lint types unit pytest bench-once asan tsan fuzz package
 
 # --- set-up ---------------------------------------------------------------------------------------
 
+# Zennit by itself: it wants torchvision, of which PyPI has a build for CUDA only.
 $(VENV)/.tools: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --upgrade "pip>=25.1"
 	$(PIP) install --constraint constraints.txt torch
 	$(PIP) install --constraint constraints.txt --group dev numpy matplotlib safetensors tqdm tyro rich
+	$(PIP) install --no-deps zennit==0.5.1
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.tools $(SOURCES)

@@ -73,7 +73,7 @@ def jacobian(
             mode = row // len(directions)
             for step in reversed(steps):
                 gradient = step(gradient, mode)
-            of_part[first : first + rows] = gradient.flatten(1)[: len(of_part) - first]
+            of_part[first : first + rows] = gradient.reshape(rows, -1)[: len(of_part) - first]
     return found
 
 

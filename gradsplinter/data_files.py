@@ -87,9 +87,10 @@ def _read_idx(
     rank = 1 + len(shape)
     header = file.read(4 + 4 * rank)
     if len(header) < 4 + 4 * rank or header[:4] != bytes([0, 0, 8, rank]):
+        gzipped = f"; it is gzipped, name it {path.name}.gz" * header.startswith(b"\x1f\x8b")
         raise ValueError(
             f"{path} must be an IDX file of bytes with {rank} dimension{'s' * (rank > 1)}, "
-            f"got one that begins with {header[:4].hex(' ')}"
+            f"got one that begins with {header[:4].hex(' ')}{gzipped}"
         )
     count, *sizes = np.frombuffer(header, ">u4", offset=4).tolist()
     if tuple(sizes) != shape:

@@ -21,6 +21,13 @@ from gradsplinter.modules import read_layers
 
 # One key: safetensors writes several in any order, and equal networks shall be equal files.
 _METADATA = {"gradsplinter.ReluNetwork": "schema 1"}
+_PICKLED = {b"PK", *(bytes([0x80, protocol]) for protocol in range(2, 6))}
+"""How files of torch.save (archives with a pickle in them) and pickles begin."""
+_CONVERT = (
+    "it looks like a file of torch.save or a pickle, which can run any code when it is loaded and so is not. "
+    "Convert it once: module.load_state_dict(torch.load(path, weights_only=True)), then "
+    "ReluNetwork.from_module(module).save(new_path)"
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -166,14 +173,14 @@ class ReluNetwork:
 
     @classmethod
     def load(cls, path: str | Path) -> ReluNetwork:
-        """Read what `save` wrote.
+        """Read what `save` wrote. Nothing is ever unpickled.
 
         Raises:
             OSError: the file cannot be read.
             ValueError: the file is not a safetensors file or holds something else.
         """
-        with Path(path).open("rb"):  # whose errors say more than those of safetensors
-            pass
+        with Path(path).open("rb") as file:  # whose errors say more than those of safetensors
+            pickled = file.read(2) in _PICKLED
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -181,7 +188,10 @@ class ReluNetwork:
         except OSError as error:
             raise OSError(f"path must be a file that can be read, got {path}: {error}") from error
         except SafetensorError as error:
-            raise ValueError(f"path must be a safetensors file, got {path}: {error}") from error
+            advice = f"; {_CONVERT}" if pickled else ""
+            raise ValueError(
+                f"path must be a safetensors file, got {path}: {error}{advice}"
+            ) from error
         if metadata != _METADATA:
             raise ValueError(
                 f"path must be a file written by ReluNetwork.save (schema 1), got {path} "

@@ -59,6 +59,8 @@ _ANY_METHODS = {
 }  # fmt: skip
 _ONE_METHODS = {"mul", "mul_", "matmul", "mm", "bmm"}
 _FIRST_METHODS = {"div", "div_"}
+# Where the dtype stays.
+_CASTS = {"to", "float", "double", "type", "type_as"}
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,17 @@ def _of_function(
         training = kwargs.get("training", args[2] if known is F.dropout and len(args) > 2 else None)
         if training is False:
             return Operation(node)
-        raise NotImplementedError(f"{place(node)} must be called with training=False")
+        raise NotImplementedError(
+            f"{place(node)} must be called with training=False; where that is self.training, call .eval() "
+            "on the network first"
+        )
     one = len(set(inputs)) == 1 and _appearances(node, inputs[0]) == 1
+    if kwargs.get("rounding_mode") is not None:
+        return Operation(node, refused=f"{place(node)} rounds, and is not piecewise linear")
+    if known in _CASTS:
+        before, after = values[inputs[0]].dtype, values[node].dtype
+        changes = f"{place(node)} changes the dtype from {before} to {after}"
+        return Operation(node, refused=None if before == after else changes)
     if (
         known in _ANY_OF_DATA or known in _ANY_METHODS
         or (one and (known in _ONE_OF_DATA or known in _ONE_METHODS))

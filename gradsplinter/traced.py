@@ -17,16 +17,9 @@ from gradsplinter.checks import check_examples, check_finite, check_tensor
 from gradsplinter.network import ReluNetwork
 from gradsplinter.operations import Operation, SlopeLevels
 from gradsplinter.patterns import pack_bits, unpack_bits, words_of
+from gradsplinter.readiness import check_module, checked_shape, input_shape_of, kind_of
 from gradsplinter.sites import names_of, segments_of
-from gradsplinter.tracing import (
-    Trace,
-    calibrate,
-    check_module,
-    input_shape_of,
-    kind_of,
-    results,
-    trace,
-)
+from gradsplinter.tracing import Trace, calibrate, results, trace
 from gradsplinter.units import Smooth
 
 PROBES = 64
@@ -100,7 +93,7 @@ class TracedNetwork:
                 raise ValueError("calibration must hold at least one example, got none")
             check_finite(calibration, "calibration")
             input_shape = tuple(calibration.shape[1:]) if input_shape is None else input_shape
-        shape = input_shape_of(module) if input_shape is None else tuple(input_shape)
+        shape = input_shape_of(module) if input_shape is None else checked_shape(input_shape)
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(PROBES, *shape, generator=generator, dtype=torch.float64)
         x = x.to(device=device, dtype=dtype)
@@ -159,20 +152,22 @@ class TracedNetwork:
         rows = rows_at_once(self.recorded)
         for begin in range(0, len(x), rows):
             part = slice(begin, begin + rows)
-            some = x[part]
-            here = len(some)
-            if here < rows:  # so that torch adds as it does in all other blocks
-                some = torch.cat([some, x.new_zeros(rows - here, self.widths[0])])
-            a = some.reshape(rows, *self.shapes[0])
-            at = 0
-            for site in range(1, self.depth + 1):
-                a, codes = self._forward_segment(site, a, site in sites)
-                if site in sites:
-                    end = at + words_of(self.bits[site])
-                    packed[part, at:end] = pack_bits(codes)[:here]
-                    at = end
-            outputs[part] = a.flatten(1)[:here]
+            here = len(x[part])
+            # Filled up, so that torch adds as it does in all other blocks.
+            block = torch.cat([x[part], x.new_zeros(rows - here, self.widths[0])])
+            found = self._forward_block(block, sites)
+            packed[part], outputs[part] = (some[:here] for some in found)
         return packed, outputs
+
+    def _forward_block(self, x: Tensor, sites: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """`forward` with these rows at once."""
+        packed = [torch.empty(len(x), 0, dtype=torch.int64, device=self.device)]
+        a = x.reshape(len(x), *self.shapes[0])
+        for site in range(1, self.depth + 1):
+            a, codes = self._forward_segment(site, a, site in sites)
+            if site in sites:
+                packed.append(pack_bits(codes))
+        return torch.cat(packed, dim=1), a.reshape(len(x), -1)
 
     def jacobian(self, patterns: Tensor, source: int, target: int, directions: Tensor) -> Tensor:
         """As `gradsplinter.jacobian`."""
@@ -213,7 +208,7 @@ class TracedNetwork:
             assert operation.unit is not None
             code, value = operation.unit.evaluate(*inputs)
             if keep:
-                found.extend(bit.flatten(1) for bit in code)
+                found.extend(bit.reshape(len(bit), -1) for bit in code)
             return value
 
         after = self._run(site, a, unit)
@@ -252,24 +247,26 @@ class TracedNetwork:
 
     def _check_against(self, module: nn.Module, x: Tensor) -> None:
         """Raise unless the recorded operations do what the module does, example by example."""
-        expected = results(module, x).flatten(1)
+        expected = results(module, x)
+        check_finite(expected, "module's results for random examples")
         sites = range(1, self.depth)
-        patterns, found = self.forward(x.flatten(1), sites)
+        patterns, found = self._forward_block(x.reshape(len(x), -1), sites)
         room = 1e-4 if self.dtype == torch.float32 else 1e-10
         scale = float(expected.abs().max()) + 1e-30
 
         def far(a: Tensor) -> bool:
             return not float((a - expected).abs().max()) <= room * scale
 
-        alone = torch.cat([results(module, one).flatten(1) for one in x.split(1)])
-        if far(alone):
-            raise NotImplementedError(
-                "module must give each example a result of its own, whatever the others are"
-            )
         if far(found):
             raise NotImplementedError(
                 "module must not change tensors in place that are used elsewhere, nor depend on its own "
-                "state: what was recorded gives other results than the module"
+                "state, on chance or on the type of its input: what was recorded gives other results than "
+                "the module"
+            )
+        alone = torch.cat([results(module, one) for one in x.split(1)])
+        if far(alone):
+            raise NotImplementedError(
+                "module must give each example a result of its own, whatever the others are"
             )
         units = [one.unit for segment in self.segments for one in segment.operations]
         if any(isinstance(unit, Smooth) for unit in units):
@@ -282,7 +279,7 @@ class TracedNetwork:
                 words = patterns[:, begin : begin + words_of(self.bits[site])]
                 (bits,) = unpack_bits(words, [self.bits[site]])
             a = self._replay_segment(site, a, bits)
-        assert not far(a.flatten(1)), "a pattern must say what is computed"
+        assert not far(a.reshape(len(x), -1)), "a pattern must say what is computed"
 
     def _shapes(self, x: Tensor) -> Iterator[torch.Size]:
         """Of an example at each site."""

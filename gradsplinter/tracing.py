@@ -6,7 +6,7 @@ can be looked at all the same.
 
 from __future__ import annotations
 
-import math
+import inspect
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,12 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gradsplinter.checks import DTYPES
 from gradsplinter.operations import Operation, SlopeLevels, place, recognise
 from gradsplinter.units import Smooth
+from gradsplinter.wording import counted
 
-TRAINED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-"""Linear in eval mode only."""
 _SHAPES = {"size", "dim", "numel", "ndimension", "stride"}
 
 
@@ -75,20 +73,18 @@ def trace(module: nn.Module, x: Tensor, levels: SlopeLevels | None = None) -> Tr
     recorded = _record(module)
     placeholders = [node for node in recorded.graph.nodes if node.op == "placeholder"]
     needed = [node for node in placeholders if not node.args]
-    if len(needed) != 1 or placeholders[0] is not needed[0]:
+    several = any(str(node.target).startswith("*") for node in needed)
+    if len(needed) != 1 or several or placeholders[0] is not needed[0]:
         names = ", ".join(str(node.target) for node in needed)
         raise NotImplementedError(
-            f"module must take one tensor, got {len(needed)} inputs ({names})"
+            f"module must take one tensor, got {counted(len(needed), 'input')} ({names})"
         )
     (output,) = [node for node in recorded.graph.nodes if node.op == "output"]
     result = output.args[0]
     values = [_values(recorded, x[:1].expand(n, *x.shape[1:])) for n in (2, 3)]
     if not isinstance(result, fx.Node) or not isinstance(values[0].get(result), Tensor):
         raise NotImplementedError("module must return one tensor")
-    if values[0][result].shape[:1] != (2,) or values[1][result].shape[:1] != (3,):
-        raise NotImplementedError(
-            f"module must return a row for each example, got shape {list(values[0][result].shape)} for two"
-        )
+    _check_result(values[0][result], values[1][result], x.dtype)
     data = _of_data(recorded, needed[0])
     if result not in data:
         raise NotImplementedError("module must depend on its input, got a constant result")
@@ -112,6 +108,16 @@ def trace(module: nn.Module, x: Tensor, levels: SlopeLevels | None = None) -> Tr
     return found
 
 
+def _check_result(two: Tensor, three: Tensor, dtype: torch.dtype) -> None:
+    """Raise unless what came for two and for three examples are rows of numbers of this dtype."""
+    if two.shape[:1] != (2,) or three.shape[:1] != (3,) or 0 in two.shape:
+        raise NotImplementedError(
+            f"module must return a row for each example, got shape {list(two.shape)} for two"
+        )
+    if two.dtype != dtype:
+        raise NotImplementedError(f"module must return {dtype} as it takes, got {two.dtype}")
+
+
 def _used_by(result: fx.Node) -> set[fx.Node]:
     """What a node is made of, itself too; the rest is computed and thrown away."""
     used, waiting = {result}, [result]
@@ -122,36 +128,28 @@ def _used_by(result: fx.Node) -> set[fx.Node]:
     return used
 
 
-def check_module(module: nn.Module) -> None:
-    """Raise unless the module has its weights and does what it does in use."""
-    for path, part in module.named_modules():
-        where = f"{type(part).__name__} at '{path}'" if path else type(part).__name__
-        if any(nn.parameter.is_lazy(p) for p in part.parameters(recurse=False)):
-            raise ValueError(f"{where} has no weights yet; run the network once to initialise it")
-        if part.training and isinstance(part, TRAINED) and getattr(part, "p", 1) > 0:
-            raise ValueError(f"{where} is in training mode; call .eval() on the network first")
-        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is None:
-            raise NotImplementedError(
-                f"{where} keeps no running statistics, so an example's result depends on the others"
-            )
-        if part._forward_hooks or part._forward_pre_hooks:
-            raise NotImplementedError(
-                f"{where} has forward hooks, which may change what it computes"
-            )
-
-
 def _record(module: nn.Module) -> fx.GraphModule:
     try:
         if isinstance(module, fx.GraphModule):
             return module
         tracer = fx.Tracer()
-        graph = tracer.trace(module)
+        graph = tracer.trace(module, _optional(module))
     except Exception as error:  # tracing runs the module's own code
         raise NotImplementedError(
             "module must do the same with all data: its control flow cannot be recorded by torch.fx "
             f"({type(error).__name__}: {_first_line(error)}). Its parts can be looked at one by one"
         ) from error
     return fx.GraphModule(tracer.root, graph)
+
+
+def _optional(module: nn.Module) -> dict[str, Any]:
+    """Arguments after the first that have a default, which they get when the module is called with one tensor."""
+    arguments = list(inspect.signature(module.forward).parameters.values())[1:]
+    return {
+        one.name: one.default
+        for one in arguments
+        if one.default is None or isinstance(one.default, bool | int | float | str)
+    }
 
 
 def _first_line(error: Exception) -> str:
@@ -228,59 +226,7 @@ def calibrate(traced: Trace, x: Tensor) -> None:
 
 
 def results(module: nn.Module, x: Tensor) -> Tensor:
-    """What the module gives for examples, which it may change in place."""
+    """What the module gives, a row for each example; it may change these in place."""
     with torch.no_grad():
         found: Tensor = module(x.clone())
-    return found
-
-
-def kind_of(module: nn.Module) -> tuple[torch.dtype, torch.device]:
-    """Dtype and device of a module's weights.
-
-    Raises:
-        TypeError: neither float32 nor float64 throughout.
-        ValueError: more than one device.
-    """
-    tensors = [
-        t
-        for t in (*module.parameters(), *module.buffers())
-        if t.is_floating_point() or t.is_complex()
-    ]
-    if not tensors:
-        return torch.get_default_dtype(), torch.device("cpu")
-    first = tensors[0]
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if nn.parameter.is_lazy(tensor):
-            continue  # which `check_module` says more clearly
-        if not (tensor.is_floating_point() or tensor.is_complex()):
-            continue
-        if tensor.dtype not in DTYPES or tensor.dtype != first.dtype:
-            raise TypeError(
-                f"module must be float32 or float64 throughout, got {tensor.dtype} in '{name}'"
-            )
-        if tensor.device != first.device:
-            raise ValueError(
-                f"module must be on one device, got {first.device} and {tensor.device}"
-            )
-    return first.dtype, first.device
-
-
-def input_shape_of(module: nn.Module) -> tuple[int, ...]:
-    """Of an example, where a module begins with a linear layer, or makes images of rows.
-
-    Raises:
-        ValueError: it does not.
-    """
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            return (part.in_features,)
-        if isinstance(part, nn.Unflatten) and part.dim == 1:
-            return (math.prod(part.unflattened_size),)
-        if not isinstance(part, nn.Sequential | nn.Identity | nn.ReLU) and not list(
-            part.children()
-        ):
-            break
-    raise ValueError(
-        "input_shape must be given, since the module does not begin with a linear layer; "
-        "TracedNetwork.from_module(module, input_shape) takes it"
-    )
+    return found.reshape(len(x), -1)

@@ -46,6 +46,11 @@ def test_networks(here):  # noqa: ARG001 (one block writes there)
     assert names["splinters"].net.names == ("input", "2", "3", "output")
 
 
+def test_relevance():
+    names = run_blocks("docs/relevance.md")
+    assert names["relevance"].shape == (100, 10, 64)
+
+
 def test_the_version_to_cite():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     citation = (ROOT / "CITATION.cff").read_text("utf-8")

@@ -22,8 +22,6 @@ from gradsplinter.cli.command import Command
 from gradsplinter.network import ReluNetwork
 from gradsplinter.traced import Network, network_of
 
-PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
-
 
 @dataclass(frozen=True)
 class NetworkCommand(Command):
@@ -53,11 +51,6 @@ def load_network(
     path: Path, module: str | None = None, shape: str | None = None, data: Path | None = None
 ) -> Network:
     """As `NetworkCommand` says; `data` is what the shape of an example is read from."""
-    if path.suffix.lower() in PICKLED:
-        raise ValueError(
-            f"MODEL must be a .safetensors file, got {path}, which could run code when it is opened; write "
-            "the weights with safetensors.torch.save_file(module.state_dict(), path)"
-        )
     if module is None:
         if shape is not None:
             raise ValueError("shape must be given together with --module, got it alone")
@@ -127,7 +120,9 @@ def _load_weights(module: nn.Module, path: Path) -> None:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(
-            f"MODEL must be a .safetensors file of weights: {path}: {error}"
+            f"MODEL must be a .safetensors file of weights, got {path}: {error}; in Python, "
+            "safetensors.torch.save_file(module.state_dict(), path) writes one (other files can run code "
+            "when they are opened, and are not)"
         ) from error
     own = module.state_dict()
     faults = [
