@@ -95,6 +95,7 @@ def test_extract_and_info(module, monkeypatch, capsys):
     run(monkeypatch, "info", "b")
     said = capsys.readouterr().out
     assert "the network is not kept with its table" in said
+    assert "for its scores: --model FILE --module PACKAGE.FILE:FUNCTION" in said
     assert "orthogonality" not in said
     run(monkeypatch, "info", "b", "--model", "net.safetensors", *named, "--shape", "1x6x6")
     assert f"orthogonality     {expected.orthogonality():.4f}" in capsys.readouterr().out
@@ -242,4 +243,9 @@ def test_another_network_of_a_table_is_named(monkeypatch, capsys):
         run(monkeypatch, "info", "a", "--model", "other.safetensors", "--module", "nets:chain")
     assert capsys.readouterr().err.startswith(
         "error: --model must be the network of a, of widths [36, "
+    )
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "info", "a", *named)
+    assert (
+        capsys.readouterr().err == "error: --model must be given together with --module, got none\n"
     )

@@ -15,6 +15,7 @@ from gradsplinter import _C, ops
 from gradsplinter.cli.command import Command, console
 from gradsplinter.cli.network import NetworkCommand, load_network
 from gradsplinter.extraction import extract
+from gradsplinter.outline import Outline
 from gradsplinter.store import Store, merge
 
 
@@ -79,7 +80,7 @@ class Info(Command):
     """What a folder of splinters holds; without one, what was built in and this machine can use."""
 
     typed: ClassVar = {
-        "path": "FOLDER", "net": "--model", "module": "--module", "shape": "--shape",
+        "path": "FOLDER", "net": "--model", "model": "--model", "module": "--module", "shape": "--shape",
         "input_shape": "--shape", "MODEL": "--model",
     }  # fmt: skip
 
@@ -93,6 +94,8 @@ class Info(Command):
     """As for `gradsplinter extract`."""
 
     def run(self) -> None:
+        if self.model is None and (self.module or self.shape):
+            raise ValueError("model must be given together with --module, got none")
         if self.folder is not None:
             net = None if self.model is None else load_network(self.model, self.module, self.shape)
             _describe(Store(self.folder, net))
@@ -133,6 +136,10 @@ def _describe(store: Store) -> None:
     rows = table.splinters().summary()
     for name, value in rows.items():
         console.print(f"  {name:<18}{value}", highlight=False)
+    if isinstance(table.net, Outline):
+        console.print(
+            "  for its scores: --model FILE --module PACKAGE.FILE:FUNCTION", highlight=False
+        )
     if "not computed" in rows:
         console.print(
             f"  in Python: gradsplinter.Store({str(store.path)!r}).table().splinters().orthogonality()",
