@@ -18,6 +18,7 @@ from torch import Tensor, fx
 
 from gradsplinter.patterns import unpack_bits
 from gradsplinter.sites import Segment
+from gradsplinter.threads import side_by_side
 from gradsplinter.tracing import Trace
 from gradsplinter.transposes import transposed
 from gradsplinter.units import Unit
@@ -26,6 +27,9 @@ BLOCK = 2**19
 """Numbers of the widest operation's result that are computed at a time: two megabytes stay in the cache."""
 MOST_ROWS = 1024
 """Of a block, where all is narrow: a single gradient costs as much as a block."""
+
+DIRECTIONS = 16
+"""At least so many, if there are, are computed with the derivatives that a mode has."""
 
 Gradient = list[Tensor | None]
 """One for each tensor in the value of a node; None for zero."""
@@ -59,22 +63,42 @@ def jacobian(
         for before, after, segment in zip(nodes[:-1], nodes[1:], segments, strict=True)
     ]
     source, target = (traced.shapes[node][1:] for node in (nodes[0], nodes[-1]))
+    widths = [segment.bits for segment in segments if segment.bits]
+
+    def part(task: tuple[slice, slice]) -> Tensor:
+        """Of some modes and directions `[u, d, h_source]`, block by block."""
+        modes, some = patterns[task[0]], directions[task[1]]
+        unpacked = iter(unpack_bits(modes, widths))
+        pieces = [
+            step.derivatives(next(unpacked) if segment.bits else None)
+            for step, segment in zip(steps, segments, strict=True)
+        ]
+        found = directions.new_empty(len(modes) * len(some), math.prod(source))
+        for begin in range(0, len(found), rows):
+            row = torch.arange(begin, begin + rows, device=patterns.device)
+            row.clamp_(max=len(found) - 1)  # the last one again, where the block is not full
+            gradient = some[row % len(some)].reshape(rows, *target)
+            mode = row // len(some)
+            for step, derivatives in zip(reversed(steps), reversed(pieces), strict=True):
+                gradient = step(gradient, mode, derivatives)
+            found[begin : begin + rows] = gradient.reshape(rows, -1)[: len(found) - begin]
+        return found.reshape(len(modes), len(some), -1)
+
     found = directions.new_empty(len(patterns), len(directions), math.prod(source))
-    for begin in range(0, len(patterns), rows):
-        part = patterns[begin : begin + rows]
-        unpacked = iter(unpack_bits(part, [segment.bits for segment in segments if segment.bits]))
-        for step, segment in zip(steps, segments, strict=True):
-            step.take(next(unpacked) if segment.bits else None)
-        of_part = found[begin : begin + rows].flatten(0, 1)
-        for first in range(0, len(of_part), rows):
-            row = torch.arange(first, first + rows, device=patterns.device)
-            row.clamp_(max=len(of_part) - 1)  # the last one again, where the block is not full
-            gradient = directions[row % len(directions)].reshape(rows, *target)
-            mode = row // len(directions)
-            for step in reversed(steps):
-                gradient = step(gradient, mode)
-            of_part[first : first + rows] = gradient.reshape(rows, -1)[: len(of_part) - first]
+    tasks = _tasks(len(patterns), len(directions), rows)
+    for task, of_task in zip(tasks, side_by_side(part, tasks, patterns.device), strict=True):
+        found[task] = of_task
     return found
+
+
+def _tasks(modes: int, directions: int, rows: int) -> list[tuple[slice, slice]]:
+    """Parts of all modes and directions, of a block or more each, but few enough for several threads."""
+    group = max(DIRECTIONS, rows // max(1, modes))
+    return [
+        (slice(u, u + rows), slice(d, d + group))
+        for u in range(0, modes, rows)
+        for d in range(0, directions, group)
+    ]
 
 
 class _Backward:
@@ -113,36 +137,46 @@ class _Backward:
                 recorded, values[node] = _record(traced, node, values, rows)
                 self._operations.append(recorded)
 
-    def take(self, bits: Tensor | None) -> None:
-        """The patterns of modes, bool `[modes, bits]`; None if the segment has no bits."""
-        begin = 0
+    def derivatives(self, bits: Tensor | None) -> dict[fx.Node, Tensor]:
+        """Of piecewise-linear operations in some modes.
+
+        Args:
+            bits: bool `[modes, bits]`; None if the segment has none.
+        """
+        found, begin = {}, 0
         for operation in self._operations:
             if isinstance(operation, _Piecewise):
                 assert bits is not None
                 end = begin + operation.unit.bits * math.prod(operation.shape)
-                operation.take(bits[:, begin:end])
+                found[operation.node] = operation.derivative(bits[:, begin:end])
                 begin = end
+        return found
 
-    def __call__(self, gradient: Tensor, mode: Tensor) -> Tensor:
+    def __call__(
+        self, gradient: Tensor, mode: Tensor, derivatives: dict[fx.Node, Tensor]
+    ) -> Tensor:
         """With respect to the site before, from that with respect to the site after.
 
         Args:
             gradient: `[rows, ...]`
-            mode: int64 `[rows]`: the mode of each row, of those that were taken.
+            mode: int64 `[rows]`: the mode of each row, of those of the derivatives.
+            derivatives: what `derivatives` gave.
         """
         waiting: dict[fx.Node, Gradient] = {self._after: [gradient]}
         for operation in reversed(self._operations):
             after = waiting.pop(operation.node, None)
             if after is None:
                 continue
-            for node, new in operation.backward(after, mode):
+            derivative = derivatives.get(operation.node)
+            own = None if derivative is None else derivative.index_select(0, mode)
+            for node, new in operation.backward(after, own):
                 waiting[node] = _sum(waiting[node], new) if node in waiting else new
         (found,) = waiting[self._before]
         assert found is not None
         return found
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Piecewise:
     """An operation that is linear in pieces."""
 
@@ -152,20 +186,19 @@ class _Piecewise:
     input_shapes: list[torch.Size]
     shape: torch.Size
     dtype: torch.dtype
-    derivative: Tensor | None = None
-    """In each of the modes that were taken."""
 
-    def take(self, bits: Tensor) -> None:
+    def derivative(self, bits: Tensor) -> Tensor:
+        """In each of the modes of these bits."""
         code = bits.reshape(len(bits), self.unit.bits, *self.shape).unbind(1)
-        self.derivative = self.unit.derivative(list(code), self.input_shapes, self.dtype)
+        return self.unit.derivative(list(code), self.input_shapes, self.dtype)
 
-    def backward(self, after: Gradient, mode: Tensor) -> Iterator[tuple[fx.Node, Gradient]]:
+    def backward(
+        self, after: Gradient, derivative: Tensor | None
+    ) -> Iterator[tuple[fx.Node, Gradient]]:
         (gradient,) = after
         assert gradient is not None
-        assert self.derivative is not None
-        found = self.unit.backward(
-            gradient, self.derivative.index_select(0, mode), self.input_shapes
-        )
+        assert derivative is not None
+        found = self.unit.backward(gradient, derivative, self.input_shapes)
         for node, of_input in zip(self.inputs, found, strict=True):
             yield node, [of_input]
 
@@ -181,7 +214,7 @@ class _Written:
     def backward(
         self,
         after: Gradient,
-        mode: Tensor,  # noqa: ARG002
+        derivative: Tensor | None,  # noqa: ARG002
     ) -> Iterator[tuple[fx.Node, Gradient]]:
         (gradient,) = after
         assert gradient is not None
@@ -208,7 +241,7 @@ class _Recorded:
     def backward(
         self,
         after: Gradient,
-        mode: Tensor,  # noqa: ARG002
+        derivative: Tensor | None,  # noqa: ARG002
     ) -> Iterator[tuple[fx.Node, Gradient]]:
         known = [(a, g) for a, g in zip(self.after, after, strict=True) if g is not None]
         found = iter(

@@ -19,6 +19,7 @@ from gradsplinter.operations import Operation, SlopeLevels
 from gradsplinter.patterns import pack_bits, unpack_bits, words_of
 from gradsplinter.readiness import check_module, checked_shape, input_shape_of, kind_of
 from gradsplinter.sites import names_of, segments_of
+from gradsplinter.threads import side_by_side
 from gradsplinter.tracing import Trace, calibrate, results, trace
 from gradsplinter.units import Smooth
 
@@ -150,13 +151,15 @@ class TracedNetwork:
         packed = torch.empty(len(x), words, dtype=torch.int64, device=self.device)
         outputs = x.new_empty(len(x), self.widths[-1])
         rows = rows_at_once(self.recorded)
-        for begin in range(0, len(x), rows):
-            part = slice(begin, begin + rows)
-            here = len(x[part])
+        parts = [slice(begin, begin + rows) for begin in range(0, len(x), rows)]
+
+        def block(part: slice) -> tuple[Tensor, Tensor]:
             # Filled up, so that torch adds as it does in all other blocks.
-            block = torch.cat([x[part], x.new_zeros(rows - here, self.widths[0])])
-            found = self._forward_block(block, sites)
-            packed[part], outputs[part] = (some[:here] for some in found)
+            missing = x.new_zeros(rows - len(x[part]), self.widths[0])
+            return self._forward_block(torch.cat([x[part], missing]), sites)
+
+        for part, found in zip(parts, side_by_side(block, parts, self.device), strict=True):
+            packed[part], outputs[part] = (some[: len(x[part])] for some in found)
         return packed, outputs
 
     def _forward_block(self, x: Tensor, sites: Sequence[int]) -> tuple[Tensor, Tensor]:

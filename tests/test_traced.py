@@ -253,13 +253,30 @@ def test_results_do_not_depend_on_what_else_is_computed(case):
         assert torch.equal(one[:, 0], gradients[:, d])
 
 
+def test_results_do_not_depend_on_the_number_of_threads(case, monkeypatch):
+    _, net, x = case
+    monkeypatch.setattr(backward, "MOST_ROWS", 4)
+    s = splinter(net, x)
+    expected = net(x), s.signatures, s.jacobian()
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            s = splinter(net, x)
+            for a, b in zip((net(x), s.signatures, s.jacobian()), expected, strict=True):
+                assert torch.equal(a, b)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_blocks_that_are_not_full(case, monkeypatch):
     """Small ones, so that there are several, of modes and of directions."""
     _, net, x = case
     s = splinter(net, x)
     expected = s.jacobian()
-    for rows in (1, 2, 7):
+    for rows, directions in ((1, 1), (2, 16), (7, 2)):
         monkeypatch.setattr(backward, "MOST_ROWS", rows)
+        monkeypatch.setattr(backward, "DIRECTIONS", directions)
         found = splinter(net, x)
         assert torch.equal(found.ids, s.ids)
         torch.testing.assert_close(found.jacobian(), expected, rtol=1e-12, atol=1e-13)
