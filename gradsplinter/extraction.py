@@ -95,7 +95,7 @@ def extract(
                 part.write(path)
         if part.end == 0:
             raise ValueError("x must hold at least one example, got none")
-    return Store(path)
+    return Store(path, table.net)
 
 
 class _UnwrittenPart:

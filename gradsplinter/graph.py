@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gradsplinter import ops
 from gradsplinter.batches import Data, shape_of
 from gradsplinter.checks import SHORTEST, check_on_cpu, check_span
+from gradsplinter.distinct import count_different, hashes_of
 from gradsplinter.merged import Merged, merge
 from gradsplinter.network import pattern_sites
 from gradsplinter.splinters import AT_ONCE
@@ -259,22 +260,29 @@ class ComputationGraph(ModeTrie):
             else ""
         )
 
-    @cached_property
+    @property
     def _lengths(self) -> dict[int, Tensor]:
-        return {
-            site: torch.cat([self._measured(site, part) for _, part in s.pieces()])
-            for site, s in self.splinters.items()
-        }
+        return {site: lengths for site, (lengths, _) in self._measures.items()}
+
+    @cached_property
+    def _measures(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """By site float64 [U, D], the lengths of gradients, and int64 [U, D], their hashes."""
+        found = {}
+        for site, s in self.splinters.items():
+            parts = [(self._measured(site, part), hashes_of(part)) for _, part in s.pieces()]
+            lengths, hashes = zip(*parts, strict=True)
+            found[site] = torch.cat(lengths), torch.cat(hashes)
+        return found
 
     def _measured(self, site: int, gradients: Tensor) -> Tensor:
         """float64 [u, D]: the lengths of gradients with respect to a site."""
-        lengths: Tensor = gradients.double().norm(dim=2)
+        lengths: Tensor = torch.linalg.vector_norm(gradients, dim=2, dtype=torch.float64)
         if not bool(torch.isfinite(lengths).all()):
             raise ValueError(
                 "net must have finite gradients, with squared lengths below 1.8e308, got others at "
                 f"site {site}: products of its weights are too large"
             )
-        if bool(((lengths < SHORTEST) & (gradients != 0).any(dim=2)).any()):
+        if bool((gradients[lengths < SHORTEST] != 0).any()):
             raise ValueError(
                 f"net must have gradients that are zero or at least {SHORTEST:g} long, got shorter ones "
                 f"at site {site}: products of its weights are too small"
@@ -288,17 +296,11 @@ class ComputationGraph(ModeTrie):
             s = self.splinters[site]
             if site + 1 in pattern_sites(self.net, self.end, self.start):
                 naive *= self._patterns_of(site + 1)
-            components = int((self._lengths[site] != 0).sum())
-            unique = sum(self._unique_components(site, d) for d in range(s.n_directions))
+            lengths, hashes = self._measures[site]
+            components = int((lengths != 0).sum())
+            unique = count_different(s, lengths != 0, hashes)
             found.append(Size(site, s.n_modes, components, unique, naive))
         return found
-
-    def _unique_components(self, site: int, direction: int) -> int:
-        """Different gradients of a direction that are not zero, without those of the others."""
-        s = self.splinters[site]
-        own = s.directions[direction : direction + 1]
-        of_modes = ops.jacobian(s.net, s.signatures, site, s.target, own)[:, 0]
-        return int(of_modes[ops.unique_rows(of_modes).first].any(dim=1).sum())
 
     def _lengths_above(self, site: int) -> Tensor:
         if site + 1 in self.splinters:

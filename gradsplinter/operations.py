@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from gradsplinter import units
 from gradsplinter.checks import check_bool, check_integer
+from gradsplinter.pooling import MaxPool
 from gradsplinter.units import Unit
 
 LINEAR_MODULES = (
@@ -22,7 +23,7 @@ LINEAR_MODULES = (
     nn.Dropout2d, nn.Dropout3d, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ConstantPad1d,
     nn.ConstantPad2d, nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d,
     nn.ReplicationPad2d, nn.PixelShuffle, nn.PixelUnshuffle, nn.ConvTranspose1d,
-    nn.ConvTranspose2d, nn.ChannelShuffle,
+    nn.ConvTranspose2d, nn.ConvTranspose3d, nn.ChannelShuffle,
 )  # fmt: skip
 SMOOTH_MODULES = (
     nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.ELU, nn.SELU, nn.CELU, nn.LogSigmoid, nn.Softsign,
@@ -37,13 +38,14 @@ _ANY_OF_DATA = {
     operator.getitem, torch.add, torch.sub, torch.neg, torch.cat, torch.concat, torch.stack,
     torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squeeze, torch.unsqueeze,
     torch.mean, torch.sum, torch.chunk, torch.split, torch.unbind, torch.flip, torch.roll,
-    F.pad, F.avg_pool1d, F.avg_pool2d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d,
+    F.pad, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d,
+    F.adaptive_avg_pool3d,
     torch.adaptive_avg_pool1d, F.pixel_shuffle,
 }  # fmt: skip
 # Linear in each argument: one only may depend on the data.
 _ONE_OF_DATA = {
     operator.mul, operator.imul, operator.matmul, torch.mul, torch.matmul, torch.mm, torch.bmm,
-    F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d,
+    F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
     torch.einsum,
 }  # fmt: skip
 # By what does not depend on the data.
@@ -234,7 +236,7 @@ def _max_pool(
         return (int(value),) * axes if isinstance(value, int) else tuple(map(int, value))
 
     kernel = each(kernel_size)
-    return units.MaxPool(
+    return MaxPool(
         kernel, kernel if stride is None else each(stride), each(padding), each(dilation), ceil_mode
     )
 

@@ -14,6 +14,11 @@ from torch import Tensor
 
 from gradsplinter.checks import check_integer, check_tensor
 
+_BITS_OF_BYTES = (
+    (torch.arange(256).unsqueeze(1) >> torch.arange(8) & 1).byte().view(torch.int64).flatten()
+)
+"""Eight bools in a word, for each byte."""
+
 
 def words_of(width: int) -> int:
     """The number of 64-bit words that `width` units take."""
@@ -47,10 +52,10 @@ def unpack_bits(words: Tensor, widths: Sequence[int]) -> list[Tensor]:
         [tensor([[ True, False,  True]]), tensor([[ True, False]])]
     """
     _check_words(words, widths)
-    shifts = torch.arange(64, device=words.device)
+    table = _BITS_OF_BYTES.to(words.device)
     sites = words.split([words_of(width) for width in widths], dim=1)
     return [
-        ((site.unsqueeze(2) >> shifts) & 1).to(torch.bool).flatten(1)[:, :width]
+        table.take(site.contiguous().view(torch.uint8).long()).view(torch.bool)[:, :width]
         for site, width in zip(sites, widths, strict=True)
     ]
 

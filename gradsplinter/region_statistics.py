@@ -14,6 +14,7 @@ from gradsplinter.checks import check_integer, check_tensor
 from gradsplinter.network import ReluNetwork
 from gradsplinter.patterns import words_of
 from gradsplinter.regions import Regions2D, float64_network, plane
+from gradsplinter.traced import Network
 
 _ROOM = 2**24
 """Entries of gradients or pre-activations that are held at once."""
@@ -30,7 +31,7 @@ class BorderDistances(NamedTuple):
     """int64 [N]; -1 where there is no border."""
 
 
-def border_distances(net: ReluNetwork | nn.Module, x: Tensor) -> BorderDistances:
+def border_distances(net: Network | nn.Module, x: Tensor) -> BorderDistances:
     """The exact distance of examples to the nearest border of their linear region.
 
     In its region every pre-activation z_j is affine, so the region is the intersection of half-spaces,
@@ -38,7 +39,7 @@ def border_distances(net: ReluNetwork | nn.Module, x: Tensor) -> BorderDistances
     to other regions, those nearer cannot be.
 
     Args:
-        net: a `ReluNetwork`, or a module that `ReluNetwork.from_module` takes.
+        net: as in `regions.plane`.
         x: inputs `[N, h_0]`, float32 or float64.
 
     Raises:
@@ -84,7 +85,7 @@ def _slopes(net: ReluNetwork, signatures: Tensor) -> Tensor:
 
 
 def local_complexity(
-    net: ReluNetwork | nn.Module, x: Tensor, radius: float, *, seed: int = 0, progress: bool = True
+    net: Network | nn.Module, x: Tensor, radius: float, *, seed: int = 0, progress: bool = True
 ) -> Tensor:
     """How many linear regions lie in a small square around each example.
 
@@ -94,7 +95,7 @@ def local_complexity(
     Here is Why" (2024), who count the units whose border comes near.
 
     Args:
-        net: a `ReluNetwork`, or a module that `ReluNetwork.from_module` takes.
+        net: as in `regions.plane`.
         x: inputs `[N, h_0]`, float32 or float64.
         radius: half of the side, positive.
         seed: of the planes.
@@ -194,7 +195,7 @@ class RegionCounts:
         self.counts: dict[int, list[tuple[int, int]]] = {}
         """(step, number of regions) of each network, by its number."""
 
-    def __call__(self, step: int, network: ReluNetwork | nn.Module, i: int = 0) -> int:
+    def __call__(self, step: int, network: Network | nn.Module, i: int = 0) -> int:
         """Count, and keep and return the count."""
         count = len(plane(network, *self.where))
         self.counts.setdefault(i, []).append((step, count))

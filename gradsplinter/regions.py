@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from gradsplinter import _C
 from gradsplinter.checks import check_finite, check_integer
+from gradsplinter.lowering import lowered
 from gradsplinter.network import ReluNetwork
 from gradsplinter.region_results import (
     SLIVER,
@@ -28,6 +29,7 @@ from gradsplinter.region_results import (
     first_layer,
     words_until,
 )
+from gradsplinter.traced import Network, TracedNetwork, network_of
 
 __all__ = [
     "SLIVER",
@@ -55,7 +57,7 @@ class TooManyRegionsError(ValueError):
 
 
 def plane(
-    net: ReluNetwork | nn.Module,
+    net: Network | nn.Module,
     origin: Tensor | Sequence[float] | None = None,
     u: Tensor | Sequence[float] | None = None,
     v: Tensor | Sequence[float] | None = None,
@@ -69,7 +71,8 @@ def plane(
     cut once for both of its regions.
 
     Args:
-        net: a `ReluNetwork`, or a module that `ReluNetwork.from_module` takes.
+        net: a `ReluNetwork`, or a `TracedNetwork` or module that is a chain of layers as `lowered` takes
+            it; the result's `net` is then the chain of dense layers that this gives.
         origin, u, v: `[h_0]`; by default the plane of a network's two inputs.
         domain: convex polygon of (s, t) `[K, 2]`; by default the unit square.
         max_regions: stop where there are more.
@@ -121,7 +124,7 @@ def plane(
 
 
 def plane_through(
-    net: ReluNetwork | nn.Module,
+    net: Network | nn.Module,
     a: Tensor | Sequence[float],
     b: Tensor | Sequence[float],
     c: Tensor | Sequence[float],
@@ -155,12 +158,12 @@ def plane_through(
 
 
 def line(
-    net: ReluNetwork | nn.Module, a: Tensor | Sequence[float], b: Tensor | Sequence[float]
+    net: Network | nn.Module, a: Tensor | Sequence[float], b: Tensor | Sequence[float]
 ) -> Regions1D:
     """All linear regions of a network on the segment x = a + t·(b - a), with t in [0, 1].
 
     Args:
-        net: a `ReluNetwork`, or a module that `ReluNetwork.from_module` takes.
+        net: as in `plane`.
         a, b: `[h_0]`, not the same.
 
     Returns:
@@ -192,13 +195,10 @@ def line(
     return Regions1D(net, a, b, breakpoints, signatures, found.cleared)
 
 
-def float64_network(net: ReluNetwork | nn.Module) -> ReluNetwork:
-    """On the CPU; the same network if it is that already."""
-    if isinstance(net, nn.Module):
-        net = ReluNetwork.from_module(net)
-    if not isinstance(net, ReluNetwork):
-        raise TypeError(f"net must be a ReluNetwork or an nn.Module, got {type(net).__name__}")
-    return net.float64
+def float64_network(net: Network | nn.Module) -> ReluNetwork:
+    """On the CPU; the same network if it is that already. Of a traced network what `lowered` gives."""
+    net = network_of(net)
+    return lowered(net) if isinstance(net, TracedNetwork) else net.float64
 
 
 def _hidden(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gradsplinter import ops, scores
 from gradsplinter.checks import check_integer
+from gradsplinter.outline import Outline
 from gradsplinter.traced import Network
 
 NO_COMPRESSION = 0.5
@@ -279,6 +280,9 @@ class Splinters:
     def summary(self) -> dict[str, str]:
         """What `repr` and the notebook view show."""
         rows = self.overview()
+        if isinstance(self.net, Outline):
+            rows["gradients"] = "the network is not kept with its table: Store(path, net)"
+            return rows
         if self._entries > IN_SUMMARY:
             rows["gradients"] = f"{self.n_modes * self.n_directions:,}, too many for this summary"
             rows["not computed"] = "call orthogonality() or co_appearance(), which take time"

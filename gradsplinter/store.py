@@ -1,7 +1,8 @@
 """Tables on disk: a folder of parts that can be appended to, merged and killed at any moment.
 
     table.json               what the table is of, and the list of its parts (store_index.py)
-    network.safetensors      as `ReluNetwork.save` writes it
+    network.safetensors      as `ReluNetwork.save` writes it; of a traced network there is no file, since
+                             weights do not say what is done with them
     directions.safetensors   only where they are not the target's own nodes
     part-00000.safetensors   the modes of some examples: signatures, counts, first
     part-00001.safetensors   those of the next examples, and so on
@@ -18,17 +19,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import nn
 
 from gradsplinter.checks import check_path
 from gradsplinter.io import new_folder, only_writer, write_file
 from gradsplinter.modes import Modes
 from gradsplinter.network import ReluNetwork
-from gradsplinter.store_index import Index, Part, part_name
+from gradsplinter.outline import Outline
+from gradsplinter.store_index import Index, Part, part_name, read_checked, tensors_of
 from gradsplinter.table import SplinterTable
+from gradsplinter.traced import Network, TracedNetwork, network_of
 from gradsplinter.wording import counted
 
 _NETWORK = "network.safetensors"
@@ -37,6 +38,12 @@ _DIRECTIONS = "directions.safetensors"
 
 class Store:
     """A table on disk. Opening one reads `table.json` only.
+
+    Args:
+        path: the folder.
+        net: the network that the table is of. That of a traced network is not kept in the folder: without
+            it modes can be counted, merged and appended, and whatever needs gradients says that it is
+            missing.
 
     Examples:
         >>> import tempfile
@@ -50,14 +57,20 @@ class Store:
         2
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, net: Network | nn.Module | None = None) -> None:
         """Open the folder of a table.
 
         Raises:
-            ValueError: no such table, a newer schema, or a damaged one.
+            ValueError: no such table, a newer schema, or a damaged one; a table of another network.
         """
         self.path = check_path(path, "path")
         self._index = Index.read(self.path)
+        self._net = None if net is None else network_of(net)
+        if self._net is not None and self._net.fingerprint != self._index.fingerprint:
+            raise ValueError(
+                f"net must be the network of {self.path}, of widths {self._index.widths} and fingerprint "
+                f"{self._index.fingerprint[:8]}…, got {self._net!r} ({self._net.fingerprint[:8]}…)"
+            )
 
     def __repr__(self) -> str:
         return (
@@ -110,6 +123,8 @@ class Store:
             if _DIRECTIONS in files
             else None,
             parts=[],
+            bits=list(like.net.bits) if isinstance(like.net, TracedNetwork) else None,
+            names=list(like.net.names) if isinstance(like.net, TracedNetwork) else None,
         )
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -120,7 +135,7 @@ class Store:
             raise ValueError(
                 f"path must be a folder that can be written, got {path}: {error}"
             ) from error
-        return cls(path)
+        return cls(path, like.net)
 
     @property
     def parts(self) -> Sequence[Part]:
@@ -177,11 +192,7 @@ class Store:
         Raises:
             ValueError: damaged files.
         """
-        path = self.path / _NETWORK
-        try:
-            net = ReluNetwork.load(path)
-        except (OSError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
+        net = self._network()
         if net.fingerprint != self._index.fingerprint:
             raise ValueError(
                 f"{self.path} must hold the network that table.json names, got another one"
@@ -189,9 +200,22 @@ class Store:
         directions = None
         if self._index.directions is not None:
             path = self.path / _DIRECTIONS
-            data = _checked(path, self._index.directions)
-            directions = _tensors_of(path, data)["directions"]
+            data = read_checked(path, self._index.directions)
+            directions = tensors_of(path, data)["directions"]
         return SplinterTable(net, self._index.source, self._index.target, directions)
+
+    def _network(self) -> Network:
+        index = self._index
+        if index.bits is not None and index.names is not None:
+            dtype = getattr(torch, index.dtype)
+            return self._net or Outline(
+                index.widths, index.bits, index.names, dtype, index.fingerprint
+            )
+        path = self.path / _NETWORK
+        try:
+            return ReluNetwork.load(path)
+        except (OSError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
 
     def modes(self, part: Part) -> Modes:
         """Read a part.
@@ -200,7 +224,7 @@ class Store:
             ValueError: it is damaged or missing.
         """
         path = self.path / part.file
-        tensors = _tensors_of(path, _checked(path, part.sha256))
+        tensors = tensors_of(path, read_checked(path, part.sha256))
         found = {name: (tensor.dtype, *tensor.shape) for name, tensor in tensors.items()}
         words = tensors["signatures"].shape[-1] if "signatures" in tensors else 0
         one = (torch.int64, part.modes)
@@ -216,7 +240,7 @@ class Store:
         """Raise ValueError unless every file is there and as it was written."""
         self.empty_table()
         for part in self.parts:
-            _checked(self.path / part.file, part.sha256)
+            read_checked(self.path / part.file, part.sha256)
 
     def table(self) -> SplinterTable:
         """The table of all parts.
@@ -265,36 +289,9 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> Store:
 
 def _files_of(table: SplinterTable) -> dict[str, bytes]:
     """The files that tell what a table is of, by their names."""
-    if not isinstance(table.net, ReluNetwork):
-        raise NotImplementedError(
-            f"net must be a ReluNetwork to be kept on disk with its table, got {table.net!r}; a "
-            "SplinterTable keeps it in memory"
-        )
-    files = {_NETWORK: table.net.to_bytes()}
+    files = {_NETWORK: table.net.to_bytes()} if isinstance(table.net, ReluNetwork) else {}
     own = torch.eye(table.net.widths[table.target], dtype=table.net.dtype)
     directions = table.directions.cpu()
     if not torch.equal(directions, own):
         files[_DIRECTIONS] = save_tensors({"directions": directions.contiguous()})
     return files
-
-
-def _checked(path: Path, sha256: str) -> bytes:
-    data = _read(path)
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise ValueError(f"{path} is damaged: its checksum is not that in table.json")
-    return data
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-
-
-def _tensors_of(path: Path, data: bytes) -> dict[str, Tensor]:
-    try:
-        tensors: dict[str, Tensor] = load_tensors(data)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    return tensors

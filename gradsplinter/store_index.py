@@ -1,4 +1,4 @@
-"""`table.json`: what a table on disk is of, and the list of its parts."""
+"""`table.json`: what a table on disk is of, and the list of its parts; and reading what is on that list."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor
 
 from gradsplinter.io import read_json, write_file
 
@@ -39,6 +43,10 @@ class Index:
     directions: str | None
     """SHA-256 of their file; None for the target's own nodes."""
     parts: list[Part]
+    bits: list[int] | None = None
+    """Of the pattern of each site of a traced network; None for a `ReluNetwork`, which has a file beside."""
+    names: list[str] | None = None
+    """Of the sites of a traced network."""
 
     @property
     def n_examples(self) -> int:
@@ -66,11 +74,14 @@ class Index:
                 raise ValueError(  # noqa: TRY004 (what a file holds is a value, whatever its type)
                     f"{folder} is damaged: table.json has no valid {name!r}"
                 )
+        sizes = {len(found.get(name) or ()) for name in _OPTIONAL}
+        if sizes not in ({0}, {len(found["widths"])}):
+            raise ValueError(f"{folder} is damaged: table.json has no valid 'bits' and 'names'")
         if found["checksum"] != _checksum(found):
             raise ValueError(f"{folder} is damaged: table.json does not have its own checksum")
         parts = [_part(folder, number, part) for number, part in enumerate(found["parts"])]
         names = (field.name for field in fields(cls))
-        return cls(**{name: found[name] for name in names} | {"parts": parts})
+        return cls(**{name: found[name] for name in names if name in found} | {"parts": parts})
 
     def write(self, folder: Path) -> None:
         """
@@ -78,6 +89,7 @@ class Index:
             OSError: it cannot be written; what was there stays.
         """
         value = {"schema": SCHEMA} | asdict(self)
+        value = {name: entry for name, entry in value.items() if name not in _OPTIONAL or entry}
         value["checksum"] = _checksum(value)
         write_file(folder / "table.json", (json.dumps(value, indent=2) + "\n").encode())
 
@@ -94,8 +106,11 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "target": int,
     "directions": (str, NoneType),
     "parts": list,
+    "bits": (list, NoneType),
+    "names": (list, NoneType),
     "checksum": str,
 }
+_OPTIONAL = ("bits", "names")
 _PART_KINDS: dict[str, type | tuple[type, ...]] = {
     "file": str,
     "sha256": str,
@@ -125,3 +140,34 @@ def _checksum(value: dict[str, Any]) -> str:
     """Of all that `table.json` says, but for the checksum itself."""
     rest = {name: entry for name, entry in value.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def read_checked(path: Path, sha256: str) -> bytes:
+    """
+    Raises:
+        ValueError: a file that cannot be read, or is not as it was written.
+    """
+    data = _read(path)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(f"{path} is damaged: its checksum is not that in table.json")
+    return data
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def tensors_of(path: Path, data: bytes) -> dict[str, Tensor]:
+    """Of a safetensors file.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_tensors(data)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    return tensors

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -13,16 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gradsplinter.checks import DTYPES, check_examples, check_finite, check_integer, check_tensor
+from gradsplinter.backward import jacobian, rows_at_once
+from gradsplinter.checks import check_examples, check_finite, check_tensor
 from gradsplinter.network import ReluNetwork
 from gradsplinter.operations import Operation, SlopeLevels
 from gradsplinter.patterns import pack_bits, unpack_bits, words_of
+from gradsplinter.readiness import check_module, checked_shape, input_shape_of, kind_of
 from gradsplinter.sites import names_of, segments_of
-from gradsplinter.tracing import Trace, check_module, trace
+from gradsplinter.threads import side_by_side
+from gradsplinter.tracing import Trace, calibrate, results, trace
 from gradsplinter.units import Smooth
 
-AT_ONCE = 2**22
-"""Numbers of the widest site, or codes, that are computed with at a time."""
 PROBES = 64
 """Random examples on which the recorded operations must give what the module gives."""
 
@@ -51,7 +51,7 @@ class TracedNetwork:
     """
 
     def __init__(self, traced: Trace, x: Tensor) -> None:
-        self._trace = traced
+        self.recorded = traced
         self._nodes, self.segments = segments_of(traced)
         self.names = names_of(self._nodes)
         self.shapes = tuple(tuple(shape) for shape in self._shapes(x))
@@ -83,7 +83,7 @@ class TracedNetwork:
         """
         check_module(module)
         module = copy.deepcopy(module).requires_grad_(False)
-        dtype, device = _kind(module)
+        dtype, device = kind_of(module)
         if (levels is None) != (calibration is None):
             raise ValueError("levels and calibration must be given both or neither, got one")
         if calibration is not None:
@@ -94,13 +94,13 @@ class TracedNetwork:
                 raise ValueError("calibration must hold at least one example, got none")
             check_finite(calibration, "calibration")
             input_shape = tuple(calibration.shape[1:]) if input_shape is None else input_shape
-        shape = _input_shape(module) if input_shape is None else _checked_shape(input_shape)
+        shape = input_shape_of(module) if input_shape is None else checked_shape(input_shape)
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(PROBES, *shape, generator=generator, dtype=torch.float64)
         x = x.to(device=device, dtype=dtype)
         traced = trace(module, x, levels)
         if calibration is not None:
-            _calibrate(traced, calibration.reshape(-1, *shape).to(device))
+            calibrate(traced, calibration.reshape(-1, *shape).to(device))
         found = cls(traced, x)
         found._check_against(module, x)
         return found
@@ -111,11 +111,22 @@ class TracedNetwork:
         return len(self.segments)
 
     @cached_property
+    def float64(self) -> TracedNetwork:
+        """The same network in float64 on the CPU, which is itself if it is that already.
+
+        Smooth activations are in it, their levels are not.
+        """
+        if self.dtype == torch.float64 and self.device.type == "cpu":
+            return self
+        module = copy.deepcopy(self.recorded.module).to("cpu", torch.float64)
+        return TracedNetwork.from_module(module, self.shapes[0])
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the recorded operations, their parameters, all weights and levels of slopes."""
-        module = self._trace.module
+        module = self.recorded.module
         tensors = dict(sorted(module.state_dict().items()))
-        for operation in self._trace.operations:
+        for operation in self.recorded.operations:
             if isinstance(operation.unit, Smooth):
                 for name in ("bounds", "slopes"):
                     tensors[f"{operation.node.name}.{name}"] = getattr(operation.unit, name)
@@ -139,44 +150,38 @@ class TracedNetwork:
         words = sum(words_of(self.bits[site]) for site in sites)
         packed = torch.empty(len(x), words, dtype=torch.int64, device=self.device)
         outputs = x.new_empty(len(x), self.widths[-1])
-        step = max(1, AT_ONCE // max(*self.widths, *self.bits, 1))
-        for begin in range(0, len(x), step):
-            part = slice(begin, begin + step)
-            at = 0
-            a = x[part].unflatten(1, self.shapes[0]) if self.shapes[0] else x[part].squeeze(1)
-            for site in range(1, self.depth + 1):
-                a, codes = self._forward_segment(site, a, site in sites)
-                if site in sites:
-                    end = at + words_of(self.bits[site])
-                    packed[part, at:end] = pack_bits(codes)
-                    at = end
-            outputs[part] = _rows(a)
+        rows = rows_at_once(self.recorded)
+        parts = [slice(begin, begin + rows) for begin in range(0, len(x), rows)]
+
+        def block(part: slice) -> tuple[Tensor, Tensor]:
+            # Filled up, so that torch adds as it does in all other blocks.
+            missing = x.new_zeros(rows - len(x[part]), self.widths[0])
+            return self._forward_block(torch.cat([x[part], missing]), sites)
+
+        for part, found in zip(parts, side_by_side(block, parts, self.device), strict=True):
+            packed[part], outputs[part] = (some[: len(x[part])] for some in found)
         return packed, outputs
 
+    def _forward_block(self, x: Tensor, sites: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """`forward` with these rows at once."""
+        packed = [torch.empty(len(x), 0, dtype=torch.int64, device=self.device)]
+        a = x.reshape(len(x), *self.shapes[0])
+        for site in range(1, self.depth + 1):
+            a, codes = self._forward_segment(site, a, site in sites)
+            if site in sites:
+                packed.append(pack_bits(codes))
+        return torch.cat(packed, dim=1), a.reshape(len(x), -1)
+
     def jacobian(self, patterns: Tensor, source: int, target: int, directions: Tensor) -> Tensor:
-        """As `gradsplinter.jacobian`: a vector-Jacobian product for each mode and direction."""
+        """As `gradsplinter.jacobian`."""
         self.check_linear(source, target)
-        found = directions.new_empty(len(patterns), len(directions), self.widths[source])
-        sites = range(source + 1, min(target, self.depth - 1) + 1)
-        most = max(*self.widths[source : target + 1], *self.bits[source : target + 1])
-        step = max(1, AT_ONCE // most)
-        for begin in range(0, len(patterns), step):
-            part = patterns[begin : begin + step]
-            with torch.enable_grad():
-                a = directions.new_zeros(len(part), *self.shapes[source]).requires_grad_()
-                bits = unpack_bits(part, [self.bits[site] for site in sites])
-                b = a
-                for site, of_site in zip(sites, bits, strict=True):
-                    b = self._replay_segment(site, b, of_site)
-                if target == self.depth:
-                    b = self._replay_segment(target, b, patterns.new_empty(len(part), 0))
-                b = b.reshape(len(part), -1)
-            for d, direction in enumerate(directions):
-                (gradient,) = torch.autograd.grad(
-                    b, a, direction.expand_as(b), retain_graph=d + 1 < len(directions)
-                )
-                found[begin : begin + step, d] = _rows(gradient)
-        return found
+        return jacobian(
+            self.recorded,
+            self._nodes[source : target + 1],
+            self.segments[source:target],
+            patterns,
+            directions,
+        )
 
     def __repr__(self) -> str:
         widths = "-".join(map(str, self.widths))
@@ -204,13 +209,12 @@ class TracedNetwork:
 
         def unit(operation: Operation, inputs: list[Tensor]) -> Tensor:
             assert operation.unit is not None
-            code = operation.unit.code(*inputs)
+            code, value = operation.unit.evaluate(*inputs)
             if keep:
-                found.extend(_rows(bit) for bit in code)
-            return operation.unit.value(code, *inputs)
+                found.extend(bit.reshape(len(bit), -1) for bit in code)
+            return value
 
-        with torch.no_grad():
-            after = self._run(site, a, unit)
+        after = self._run(site, a, unit)
         none = torch.zeros(len(a), 0, dtype=torch.bool, device=a.device)
         return after, torch.cat(found, dim=1) if found else none
 
@@ -234,35 +238,22 @@ class TracedNetwork:
     ) -> Tensor:
         """The operations of a segment; `unit` does those that are linear in pieces."""
         values: dict[fx.Node, Any] = {self._nodes[site - 1]: a}
-
-        def value(node: fx.Node) -> Any:
-            constant = self._trace.constants.get(node)
-            return values[node] if constant is None else constant(len(a))
-
-        for operation in self.segments[site - 1].operations:
-            node = operation.node
-            if operation.unit is not None:
-                values[node] = unit(operation, [value(one) for one in operation.inputs])
-                continue
-            args, kwargs = fx.map_arg((node.args, node.kwargs), value)
-            if node.op == "call_module":
-                values[node] = self._trace.module.get_submodule(str(node.target))(*args, **kwargs)
-            elif node.op == "call_method":
-                # Not in place, for what would be changed has other users.
-                name = str(node.target).removesuffix("_")
-                values[node] = getattr(args[0], name)(*args[1:], **kwargs)
-            else:
-                function = _NOT_IN_PLACE.get(node.target, node.target)
-                values[node] = function(*args, **kwargs)
+        with torch.no_grad():
+            for operation in self.segments[site - 1].operations:
+                node = operation.node
+                if operation.unit is not None:
+                    values[node] = unit(operation, [values[one] for one in operation.inputs])
+                else:
+                    values[node] = self.recorded.call(node, values, len(a))
         found: Tensor = values[self._nodes[site]]
         return found
 
     def _check_against(self, module: nn.Module, x: Tensor) -> None:
         """Raise unless the recorded operations do what the module does, example by example."""
-        expected = _rows(_forward(module, x))
+        expected = results(module, x)
         check_finite(expected, "module's results for random examples")
         sites = range(1, self.depth)
-        patterns, found = self.forward(x.flatten(1), sites)
+        patterns, found = self._forward_block(x.reshape(len(x), -1), sites)
         room = 1e-4 if self.dtype == torch.float32 else 1e-10
         scale = float(expected.abs().max()) + 1e-30
 
@@ -275,7 +266,7 @@ class TracedNetwork:
                 "state, on chance or on the type of its input: what was recorded gives other results than "
                 "the module"
             )
-        alone = torch.cat([_rows(_forward(module, one)) for one in x.split(1)])
+        alone = torch.cat([results(module, one) for one in x.split(1)])
         if far(alone):
             raise NotImplementedError(
                 "module must give each example a result of its own, whatever the others are"
@@ -290,9 +281,8 @@ class TracedNetwork:
                 begin = sum(words_of(self.bits[s]) for s in range(1, site))
                 words = patterns[:, begin : begin + words_of(self.bits[site])]
                 (bits,) = unpack_bits(words, [self.bits[site]])
-            with torch.no_grad():
-                a = self._replay_segment(site, a, bits)
-        assert not far(_rows(a)), "a pattern must say what is computed"
+            a = self._replay_segment(site, a, bits)
+        assert not far(a.reshape(len(x), -1)), "a pattern must say what is computed"
 
     def _shapes(self, x: Tensor) -> Iterator[torch.Size]:
         """Of an example at each site."""
@@ -301,87 +291,6 @@ class TracedNetwork:
         for site in range(1, self.depth + 1):
             a, _ = self._forward_segment(site, a, False)
             yield a.shape[1:]
-
-
-def _calibrate(traced: Trace, x: Tensor) -> None:
-    """Choose the levels of each smooth operation, one after the other."""
-    smooth = {one.node: one for one in traced.operations if isinstance(one.unit, Smooth)}
-
-    class Calibrating(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            if n in smooth:
-                unit = smooth[n].unit
-                assert isinstance(unit, Smooth)
-                unit.calibrate(self.env[smooth[n].inputs[0]])
-            return super().run_node(n)
-
-    with torch.no_grad():
-        Calibrating(traced.module).run(x)
-
-
-_NOT_IN_PLACE: dict[Any, Any] = {
-    operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-}  # fmt: skip
-
-
-def _rows(a: Tensor) -> Tensor:
-    """A row for each example, also where an example is one number."""
-    return a.flatten(1) if a.dim() > 1 else a.unsqueeze(1)
-
-
-def _forward(module: nn.Module, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        found: Tensor = module(x.clone())
-    return found
-
-
-def _kind(module: nn.Module) -> tuple[torch.dtype, torch.device]:
-    """Of its weights."""
-    tensors = [
-        t
-        for t in (*module.parameters(), *module.buffers())
-        if t.is_floating_point() or t.is_complex()
-    ]
-    if not tensors:
-        return torch.get_default_dtype(), torch.device("cpu")
-    first = tensors[0]
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if nn.parameter.is_lazy(tensor):
-            continue  # which `check_module` says more clearly
-        if not (tensor.is_floating_point() or tensor.is_complex()):
-            continue
-        if tensor.dtype not in DTYPES or tensor.dtype != first.dtype:
-            raise TypeError(
-                f"module must be float32 or float64 throughout, got {tensor.dtype} in '{name}'"
-            )
-        if tensor.device != first.device:
-            raise ValueError(
-                f"module must be on one device, got {first.device} and {tensor.device}"
-            )
-    return first.dtype, first.device
-
-
-def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(shape, str) or not hasattr(shape, "__iter__"):
-        raise TypeError(
-            f"input_shape must be the sizes of one example, as (1, 28, 28), got {type(shape).__name__}"
-        )
-    return tuple(check_integer(size, f"input_shape[{i}]", 1) for i, size in enumerate(shape))
-
-
-def _input_shape(module: nn.Module) -> tuple[int, ...]:
-    """Of a module that begins with a linear layer."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            return (part.in_features,)
-        if not isinstance(part, nn.Sequential | nn.Identity | nn.ReLU) and not list(
-            part.children()
-        ):
-            break
-    raise ValueError(
-        "input_shape must be given, since the module does not begin with a linear layer"
-    )
 
 
 Network = ReluNetwork | TracedNetwork

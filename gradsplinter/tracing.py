@@ -7,20 +7,18 @@ can be looked at all the same.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils import parametrize
 
-from gradsplinter.checks import check_finite
 from gradsplinter.operations import Operation, SlopeLevels, place, recognise
+from gradsplinter.units import Smooth
 from gradsplinter.wording import counted
 
-TRAINED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RReLU)
-"""Linear in eval mode only."""
 _SHAPES = {"size", "dim", "numel", "ndimension", "stride"}
 
 
@@ -36,6 +34,27 @@ class Trace:
     """Of what is a tensor with a row for each example."""
     constants: dict[fx.Node, Callable[[int], Any]] = field(default_factory=dict)
     """What does not depend on the data, by the number of examples."""
+
+    def call(self, node: fx.Node, values: Mapping[fx.Node, Any], n: int) -> Any:
+        """What a node gives for n examples, for these values of the nodes before it that depend on the data."""
+
+        def value(before: fx.Node) -> Any:
+            constant = self.constants.get(before)
+            return values[before] if constant is None else constant(n)
+
+        args, kwargs = fx.map_arg((node.args, node.kwargs), value)
+        if node.op == "call_module":
+            return self.module.get_submodule(str(node.target))(*args, **kwargs)
+        if node.op == "call_method":
+            # Not in place, for what would be changed has other users.
+            return getattr(args[0], str(node.target).removesuffix("_"))(*args[1:], **kwargs)
+        return _NOT_IN_PLACE.get(node.target, node.target)(*args, **kwargs)
+
+
+_NOT_IN_PLACE: dict[Any, Any] = {
+    operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}  # fmt: skip
 
 
 def trace(module: nn.Module, x: Tensor, levels: SlopeLevels | None = None) -> Trace:
@@ -107,55 +126,6 @@ def _used_by(result: fx.Node) -> set[fx.Node]:
         used |= new
         waiting += new
     return used
-
-
-def check_module(module: nn.Module) -> None:
-    """Raise unless the module has its weights and does what it does in use."""
-    for path, part in module.named_modules():
-        where = f"{type(part).__name__} at '{path}'" if path else type(part).__name__
-        tensors = (*part.parameters(recurse=False), *part.buffers(recurse=False))
-        if any(nn.parameter.is_lazy(t) for t in tensors):
-            raise ValueError(f"{where} has no weights yet; run the network once to initialise it")
-        if any(t.is_meta for t in tensors):
-            raise ValueError(f"{where} is on the device meta, without values; load its weights")
-        for name, parameter in part.named_parameters(recurse=False):
-            if parameter.is_floating_point():
-                check_finite(parameter, f"'{name}' of {where}")
-        if part.training and _acts_otherwise(part):
-            raise ValueError(f"{where} is in training mode; call .eval() on the network first")
-        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is None:
-            raise NotImplementedError(
-                f"{where} keeps no running statistics, so an example's result depends on the others"
-            )
-        if inner := _wrapped(part):
-            raise NotImplementedError(f"{where} cannot be recorded; give the network {inner}")
-        if part._forward_hooks or part._forward_pre_hooks:
-            raise NotImplementedError(
-                f"{where} has forward hooks, which may change what it computes"
-            )
-        if part._backward_hooks or part._backward_pre_hooks:
-            raise NotImplementedError(f"{where} has backward hooks, which may change gradients")
-        if "forward" in vars(part):
-            raise NotImplementedError(
-                f"{where} has a forward function of its own, which may compute anything"
-            )
-
-
-def _wrapped(part: nn.Module) -> str:
-    """Where the network is that a module hides."""
-    if isinstance(part, torch.jit.ScriptModule):
-        return "that torch.jit was given"
-    if hasattr(part, "_orig_mod"):
-        return "that torch.compile was given (._orig_mod)"
-    if isinstance(part, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return "in it (.module)"
-    return ""
-
-
-def _acts_otherwise(part: nn.Module) -> bool:
-    """In training than in use; reading the weights of a spectral norm changes them then."""
-    trained = isinstance(part, TRAINED) and getattr(part, "p", 1) > 0
-    return trained or parametrize.is_parametrized(part)
 
 
 def _record(module: nn.Module) -> fx.GraphModule:
@@ -237,3 +207,26 @@ def _constant(node: fx.Node, two: Any, three: Any) -> Callable[[int], Any]:
             f"{place(node)} makes a tensor by the number of examples, which is not supported"
         )
     return lambda n: at(two, three, n)
+
+
+def calibrate(traced: Trace, x: Tensor) -> None:
+    """Choose the levels of each smooth operation, one after the other."""
+    smooth = {one.node: one for one in traced.operations if isinstance(one.unit, Smooth)}
+
+    class Calibrating(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            if n in smooth:
+                unit = smooth[n].unit
+                assert isinstance(unit, Smooth)
+                unit.calibrate(self.env[smooth[n].inputs[0]])
+            return super().run_node(n)
+
+    with torch.no_grad():
+        Calibrating(traced.module).run(x)
+
+
+def results(module: nn.Module, x: Tensor) -> Tensor:
+    """What the module gives, a row for each example; it may change these in place."""
+    with torch.no_grad():
+        found: Tensor = module(x.clone())
+    return found.reshape(len(x), -1)

@@ -164,7 +164,7 @@ class ModeTrie:
         """Hidden sites, of those whose bits count, at which no unit is on in any example."""
         s, silent, begin = self.splinters[self.end], [], 0
         for site in pattern_sites(self.net, self.end, self.start):
-            words = words_of(self.net.widths[site])
+            words = words_of(self.net.bits[site])
             if not bool(s.signatures[:, begin : begin + words].any()):
                 silent.append(site)
             begin += words

@@ -40,7 +40,7 @@ def test_a_graph_is_drawn_and_exported(here):
     assert all(written.values())
 
 
-def test_networks():
+def test_networks(here):  # noqa: ARG001 (one block writes there)
     names = run_blocks("docs/networks.md")
     assert repr(names["splinters"].net) == "TracedNetwork(784-5408-1352-10, float32)"
     assert names["splinters"].net.names == ("input", "2", "3", "output")

@@ -25,7 +25,7 @@ FLOORS = [  # from the top down
     {"graph_choice"},
     {"graph_view", "communities"},
     {"graph"},
-    {"trie", "store_index"},
+    {"trie", "store_index", "distinct"},
     {"table", "field", "region_statistics"},
     {
         "splinters",
@@ -44,6 +44,12 @@ FLOORS = [  # from the top down
         "network",
         "traced",
         "tracing",
+        "readiness",
+        "backward",
+        "lowering",
+        "transposes",
+        "outline",
+        "pooling",
         "operations",
         "sites",
         "units",
@@ -55,7 +61,7 @@ FLOORS = [  # from the top down
         "modularity",
         "_stack",
     },
-    {"_library", "modules", "patterns", "checks", "wording", "io", "data_files", "_C"},
+    {"_library", "threads", "modules", "patterns", "checks", "wording", "io", "data_files", "_C"},
 ]
 FLOOR_OF = {part: -depth for depth, floor in enumerate(FLOORS) for part in floor}
 NOT_IN_INIT = {"cli", "studies", "plot"}  # import gradsplinter shall not load them
@@ -76,6 +82,7 @@ MAY_TOUCH_FILES = {
     "page": {"read_text"},  # its own parts
     "plot": {"savefig", "mkdir"},
     "store": {"safetensors", "iterdir", "mkdir", "read_bytes"},
+    "store_index": {"safetensors", "read_bytes"},
 }
 
 

@@ -535,8 +535,8 @@ A, B = torch.rand(2, 300, generator=torch.Generator().manual_seed(0))
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: regions.plane("net"), TypeError, "net must be a ReluNetwork or an nn.Module, got str"),
-        (lambda: regions.plane(nn.Conv2d(1, 1, 1)), NotImplementedError, "Conv2d"),
+        (lambda: regions.plane("net"), TypeError, "net must be a ReluNetwork, a TracedNetwork or an nn.Module, got str"),
+        (lambda: regions.plane(nn.Conv2d(1, 1, 1)), ValueError, r"input_shape must be given, .* TracedNetwork.from_module\(module, input_shape\)"),
         (lambda: regions.plane(nn.Linear(2, 2).half()), TypeError, "weights: layer 1 must be float32"),
         (lambda: regions.plane(DEEP), ValueError, "origin must be given, since the network has 3 inputs"),
         (lambda: regions.plane(DEEP, [0, 0]), ValueError, r"origin must have shape \[3\]"),

@@ -10,8 +10,8 @@ from gradsplinter import (
     ReluNetwork,
     SplinterTable,
     TracedNetwork,
+    backward,
     computation_graph,
-    extract,
     neuron_communities,
     ops,
     pattern_sites,
@@ -138,6 +138,21 @@ class Signal(nn.Module):
         return self.head(self.mean(self.pool(F.leaky_relu(self.conv(x), 0.2))).flatten(1))
 
 
+class Shapes(nn.Module):
+    """What is broadcast, a part that nobody uses, and examples that are rows of a larger batch for a while."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 12), nn.Linear(4, 5), nn.Linear(5, 3)
+        self.low = nn.Parameter(torch.linspace(-1, 1, 5))
+
+    def forward(self, x):
+        a, b, _ = self.a(x).reshape(x.shape[0], 3, 4).unbind(1)
+        a = self.b(torch.stack([a, b], dim=1).reshape(-1, 4)).reshape(-1, 2, 5).relu()
+        a = torch.maximum(a, b[:, None, :1])
+        return self.c(torch.clamp(a.sum(dim=2, keepdim=True), self.low) + a)
+
+
 def wide(module):
     """A pooling that overlaps, with padding and dilation."""
     return nn.Sequential(nn.Conv2d(1, 2, 3), module, nn.Flatten(), nn.LazyLinear(2))
@@ -157,6 +172,16 @@ ARCHITECTURES = {
     "hardtanh": (lambda: wide(nn.Hardtanh(-0.2, 0.1)), (1, 6, 6)),
     "overlapping pools": (lambda: wide(nn.MaxPool2d((3, 2), (1, 2), (1, 0), (2, 1))), (1, 9, 8)),
     "average pools": (lambda: wide(nn.Sequential(nn.ReLU(), nn.AvgPool2d(2, 1, 1))), (1, 6, 6)),
+    "shapes": (Shapes, (6,)),
+    "strides and paddings": (lambda: nn.Sequential(
+        nn.Conv2d(1, 2, (3, 2), padding=(1, 2), dilation=(2, 1)), nn.ReLU(),
+        nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.LeakyReLU(), nn.Conv2d(4, 6, 3, groups=2), nn.ReLU(),
+        nn.Conv2d(6, 2, 2, padding="same", padding_mode="circular"), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2),
+    ), (1, 9, 9)),
+    "volumes": (lambda: nn.Sequential(
+        nn.Unflatten(1, (2, 5, 4, 4)), nn.Conv3d(2, 3, 2), nn.ReLU(), nn.ConvTranspose3d(3, 2, 2),
+        nn.MaxPool3d((3, 2, 2), (1, 2, 1), (1, 0, 1), (1, 1, 2)), nn.Flatten(), nn.LazyLinear(2),
+    ), (160,)),
     "ends with relu": (lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU()), (4,)),
     "begins with relu": (lambda: nn.Sequential(nn.ReLU(), nn.Linear(4, 3)), (4,)),
     "linear": (lambda: nn.Sequential(nn.Conv2d(1, 2, 2), nn.Flatten()), (1, 3, 3)),
@@ -207,6 +232,54 @@ def test_gradients_are_those_of_autograd(case):
     expected = by_autograd(module, net.shapes[0], x)
     torch.testing.assert_close(s.jacobian()[s.ids], expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(s.cross(), ops.cross(s.jacobian()), rtol=0, atol=0)
+
+
+def test_results_do_not_depend_on_what_else_is_computed(case):
+    """In every bit: a pattern and an output are of one example, a gradient of a pattern and a direction."""
+    _, net, x = case
+    sites = range(1, net.depth)
+    patterns, outputs = net.forward(x, sites)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    for part in (order, order[:13], order[:1]):
+        found = net.forward(x[part], sites)
+        assert torch.equal(found[0], patterns[part])
+        assert torch.equal(found[1], outputs[part])
+    gradients = ops.jacobian(net, patterns)
+    for part in (order, order[:13], order[:1]):
+        assert torch.equal(ops.jacobian(net, patterns[part]), gradients[part])
+    own = torch.eye(net.widths[-1], dtype=F64)
+    for d in range(len(own)):
+        one = ops.jacobian(net, patterns, directions=own[d : d + 1])
+        assert torch.equal(one[:, 0], gradients[:, d])
+
+
+def test_results_do_not_depend_on_the_number_of_threads(case, monkeypatch):
+    _, net, x = case
+    monkeypatch.setattr(backward, "MOST_ROWS", 4)
+    s = splinter(net, x)
+    expected = net(x), s.signatures, s.jacobian()
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            s = splinter(net, x)
+            for a, b in zip((net(x), s.signatures, s.jacobian()), expected, strict=True):
+                assert torch.equal(a, b)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_blocks_that_are_not_full(case, monkeypatch):
+    """Small ones, so that there are several, of modes and of directions."""
+    _, net, x = case
+    s = splinter(net, x)
+    expected = s.jacobian()
+    for rows, directions in ((1, 1), (2, 16), (7, 2)):
+        monkeypatch.setattr(backward, "MOST_ROWS", rows)
+        monkeypatch.setattr(backward, "DIRECTIONS", directions)
+        found = splinter(net, x)
+        assert torch.equal(found.ids, s.ids)
+        torch.testing.assert_close(found.jacobian(), expected, rtol=1e-12, atol=1e-13)
 
 
 def test_gradients_of_all_sites_chain(case):
@@ -503,14 +576,6 @@ def test_hooks_are_refused():
         TracedNetwork.from_module(module)
 
 
-def test_a_table_of_a_traced_network_is_not_kept_on_disk(tmp_path):
-    module, shape = made("skips")
-    net = TracedNetwork.from_module(module, shape)
-    with pytest.raises(NotImplementedError, match=r"^net must be a ReluNetwork to be kept on disk"):
-        extract(net, random_inputs(5, 5, dtype=F64), tmp_path / "out")
-    assert not list(tmp_path.iterdir())
-
-
 def test_sites_are_named_in_graphs_figures_and_pages():
     net = TracedNetwork.from_module(*made("lenet"))
     graph = computation_graph(net, random_inputs(20, 144, dtype=F64), start=3, end=1)
@@ -519,6 +584,23 @@ def test_sites_are_named_in_graphs_figures_and_pages():
     figure.canvas.draw()
     assert "site 2: max_pool2d" in [text.get_text() for text in figure.axes[0].texts]
     assert "max_pool2d" in graph_page(view(graph, most_nodes=8))
+
+
+def test_silent_sites_after_a_site_of_several_bits_a_unit():
+    """Whose words are not as many as its units would take."""
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv1d(1, 4, 2),
+        nn.MaxPool1d(3),
+        nn.Flatten(),
+        nn.Linear(64, 5),
+        nn.ReLU(),
+        nn.Linear(5, 2),
+    ]
+    layers[3].bias.data.fill_(-99)
+    net = TracedNetwork.from_module(nn.Sequential(*layers), (1, 49))
+    assert net.bits == (0, 128, 5, 0)
+    assert computation_graph(net, random_inputs(30, 49)).silent_sites() == [2]
 
 
 SMOOTH = {
@@ -576,7 +658,7 @@ def test_levels_by_hand():
     assert unit.bounds.tolist() == [6]
     torch.testing.assert_close(unit.slopes, torch.tensor([-4 / 3, 8]))
     assert unit.code(z)[0].tolist() == [True, False, True, False, False, True]
-    assert unit.value(unit.code(z), z).tolist() == z.square().tolist()
+    assert unit.evaluate(z)[1].tolist() == z.square().tolist()
     torch.testing.assert_close(
         unit.apply(unit.code(z), torch.ones(6)), unit.slopes[[1, 0, 1, 0, 0, 1]]
     )

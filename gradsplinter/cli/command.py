@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from gradsplinter import io
-from gradsplinter.network import ReluNetwork
 from gradsplinter.wording import missing_extra
 
 try:
@@ -86,14 +85,3 @@ def results_folder(out: Path, overwrite: bool) -> Iterator[Path]:
         )
     with io.only_writer(out), io.new_folder(out) as folder:
         yield folder
-
-
-def load_network(path: Path) -> ReluNetwork:
-    """
-    Raises:
-        ValueError: the file is not a network.
-    """
-    try:
-        return ReluNetwork.load(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"MODEL must be a network that ReluNetwork.save wrote: {error}") from error

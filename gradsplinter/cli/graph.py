@@ -20,13 +20,13 @@ from torch import Tensor
 from gradsplinter import graph_export, io
 from gradsplinter.batches import batches
 from gradsplinter.checks import check_integer, check_span
-from gradsplinter.cli.command import Command, console, load_network
+from gradsplinter.cli.command import console
+from gradsplinter.cli.network import NetworkCommand
 from gradsplinter.communities import Communities, communities
 from gradsplinter.graph import ComputationGraph, computation_graph
 from gradsplinter.graph_choice import view
 from gradsplinter.graph_layout import groups
 from gradsplinter.graph_view import GraphView, zero_note
-from gradsplinter.network import ReluNetwork
 from gradsplinter.page import (
     Examples,
     check_image_shape,
@@ -35,6 +35,7 @@ from gradsplinter.page import (
     ties_note,
     whole_paths,
 )
+from gradsplinter.traced import Network
 from gradsplinter.wording import counted
 
 LEAST_ANGLE = 1e-4
@@ -42,7 +43,7 @@ LEAST_ANGLE = 1e-4
 
 
 @dataclass(frozen=True)
-class Graph(Command):
+class Graph(NetworkCommand):
     """Make a page that shows how a network does its work: one HTML file, which works offline.
 
     It shows the components of each site, how they hang together, and which of them an example uses.
@@ -52,11 +53,9 @@ class Graph(Command):
         "x": "DATA", "out": "--out", "divisor": "--divisor",
         "directions": "--directions", "names": "--names", "example_names": "--example-names",
         "most_nodes": "--nodes", "image_shape": "--image", "angle": "--angle", "path": "--export",
-        "examples": "--examples",
+        "examples": "--examples", "module": "--module", "shape": "--shape", "input_shape": "--shape",
     }  # fmt: skip
 
-    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
-    """A network, as `ReluNetwork.save` writes it (.safetensors; a state_dict does not say enough)."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """A .npy or .safetensors file of inputs [N, h_0], or a folder of them in the order of names."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
@@ -108,7 +107,7 @@ class Graph(Command):
         most_nodes = check_integer(self.nodes, "most_nodes", 1)
         most_whole = check_integer(self.examples, "examples", 0)
         angle = None if self.angle is None else _radians(self.angle)
-        net = load_network(self.model)
+        net = self.network(self.data)
         _, start = check_span(net.depth, self.end, self.start, ("--end", "--start"))
         shape = None if self.image is None else _image_shape(self.image, net)
         directions = None if self.directions is None else _directions(self.directions, net)
@@ -190,7 +189,7 @@ def _radians(degrees: float) -> float:
     return math.radians(degrees)
 
 
-def _image_shape(text: str, net: ReluNetwork) -> tuple[int, int]:
+def _image_shape(text: str, net: Network) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)[x×](\d+)", text)
     if found is None:
         raise ValueError(f"image_shape must be height x width as in 28x28, got {text}")
@@ -199,7 +198,7 @@ def _image_shape(text: str, net: ReluNetwork) -> tuple[int, int]:
     return shape
 
 
-def _directions(path: Path, net: ReluNetwork) -> Tensor:
+def _directions(path: Path, net: Network) -> Tensor:
     try:
         directions = torch.from_numpy(np.load(path, allow_pickle=False))
     except Exception as error:  # EOFError, TypeError and others where the file is damaged

@@ -12,23 +12,24 @@ import tyro
 
 import gradsplinter
 from gradsplinter import _C, ops
-from gradsplinter.cli.command import Command, console, load_network
+from gradsplinter.cli.command import Command, console
+from gradsplinter.cli.network import NetworkCommand, load_network
 from gradsplinter.extraction import extract
+from gradsplinter.outline import Outline
 from gradsplinter.store import Store, merge
 
 
 @dataclass(frozen=True)
-class Extract(Command):
+class Extract(NetworkCommand):
     """Collect the splinters of a network over data of any size into a folder.
 
     Stopped by Ctrl-C and started again, it goes on where it was; killed, from at most a minute before.
     """
 
     typed: ClassVar = {"x": "DATA", "path": "--out", "divisor": "--divisor", "source": "--source",
-             "target": "--target"}  # fmt: skip
+             "target": "--target", "module": "--module", "shape": "--shape",
+             "input_shape": "--shape"}  # fmt: skip
 
-    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
-    """A network, as `ReluNetwork.save` writes it (.safetensors; a state_dict does not say enough)."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """A .npy or .safetensors file of inputs [N, h_0], or a folder of them in the order of names."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
@@ -43,13 +44,13 @@ class Extract(Command):
     """Show a bar, if this is a terminal."""
 
     def run(self) -> None:
-        net = load_network(self.model)
+        net = self.network(self.data)
         progress = self.progress and sys.stderr.isatty()
         extract(
             net, self.data, self.out, self.source, self.target,
             divisor=self.divisor, progress=progress,
         )  # fmt: skip
-        _describe(Store(self.out))
+        _describe(Store(self.out, net))
 
     def after_interrupt(self) -> str:
         done = Store(self.out).n_examples if Store.exists(self.out) else 0
@@ -78,14 +79,26 @@ class Merge(Command):
 class Info(Command):
     """What a folder of splinters holds; without one, what was built in and this machine can use."""
 
-    typed: ClassVar = {"path": "FOLDER"}
+    typed: ClassVar = {
+        "path": "FOLDER", "net": "--model", "model": "--model", "module": "--module", "shape": "--shape",
+        "input_shape": "--shape", "MODEL": "--model",
+    }  # fmt: skip
 
     folder: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[FOLDER]")] = None
     """A folder that `gradsplinter extract` wrote."""
+    model: Annotated[Path | None, tyro.conf.arg(metavar="MODEL")] = None
+    """The weights of --module, for scores of a table whose network is not kept with it."""
+    module: Annotated[str | None, tyro.conf.arg(metavar="PACKAGE.FILE:FUNCTION")] = None
+    """As for `gradsplinter extract`."""
+    shape: Annotated[str | None, tyro.conf.arg(metavar="CxHxW")] = None
+    """As for `gradsplinter extract`."""
 
     def run(self) -> None:
+        if self.model is None and (self.module or self.shape):
+            raise ValueError("model must be given together with --module, got none")
         if self.folder is not None:
-            _describe(Store(self.folder))
+            net = None if self.model is None else load_network(self.model, self.module, self.shape)
+            _describe(Store(self.folder, net))
             return
         console.print(f"gradsplinter {gradsplinter.__version__}, torch {torch.__version__}")
         console.print(f"instruction sets: {', '.join(ops.instruction_sets())} (best first)")
@@ -123,6 +136,10 @@ def _describe(store: Store) -> None:
     rows = table.splinters().summary()
     for name, value in rows.items():
         console.print(f"  {name:<18}{value}", highlight=False)
+    if isinstance(table.net, Outline):
+        console.print(
+            "  for its scores: --model FILE --module PACKAGE.FILE:FUNCTION", highlight=False
+        )
     if "not computed" in rows:
         console.print(
             f"  in Python: gradsplinter.Store({str(store.path)!r}).table().splinters().orthogonality()",
