@@ -47,7 +47,7 @@ def bench_nearest(race, n, m, bits):
     of_queries, of_references = signs[:n], signs[n:]
     found = gradsplinter.nearest_signatures(queries, references)
     expected = in_numpy(queries.numpy(), references.numpy())
-    assert torch.equal(torch.cat([found.distance.long(), found.index], 1), torch.tensor(expected))
+    assert torch.equal(torch.cat([found.distance.long(), found.nearest], 1), torch.tensor(expected))
     assert torch.equal(as_product(of_queries, of_references)[:, 0], found.distance[:, 0].long())
     few = slice(0, 100)
     assert torch.equal(in_torch(queries[few], references)[:, 0], found.distance[few, 0].long())

@@ -51,7 +51,7 @@ class NearestSignatures(NamedTuple):
 
     distance: Tensor
     """int32 [N, groups]: in bits; -1 for a group without references."""
-    index: Tensor
+    nearest: Tensor
     """int64 [N, groups]: the nearest reference, the first of several; -1 for a group without any."""
 
 
@@ -218,7 +218,7 @@ def nearest_signatures(
         n_groups: how many groups there are; to be given with `groups`. Some may have no reference.
 
     Returns:
-        `distance` and `index` `[N, n_groups]`.
+        `distance` and `nearest` `[N, n_groups]`.
 
     Raises:
         TypeError: another dtype.
@@ -228,7 +228,7 @@ def nearest_signatures(
     Examples:
         >>> queries, references = torch.tensor([[0b0111]]), torch.tensor([[0b0110], [0b1000], [0b0101]])
         >>> nearest_signatures(queries, references)
-        NearestSignatures(distance=tensor([[1]], dtype=torch.int32), index=tensor([[0]]))
+        NearestSignatures(distance=tensor([[1]], dtype=torch.int32), nearest=tensor([[0]]))
         >>> nearest_signatures(queries, references, torch.tensor([1, 0, 1]), 2).distance
         tensor([[4, 1]], dtype=torch.int32)
     """

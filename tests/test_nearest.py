@@ -44,7 +44,7 @@ def test_signatures_of_a_site_of_63_64_and_65_units():
         got = nearest_signatures(packed[:10], packed[10:])
         distances = (bits[:10, None] != bits[None, 10:]).sum(2)
         assert torch.equal(got.distance, distances.amin(1, keepdim=True).int())
-        assert torch.equal(got.index, distances.argmin(1, keepdim=True))
+        assert torch.equal(got.nearest, distances.argmin(1, keepdim=True))
 
 
 @pytest.mark.usefixtures("instruction_set")
@@ -56,10 +56,10 @@ def test_of_several_the_first_one():
     references[[78, 3000]] = queries[1]
     found = nearest_signatures(queries, references)
     assert found.distance.tolist() == [[0], [0], [0]]
-    assert found.index.tolist() == [[9], [77], [2500]]
+    assert found.nearest.tolist() == [[9], [77], [2500]]
     groups = torch.ones(5000, dtype=INT64)
     groups[4998] = 0
-    assert nearest_signatures(queries, references, groups, 2).index[0].tolist() == [4998, 9]
+    assert nearest_signatures(queries, references, groups, 2).nearest[0].tolist() == [4998, 9]
 
 
 @pytest.mark.usefixtures("instruction_set")
@@ -75,7 +75,7 @@ def test_same_for_any_batch_threads_and_instruction_set():
     queries, references = words(90, 4, kinds=5), words(300, 4, kinds=5)
     groups = torch.arange(300) % 7
     expected = nearest_signatures(queries, references, groups, 8)
-    assert (expected.index[:, 7] == -1).all()
+    assert (expected.nearest[:, 7] == -1).all()
     for name in ops.instruction_sets():
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
@@ -113,12 +113,12 @@ def test_sizes_of_zero():
     some, none = words(3, 2), words(0, 2)
     assert nearest_signatures(none, some).distance.shape == (0, 1)
     found = nearest_signatures(some, none)
-    assert found.distance.tolist() == found.index.tolist() == [[-1]] * 3
-    assert nearest_signatures(some, none, none[:, 0], 0).index.shape == (3, 0)
+    assert found.distance.tolist() == found.nearest.tolist() == [[-1]] * 3
+    assert nearest_signatures(some, none, none[:, 0], 0).nearest.shape == (3, 0)
     no_bits = torch.empty(4, 0, dtype=INT64)
     found = nearest_signatures(no_bits, no_bits, torch.tensor([1, 0, 1, 1]), 2)
     assert found.distance.tolist() == [[0, 0]] * 4
-    assert found.index.tolist() == [[1, 0]] * 4
+    assert found.nearest.tolist() == [[1, 0]] * 4
 
 
 def test_views():

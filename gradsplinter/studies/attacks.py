@@ -152,7 +152,8 @@ def _loss(net: nn.Module, y: Tensor) -> Callable[[Tensor], Tensor]:
 def _gradient(objective: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        return torch.autograd.grad(objective(x).sum(), x)[0]
+        gradient: Tensor = torch.autograd.grad(objective(x).sum(), x)[0]
+    return gradient
 
 
 def _step(
@@ -185,4 +186,5 @@ def _in_ball(x: Tensor, epsilon: float, norm: Norm, generator: torch.Generator) 
 def _second_best(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """The class with the largest output but y: the predicted one, where that is not y."""
     with torch.no_grad():
-        return net(x).scatter(1, y.unsqueeze(1), -torch.inf).argmax(1)
+        logits: Tensor = net(x)
+    return logits.scatter(1, y.unsqueeze(1), -torch.inf).argmax(1)
