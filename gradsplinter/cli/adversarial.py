@@ -65,13 +65,12 @@ class AdversarialStudy(Command):
 
 
 def _write(result: AdversarialResult, folder: Path) -> None:
-    tables = {
+    tables: dict[str, Sequence[object]] = {
         "networks": result.networks,
         "attacks": result.attacks,
         "separation": result.separations,
         "combined": result.combined,
     }
-    rows: Sequence[object]
     for name, rows in tables.items():
         io.write_csv(folder / f"{name}.csv", [vars(row) for row in rows])
     io.write_csv(folder / "attacks-means.csv", result.attack_means())

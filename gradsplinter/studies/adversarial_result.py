@@ -42,7 +42,7 @@ class AdversarialConfig:
     """ε of attacks in L2."""
     steps: int = 40
     """Of projected gradient ascent."""
-    weights: tuple[float, ...] = (1.0, 10.0, 100.0)
+    weights: tuple[float, ...] = (10.0, 100.0, 1000.0)
     """Of the penalty by which an attack looks for modes; it keeps the best of all."""
     cluster_angle: float = 30.0
     """Diameter of clusters of gradients, in degrees."""

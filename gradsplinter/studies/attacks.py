@@ -15,11 +15,13 @@ from torch.nn import functional as F
 
 Norm = Literal["linf", "l2"]
 Nearest = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(x `[N, h_0]`, classes `[N]`) → the distance of each to the nearest training mode of its class in bits,
-`[N]`, and the bits of that mode as 1 and -1, `[N, units of all hidden sites]`."""
+"""(x `[N, h_0]`, classes `[N]`) → how unusual the bits of each are for its class, `[N]`, and the bits of the
+nearest training mode of that class as 1 and -1, `[N, units of all hidden sites]`."""
 
 STEP = 2.5
 """Steps of projected gradient ascent together, over ε (Madry et al. 2018, their code)."""
+MARGIN = 1e-3
+"""m, by which a unit shall be on or off: at 0 itself it is off."""
 
 
 def fgsm(net: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
@@ -71,10 +73,10 @@ def mode_seeking(
     """An attack that knows of the modes: it looks for another class in a mode known from training.
 
     From a first attack on, it raises log p of the class that this attack has reached (of the second best,
-    where it has failed) less a penalty: the mean over units of relu(-s_j z_j / scale_j), where s_j = ±1 are
+    where it has failed) less a penalty: the mean over units of relu(m - s_j z_j / scale_j), where s_j = ±1 are
     the bits of the training mode of that class that is nearest at each step. Among all points on the way, and
-    for all weights of the penalty, it keeps the one of that class with the least distance to such a mode;
-    where there is none, the first attack. A defence must be tested by an attack that knows it: Carlini and
+    for all weights of the penalty, it keeps the one of that class whose bits are the least unusual; where there
+    is none, the first attack. A defence must be tested by an attack that knows it: Carlini and
     Wagner, "Adversarial Examples Are Not Easily Detected" (2017).
 
     Args:
@@ -83,17 +85,17 @@ def mode_seeking(
         start: the first attack `[N, h_0]`.
         weights: of the penalty, tried one after the other.
         scale: of z_j, one number for each hidden unit.
-        nearest: the nearest training mode of a class.
+        nearest: what is usual for a class.
     """
     target = _second_best(net, start, y)
     best, least = start.clone(), torch.full((len(x),), torch.inf)
 
     def keep(at: Tensor) -> Tensor:
-        distance, signs = nearest(at, target)
+        unusual, signs = nearest(at, target)
         with torch.no_grad():
             reached = net(at).argmax(1) == target
-        better = reached & (distance < least)
-        best[better], least[better] = at[better], distance[better].float()
+        better = reached & (unusual < least)
+        best[better], least[better] = at[better], unusual[better].float()
         return signs
 
     for weight in weights:
@@ -103,7 +105,7 @@ def mode_seeking(
 
             def objective(at: Tensor, signs: Tensor = signs, weight: float = weight) -> Tensor:
                 z, logits = pre_activations(net, at)
-                away = F.relu(-signs * z / scale).mean(1)
+                away = F.relu(MARGIN - signs * z / scale).mean(1)
                 own = F.log_softmax(logits, 1).gather(1, target.unsqueeze(1)).squeeze(1)
                 return own - weight * away
 

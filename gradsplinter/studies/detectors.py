@@ -118,13 +118,15 @@ class Detectors:
         return found
 
     def nearest_mode(self, x: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the nearest training mode of a class `[N]`: the distance in bits, and the bits as 1 and -1."""
-        distance, index = ops.nearest_signatures(
+        """Of the nearest training mode of a class `[N]`: the sum of the two scores of all bits, "bits of all
+        sites" and "bits, own less other", and the bits of the mode as 1 and -1 `[N, units]`."""
+        distance, nearest = ops.nearest_signatures(
             ops.signatures(self.relu, x), self.signatures, self.y, self.classes
         )
-        nearest = self.signatures[index.gather(1, of.unsqueeze(1)).squeeze(1)]
-        signs = 2 * torch.cat(unpack_bits(nearest, self.widths), dim=1).float() - 1
-        return distance.gather(1, of.unsqueeze(1)).squeeze(1), signs
+        own, others = self._own_and_others(distance.double(), of)
+        bits = self.signatures[nearest.gather(1, of.unsqueeze(1)).squeeze(1)]
+        signs = 2 * torch.cat(unpack_bits(bits, self.widths), dim=1).float() - 1
+        return own + (own - others), signs
 
     def known(self, x: Tensor) -> Tensor:
         """bool `[N]`: whether a training example has the same mode."""
@@ -136,19 +138,20 @@ class Detectors:
         Those of the last site alone are the monitor of Cheng, Nührenberg and Yasuoka, "Runtime Monitoring
         Neuron Activation Patterns" (2019).
         """
-        own = F.one_hot(predicted, self.classes).bool()
         found, begin = {}, 0
         for site, width in enumerate(self.widths, 1):
             part = slice(begin, begin := begin + words_of(width))
             distance = self._nearest(words[:, part], part)
             name = "NAP monitor" if site == len(self.widths) else f"bits of site {site}"
-            found[name] = distance[own]
+            found[name], _ = self._own_and_others(distance, predicted)
         found = {"NAP monitor": found.pop("NAP monitor"), **found}
-        distance = self._nearest(words, slice(None))
-        found["bits of all sites"] = distance[own]
-        others = distance.masked_fill(own, torch.inf).min(1).values
-        found["bits, own less other"] = distance[own] - others
-        return found
+        own, others = self._own_and_others(self._nearest(words, slice(None)), predicted)
+        return found | {"bits of all sites": own, "bits, own less other": own - others}
+
+    def _own_and_others(self, distance: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
+        """[N] of each: distances [N, classes] to the class itself, and to the nearest of the others."""
+        own = F.one_hot(of, self.classes).bool()
+        return distance[own], distance.masked_fill(own, torch.inf).min(1).values
 
     def _nearest(self, words: Tensor, part: slice) -> Tensor:
         distance, _ = ops.nearest_signatures(words, self.signatures[:, part], self.y, self.classes)
