@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from conftest import Needs
 
 import gradsplinter
 
 
 def in_numpy(queries, references):
-    """XOR and `bitwise_count`, a query at a time: all at once would take gigabytes."""
-    found = [np.bitwise_count(query ^ references).sum(1, dtype=np.int32) for query in queries]
-    return np.array([(row.min(), row.argmin()) for row in found])
+    """XOR and `bitwise_count` (of signed numbers: of their absolute value), a query at a time."""
+    queries, references = (words.numpy().view(np.uint64) for words in (queries, references))
+    found = [np.bitwise_count(query ^ references).sum(1, dtype=np.int64) for query in queries]
+    return torch.tensor([(int(row.min()), int(row.argmin())) for row in found])
 
 
 COUNTS = torch.tensor([i.bit_count() for i in range(256)], dtype=torch.uint8)
@@ -35,7 +35,7 @@ def as_product(queries, references):
 
 
 @pytest.mark.parametrize(
-    ("n", "m", "bits"), [(2_000, 8_000, 128), (2_000, 8_000, 1_024), (10_000, 60_000, 1_024)]
+    ("n", "m", "bits"), [(2_000, 8_000, 128), (2_000, 8_000, 1_024), (2_000, 60_000, 1_024)]
 )
 def bench_nearest(race, n, m, bits):
     n, m = race.size(n, 100), race.size(m, 500)
@@ -45,24 +45,19 @@ def bench_nearest(race, n, m, bits):
     queries, references = packed[:n].contiguous(), packed[n:].contiguous()
     signs = on.float() * 2 - 1
     of_queries, of_references = signs[:n], signs[n:]
-    found = gradsplinter.nearest_signatures(queries, references)
-    expected = in_numpy(queries.numpy(), references.numpy())
-    assert torch.equal(torch.cat([found.distance.long(), found.nearest], 1), torch.tensor(expected))
-    assert torch.equal(as_product(of_queries, of_references)[:, 0], found.distance[:, 0].long())
-    few = slice(0, 100)
-    assert torch.equal(in_torch(queries[few], references)[:, 0], found.distance[few, 0].long())
+    found = torch.cat(list(gradsplinter.nearest_signatures(queries, references)), dim=1)
+    some = queries[:100]  # for those that take long
+    assert torch.equal(in_numpy(some, references), found[:100])
+    assert torch.equal(in_torch(some, references)[:, 0], found[:100, 0])
+    assert torch.equal(as_product(of_queries, of_references)[:, 0], found[:, 0])
     contenders = {
         "ours": lambda: gradsplinter.nearest_signatures(queries, references),
         "±1 as float32, one product": lambda: as_product(of_queries, of_references),
-        "XOR and bitwise_count in NumPy": lambda: in_numpy(queries.numpy(), references.numpy()),
+        "XOR and bitwise_count in NumPy": lambda: in_numpy(some, references),
+        "XOR and a table of bytes in torch": lambda: in_torch(some, references),
     }
-    pieces = None
-    if n * m * bits < 2**35:
-        contenders["XOR and a table of bytes in torch"] = lambda: in_torch(queries[few], references)
-        pieces = {"XOR and a table of bytes in torch": 100 / n}
     race(
         f"nearest of {m:,} signatures of {bits:,} bits to each of {n:,}",
         contenders,
-        pieces=pieces,
-        needs=Needs(bytes=8 * packed.numel() + 12 * n),
+        pieces=dict.fromkeys(list(contenders)[2:], len(some) / n),
     )
