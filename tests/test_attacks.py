@@ -1,5 +1,7 @@
 """Attacks and noise: by hand on linear networks, within their bounds on others."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -141,3 +143,21 @@ def test_noise_has_the_size_that_is_asked_for():
     torch.testing.assert_close((noisy - x).norm(dim=1), lengths, atol=1e-3, rtol=0)
     far = gaussian_noise(x, torch.full((300,), 1e3), seeded())  # further than any corner
     assert ((far == 0) | (far == 1)).float().mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"x": X[0]}, ValueError, "^x must have 2 dimensions, got 1"),
+        ({"x": X.half()}, TypeError, "^x must be float32 or float64, got float16"),
+        ({"x": X + 1}, ValueError, r"^x must be in \[0, 1\], got values in \[1.05, 1.95\]"),
+        ({"x": X * math.nan}, ValueError, r"^x must be in \[0, 1\], got values in \[nan, nan\]"),
+        ({"epsilon": 0.0}, ValueError, "^epsilon must be positive and finite, got 0.0"),
+        ({"norm": "l1"}, ValueError, "^norm must be linf or l2, got 'l1'"),
+        ({"steps": 0}, ValueError, "^steps must be at least 1, got 0"),
+    ],
+)
+def test_bad_arguments(linear, changes, error, message):
+    given = {"x": X, "epsilon": 0.1, "norm": "l2", "steps": 2} | changes
+    with pytest.raises(error, match=message):
+        pgd(linear, y=ZEROS, generator=seeded(), **given)

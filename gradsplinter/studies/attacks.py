@@ -6,12 +6,15 @@ the logits of classes; the cross entropy of the right class is what they raise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from gradsplinter.checks import DTYPES, check_integer, check_tensor
 
 Norm = Literal["linf", "l2"]
 Nearest = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -35,12 +38,16 @@ def fgsm(net: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         y: int64 `[N]`, the right classes.
         epsilon: how far each coordinate moves.
 
+    Raises:
+        TypeError, ValueError: inputs that are no rows of numbers in [0, 1], an ε that is not positive.
+
     Examples:
         >>> net = nn.Linear(2, 2)
         >>> _ = net.weight.data.copy_(torch.tensor([[1.0, 0], [0, 1]]))
         >>> fgsm(net, torch.tensor([[0.5, 0.25]]), torch.tensor([0]), 0.125)
         tensor([[0.3750, 0.3750]])
     """
+    _check(x, epsilon)
     return (x + epsilon * _gradient(_loss(net, y), x).sign()).clamp(0, 1)
 
 
@@ -58,7 +65,11 @@ def pgd(
         norm: of the ball: "linf", whose steps are signs, or "l2", whose steps go along the gradient.
         steps: how many; each is 2.5 ε / steps long.
         generator: of the start, uniform in the ball.
+
+    Raises:
+        TypeError, ValueError: as `fgsm`; an unknown norm, no step.
     """
+    _check(x, epsilon, norm, steps)
     at = _project(x, x + _in_ball(x, epsilon, norm, generator), epsilon, norm)
     objective = _loss(net, y)
     for _ in range(steps):
@@ -86,7 +97,11 @@ def mode_seeking(
         weights: of the penalty, tried one after the other.
         scale: of z_j, one number for each hidden unit.
         nearest: what is usual for a class.
+
+    Raises:
+        TypeError, ValueError: as `pgd`.
     """
+    _check(x, epsilon, norm, steps)
     target = _second_best(net, start, y)
     best, least = start.clone(), torch.full((len(x),), torch.inf)
 
@@ -145,6 +160,17 @@ def gaussian_noise(x: Tensor, lengths: Tensor, generator: torch.Generator) -> Te
         low = torch.where(short.unsqueeze(1), middle, low)
         high = torch.where(short.unsqueeze(1), high, middle)
     return (x + low * direction).clamp(0, 1)
+
+
+def _check(x: Tensor, epsilon: float, norm: str = "linf", steps: int = 1) -> None:
+    check_tensor(x, "x", 2, DTYPES)
+    if not bool(((x >= 0) & (x <= 1)).all()):
+        raise ValueError(f"x must be in [0, 1], got values in [{x.min():g}, {x.max():g}]")
+    if not 0 < epsilon < math.inf:
+        raise ValueError(f"epsilon must be positive and finite, got {epsilon}")
+    if norm not in ("linf", "l2"):
+        raise ValueError(f"norm must be linf or l2, got {norm!r}")
+    check_integer(steps, "steps", 1)
 
 
 def _loss(net: nn.Module, y: Tensor) -> Callable[[Tensor], Tensor]:
