@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from gradsplinter.plot.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, style
@@ -142,6 +143,7 @@ def _histogram(ax: Axes, scores: dict[str, Tensor]) -> None:
     pooled = np.concatenate(list(values.values()))
     if (pooled == pooled.round()).all():
         edges = np.arange(pooled.min() - 0.5, pooled.max() + 1)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     else:  # of several orders of magnitude
         edges = np.geomspace(max(pooled.min(), 1e-6), max(pooled.max(), 1e-5), 26)
         ax.set_xscale("log")
