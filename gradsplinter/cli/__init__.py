@@ -45,7 +45,7 @@ def main() -> None:
             line,
         )
         command.run()
-    except (ValueError, TypeError, NotImplementedError, OSError) as error:
+    except (ValueError, TypeError, NotImplementedError, ImportError, OSError) as error:
         word, *rest = str(error).split(" ", 1)
         notes = getattr(error, "__notes__", [])
         message = " ".join(["error:", typed.get(word, word), *rest, *notes])
