@@ -207,6 +207,16 @@ void gram_op(const std::vector<Tensor>& weights, bool output, const Tensor& patt
   });
 }
 
+void nearest_signatures_op(const Tensor& queries, const Tensor& references, const Tensor& group_of,
+                           int64_t groups, const Tensor& distance, const Tensor& index,
+                           int threads) {
+  unlocked(threads, [&](const Run& run) {
+    nearest(queries.data<const uint64_t>(), queries.size(0), references.data<const uint64_t>(),
+            references.size(0), queries.size(1), group_of.data<const int64_t>(), groups,
+            distance.data<int32_t>(), index.data<int64_t>(), run);
+  });
+}
+
 void lengths_op(const Tensor& rows, const Tensor& out, int threads) {
   with_float(rows, [&](auto zero) {
     using T = decltype(zero);
@@ -313,6 +323,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("jacobian", jacobian_op);
   m.def("cross", cross_op);
   m.def("gram", gram_op);
+  m.def("nearest_signatures", nearest_signatures_op);
   m.def("lengths", lengths_op);
   m.def("join_neighbours", join_neighbours_op);
   m.def("leaders", leaders_op);

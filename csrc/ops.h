@@ -74,6 +74,13 @@ template <class T>
 void gram(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patterns, int64_t modes,
           const T* directions, int64_t count, bool normalize, T* out, const Run& run);
 
+// Of each group the reference that differs from a query in the fewest bits, the first of several ->
+// distance and index [n, groups], -1 for a group without references. queries [n, words] and
+// references [m, words], with m < 2^32 and words < 2^24; group_of [m] in [0, groups).
+void nearest(const uint64_t* queries, int64_t n, const uint64_t* references, int64_t m,
+             int64_t words, const int64_t* group_of, int64_t groups, int32_t* distance,
+             int64_t* index, const Run& run);
+
 // rows [n, width] -> lengths [n], from the dot products of join_neighbours.
 template <class T>
 void lengths(const T* rows, int64_t n, int64_t width, double* lengths, const Run& run);

@@ -61,6 +61,15 @@ def gram(
     out: Tensor,  # [U, D, D]
     threads: int,
 ) -> None: ...
+def nearest_signatures(
+    queries: Tensor,  # int64 [N, words]
+    references: Tensor,  # int64 [M, words]
+    group_of: Tensor,  # int64 [M], in 0..groups-1
+    groups: int,
+    distance: Tensor,  # out: int32 [N, groups]
+    index: Tensor,  # out: int64 [N, groups]
+    threads: int,
+) -> None: ...
 def lengths(
     rows: Tensor,  # [N, h]
     out: Tensor,  # float64 [N]

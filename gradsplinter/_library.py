@@ -213,6 +213,36 @@ def _gram_fake(
     return directions.new_empty(patterns.shape[0], count, count)
 
 
+def _nearest_signatures(
+    queries: Tensor, references: Tensor, group_of: Tensor, groups: int
+) -> tuple[Tensor, Tensor]:
+    for tensor in (queries, references):
+        _need(tensor.dim() == 2 and tensor.dtype == torch.int64, "int64 signatures [N, words]")
+    _need(queries.shape[1] == references.shape[1] < 2**24, "signatures of fewer than 2^24 words")
+    _need(len(references) < 2**32, "fewer than 2^32 references")
+    _need(
+        group_of.shape == references.shape[:1] and group_of.dtype == torch.int64,
+        "int64 groups [M]",
+    )
+    _need_between(group_of, 0, groups, "groups in 0..n_groups-1")
+    distance, index = _nearest_signatures_fake(queries, references, group_of, groups)
+    _C.nearest_signatures(
+        queries.contiguous(), references.contiguous(), group_of.contiguous(), groups,
+        distance, index, _threads(),
+    )  # fmt: skip
+    return distance, index
+
+
+def _nearest_signatures_fake(
+    queries: Tensor,
+    references: Tensor,  # noqa: ARG001
+    group_of: Tensor,  # noqa: ARG001
+    groups: int,
+) -> tuple[Tensor, Tensor]:
+    distance = queries.new_empty(queries.shape[0], groups, dtype=torch.int32)
+    return distance, queries.new_empty(queries.shape[0], groups)
+
+
 def _lengths(rows: Tensor) -> Tensor:
     _need(rows.dim() == 2 and rows.dtype in DTYPES, "rows [N, width]")
     out = _lengths_fake(rows)
@@ -324,13 +354,16 @@ def _not_on_cuda(*_: object) -> NoReturn:
 
 
 def _on_the_cpu_only(*_: object) -> NoReturn:
-    raise NotImplementedError("gradsplinter clusters tensors on the CPU only; move them there")
+    raise NotImplementedError(
+        "gradsplinter clusters vectors and compares signatures on the CPU only; move them there"
+    )
 
 
 # What runs otherwise on a GPU; the rest finds the device of its tensors in C++.
 _ON_GPU = {
     "unique_rows": _unique_rows_on_gpu,
     "unique_signatures": _unique_signatures_on_gpu,
+    "nearest_signatures": _on_the_cpu_only,
     "lengths": _on_the_cpu_only,
     "join_neighbours": _on_the_cpu_only,
     "leaders": _on_the_cpu_only,
@@ -373,6 +406,12 @@ for _schema, _kernel, _fake in (
         "-> Tensor",
         _gram,
         _gram_fake,
+    ),
+    (
+        "nearest_signatures(Tensor queries, Tensor references, Tensor group_of, int groups) "
+        "-> (Tensor, Tensor)",
+        _nearest_signatures,
+        _nearest_signatures_fake,
     ),
     ("lengths(Tensor rows) -> Tensor", _lengths, _lengths_fake),
     (

@@ -46,6 +46,15 @@ class UniqueSignatures(NamedTuple):
     """int64 [N]: which of them each example has."""
 
 
+class NearestSignatures(NamedTuple):
+    """What `nearest_signatures` found, for each of N queries and each group of references."""
+
+    distance: Tensor
+    """int32 [N, groups]: in bits; -1 for a group without references."""
+    nearest: Tensor
+    """int64 [N, groups]: the nearest reference, the first of several; -1 for a group without any."""
+
+
 @overload
 def signatures(
     net: Network,
@@ -190,6 +199,68 @@ def hash_rows(rows: Tensor) -> Tensor:
     """
     check_tensor(rows, "rows", 2, (torch.int64,))
     return torch.ops.gradsplinter.hash_rows(rows)  # type: ignore[no-any-return]
+
+
+def nearest_signatures(
+    queries: Tensor,
+    references: Tensor,
+    groups: Tensor | None = None,
+    n_groups: int | None = None,
+) -> NearestSignatures:
+    """The reference that differs from each query in the fewest bits (the Hamming distance), by group.
+
+    Every pair is compared.
+
+    Args:
+        queries: int64 `[N, words]`, as from `signatures`.
+        references: int64 `[M, words]`.
+        groups: int64 `[M]`: the group of each reference, in 0..n_groups-1; by default all are in one.
+        n_groups: how many groups there are; to be given with `groups`. Some may have no reference.
+
+    Returns:
+        `distance` and `nearest` `[N, n_groups]`.
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: a shape that does not fit, a group out of range, tensors on different devices.
+        NotImplementedError: tensors on a GPU.
+
+    Examples:
+        >>> queries, references = torch.tensor([[0b0111]]), torch.tensor([[0b0110], [0b1000], [0b0101]])
+        >>> nearest_signatures(queries, references)
+        NearestSignatures(distance=tensor([[1]], dtype=torch.int32), nearest=tensor([[0]]))
+        >>> nearest_signatures(queries, references, torch.tensor([1, 0, 1]), 2).distance
+        tensor([[4, 1]], dtype=torch.int32)
+    """
+    for tensor, name in ((queries, "queries"), (references, "references")):
+        check_tensor(tensor, name, 2, (torch.int64,))
+    _same_place(references, "references", queries, "queries")
+    if references.shape[1] != queries.shape[1]:
+        raise ValueError(
+            f"references must have shape [M, {queries.shape[1]}] to match queries, "
+            f"got {list(references.shape)}"
+        )
+    if (groups is None) != (n_groups is None):
+        raise ValueError("groups and n_groups must be given together")
+    if groups is None or n_groups is None:
+        groups, n_groups = references.new_zeros(len(references)), 1
+    check_tensor(groups, "groups", 1, (torch.int64,))
+    _same_place(groups, "groups", queries, "queries")
+    n_groups = check_integer(n_groups, "n_groups", 0)
+    if len(groups) != len(references):
+        raise ValueError(
+            f"groups must have shape [{len(references)}], one for each reference, "
+            f"got {list(groups.shape)}"
+        )
+    if len(groups) and not groups.is_meta:
+        least, most = (int(group) for group in groups.aminmax())
+        if least < 0 or most >= n_groups:
+            raise ValueError(
+                f"groups must be in 0..{n_groups - 1}, got {least if least < 0 else most}"
+            )
+    return NearestSignatures(
+        *torch.ops.gradsplinter.nearest_signatures(queries, references, groups, n_groups)
+    )
 
 
 def jacobian(
@@ -419,6 +490,13 @@ def _hidden_sites(net: Network, sites: Sequence[int]) -> list[int]:
     if any(a >= b for a, b in pairwise(chosen)):
         raise ValueError(f"sites must be in ascending order without repeats, got {chosen}")
     return chosen
+
+
+def _same_place(tensor: Tensor, name: str, other: Tensor, other_name: str) -> None:
+    if tensor.device != other.device:
+        raise ValueError(
+            f"{name} must be on the device of {other_name}, {other.device}, got {tensor.device}"
+        )
 
 
 def _same_device(tensor: Tensor, name: str, net: Network) -> None:

@@ -105,6 +105,23 @@ def unique_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
+def nearest_signatures(
+    queries: Tensor, references: Tensor, groups: Sequence[int], n_groups: int
+) -> tuple[Tensor, Tensor]:
+    """`distance` int32 [N, groups] and `index` int64 [N, groups]; -1 for a group without references."""
+    found = []
+    for query in queries.tolist():
+        nearest = [(-1, -1)] * n_groups
+        for i, (reference, group) in enumerate(zip(references.tolist(), groups, strict=True)):
+            # A word read as signed has the same bits after the modulo.
+            bits = sum(((a ^ b) % 2**64).bit_count() for a, b in zip(query, reference, strict=True))
+            if nearest[group][1] < 0 or bits < nearest[group][0]:
+                nearest[group] = (bits, i)
+        found.append(nearest)
+    table = torch.tensor(found, dtype=torch.int64).view(len(queries), n_groups, 2)
+    return table[:, :, 0].to(torch.int32), table[:, :, 1]
+
+
 SECRET = (0x2D358DCCAA6C78A5, 0x8BB84B93962EACC9, 0x4B33A62ED433D4A3, 0x4D5A2DA51DE1AA47)
 """The default secret of wyhash."""
 

@@ -64,7 +64,11 @@ def long_unique_rows():
     torch.ops.gradsplinter.unique_rows(torch.arange(300_000).unsqueeze(1), hash_bits=0)
 
 
-CALLS = [long_signatures, long_jacobian, long_cross, long_gram, long_unique_rows]
+def long_nearest():
+    ops.nearest_signatures(torch.ones(40_000, 64).long(), torch.ones(40_000, 64).long())
+
+
+CALLS = [long_signatures, long_jacobian, long_cross, long_gram, long_unique_rows, long_nearest]
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -15,8 +15,8 @@ from gradsplinter import _C, ReluNetwork, _library
 OPERATORS = torch.ops.gradsplinter
 NAMES = [
     "signatures", "unique_rows", "unique_signatures", "hash_rows", "pack_bits",
-    "jacobian", "jacobian_out", "cross", "gram", "lengths", "join_neighbours",
-    "leaders",
+    "jacobian", "jacobian_out", "cross", "gram", "nearest_signatures", "lengths",
+    "join_neighbours", "leaders",
 ]  # fmt: skip
 DYNAMIC = ["unique_rows", "unique_signatures"]
 
@@ -46,6 +46,15 @@ def arguments(dtype=torch.float32, n=5):
         "jacobian_out": [(*chain, OPERATORS.jacobian(*chain).fill_(7)) for chain in chains],
         "gram": [(*chain, normalize) for chain in chains for normalize in (True, False)],
         "cross": [(x.reshape(n, 2, 2), True), (x.reshape(n, 2, 2).mT, False)],
+        "nearest_signatures": [
+            (
+                words,
+                words[:m, :w].flip(0).repeat(1, 3 // w)[:, :3],
+                torch.arange(len(words[:m])) % g,
+                g,
+            )
+            for m, w, g in ((5, 3, 1), (4, 1, 3), (0, 3, 2))
+        ],
         "lengths": [(x,), (x.t(),)],
         "join_neighbours": [
             (x, OPERATORS.lengths(x), 0.5, torch.arange(n) % buckets, buckets, torch.arange(n))
@@ -277,6 +286,13 @@ WEIGHTS, BIASES, EYE = list(NET.weights), list(NET.biases), torch.eye(3)
         ("jacobian_out", (WEIGHTS, True, WORDS, EYE, torch.empty(5, 3, 4).double())),
         ("gram", (WEIGHTS, True, WORDS[:, 1:], EYE, True)),
         ("gram", (WEIGHTS[:0], True, WORDS, EYE, True)),
+        ("nearest_signatures", (WORDS, WORDS[:, :1], torch.zeros(5, dtype=torch.int64), 1)),
+        ("nearest_signatures", (WORDS[0], WORDS, torch.zeros(5, dtype=torch.int64), 1)),
+        ("nearest_signatures", (WORDS.int(), WORDS, torch.zeros(5, dtype=torch.int64), 1)),
+        ("nearest_signatures", (WORDS, WORDS, torch.zeros(4, dtype=torch.int64), 1)),
+        ("nearest_signatures", (WORDS, WORDS, torch.ones(5, dtype=torch.int64), 1)),
+        ("nearest_signatures", (WORDS, WORDS, -torch.ones(5, dtype=torch.int64), 1)),
+        ("nearest_signatures", (WORDS, WORDS, torch.zeros(5), 1)),
         ("cross", (torch.zeros(3, 4), True)),
         ("cross", (torch.zeros(3, 4, 5).half(), True)),
     ],

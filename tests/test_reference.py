@@ -178,6 +178,18 @@ def test_jacobian_by_hand(two_layers):
     assert jacobian.tolist() == [[[2, 0], [1, -3]], [[1, 1], [-1, -1]]]
 
 
+def test_nearest_signatures_by_hand():
+    queries = torch.tensor([[0b1011, 0], [-1, 0]])
+    references = torch.tensor([[0b0011, 0b11], [0b1011, 0b11], [0, -1], [0b1000, 0b00], [0, -1]])
+    # Query 0: 1 + 2, 0 + 2, 3 + 64, 2 + 0, 3 + 64. Query 1: 62 + 2, 61 + 2, 64 + 64, 63 + 0, 128.
+    distance, index = reference.nearest_signatures(queries, references, [0] * 5, 1)
+    assert distance.tolist() == [[2], [63]]
+    assert index.tolist() == [[1], [1]]  # the first of two
+    distance, index = reference.nearest_signatures(queries, references, [2, 0, 0, 2, 3], 4)
+    assert distance.tolist() == [[2, -1, 2, 67], [63, -1, 63, 128]]
+    assert index.tolist() == [[1, -1, 3, 4], [1, -1, 3, 4]]
+
+
 def test_cross_by_hand():
     jacobian = torch.tensor([[[3.0, 4.0], [0.0, 2.0]], [[0.0, 0.0], [1.0, 0.0]]])
     dots = reference.cross(jacobian, normalize=False)

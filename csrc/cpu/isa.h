@@ -39,6 +39,11 @@ struct GramTile {
   static constexpr int columns = 128;
 };
 
+// Nearest signatures: words in a vector, where its bits can be counted.
+struct NearestTile {
+  static constexpr int lanes = Vec<double>::lanes >= 4 ? Vec<double>::lanes : 1;
+};
+
 }  // namespace
 
 namespace GRADSPLINTER_ISA {
@@ -49,6 +54,7 @@ void jacobian(const JacobianBlock<double>&);
 void cross(const CrossBlock<float>&);
 void cross(const CrossBlock<double>&);
 void gram(const GramBlock&);
+void nearest(const NearestBlock&);
 void dots(const DotsBlock<float>&);
 void dots(const DotsBlock<double>&);
 int64_t signs(const PointsBlock&);

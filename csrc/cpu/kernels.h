@@ -115,6 +115,19 @@ struct DotsBlock {
   double* dots;  // out [count]
 };
 
+// Some queries with panels of references, `lanes` of them side by side. A key is distance << 32 |
+// index, so that the least one is of the nearest reference, the first of several; all are less than
+// 2^63.
+struct NearestBlock {
+  const uint64_t* references;  // [panels, words, lanes]
+  const uint64_t* indices;     // [panels, lanes]; at least 2^62 where there is no reference
+  int64_t panels;
+  int64_t words;            // less than 2^24
+  const uint64_t* queries;  // [rows, words]
+  int64_t rows;
+  uint64_t* keys;  // in and out [rows]: the least one so far
+};
+
 // Points and the pre-activations of a layer there. `stride` is a multiple of 8, padded with zeros;
 // bit j of word w belongs to unit 64 w + j.
 struct PointsBlock {
@@ -175,6 +188,8 @@ struct Kernels {
   KernelsOf<float> f32;
   KernelsOf<double> f64;
   void (*gram)(const GramBlock&);
+  int64_t nearest_lanes;  // of a NearestBlock
+  void (*nearest)(const NearestBlock&);
   int64_t (*signs)(const PointsBlock&);  // -> how many z within tolerance were set to 0
   int64_t (*between)(const BetweenBlock&);
   void (*gather)(const GatherBlock&);

@@ -12,6 +12,8 @@ constexpr const Kernels table = {
     {Vec<double>::lanes, ForwardTile<double>::units, ForwardTile<double>::block_rows,
      CrossTile::lanes, CrossTile::columns, CrossTile::pass, signature, jacobian, cross, dots},
     gram,
+    NearestTile::lanes,
+    nearest,
     signs,
     between,
     gather,

@@ -1,10 +1,11 @@
-"""The command line: `gradsplinter mixing`, `communities`, `field`, `smooth`, `relevance`, `graph`, `extract`, `merge` and `info`."""
+"""The command line: `gradsplinter mixing`, `communities`, `field`, `smooth`, `mnist`, `relevance`, `adversarial`, `graph`, `extract`, `merge` and `info`."""
 
 from __future__ import annotations
 
 import sys
 
 import gradsplinter
+from gradsplinter.cli.adversarial import AdversarialStudy
 from gradsplinter.cli.command import Command, command_of_line, error_console, with_joined_values
 from gradsplinter.cli.communities import CommunitiesStudy
 from gradsplinter.cli.field import FieldStudy
@@ -20,6 +21,7 @@ COMMANDS: dict[str, type[Command]] = {
     "field": FieldStudy,
     "smooth": SmoothStudy,
     "relevance": RelevanceStudy,
+    "adversarial": AdversarialStudy,
     "graph": Graph,
     "extract": Extract,
     "merge": Merge,
