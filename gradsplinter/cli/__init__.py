@@ -1,4 +1,4 @@
-"""The command line: `gradsplinter mixing`, `communities`, `field`, `smooth`, `graph`, `extract`, `merge` and `info`."""
+"""The command line: `gradsplinter mixing`, `communities`, `field`, `smooth`, `mnist`, `graph`, `extract`, `merge` and `info`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from gradsplinter.cli.communities import CommunitiesStudy
 from gradsplinter.cli.field import FieldStudy
 from gradsplinter.cli.graph import Graph
 from gradsplinter.cli.mixing import Mixing
+from gradsplinter.cli.mnist import MnistStudy
 from gradsplinter.cli.smooth import SmoothStudy
 from gradsplinter.cli.tables import Extract, Info, Merge
 
@@ -18,6 +19,7 @@ COMMANDS: dict[str, type[Command]] = {
     "communities": CommunitiesStudy,
     "field": FieldStudy,
     "smooth": SmoothStudy,
+    "mnist": MnistStudy,
     "graph": Graph,
     "extract": Extract,
     "merge": Merge,

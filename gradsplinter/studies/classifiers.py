@@ -94,8 +94,19 @@ def build(architecture: str, data: Dataset, seed: int) -> nn.Sequential:
         return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
 
+def fits(architecture: str, data: Dataset) -> bool:
+    """Whether `build` has this architecture for the data.
+
+    Examples:
+        >>> from gradsplinter import data
+        >>> fits("64-64", data.load("iris")), fits("conv", data.load("iris"))
+        (True, False)
+    """
+    return architecture != "conv" or (data.image_shape is not None and min(data.image_shape) >= 10)
+
+
 def _convolutional(data: Dataset, classes: int) -> nn.Sequential:
-    if data.image_shape is None or min(data.image_shape) < 10:
+    if data.image_shape is None or not fits("conv", data):
         raise ValueError(
             "architecture must be widths of hidden layers unless data has images of at least 10 x 10, "
             f"got conv with image_shape {data.image_shape}"

@@ -1,0 +1,330 @@
+"""What structure do the gradients of networks have that classify real images, and what is only chance?
+
+The same networks are trained on the classes, trained on classes in random order, and left untrained. Of each,
+at every site: how many modes and unique gradients there are, how the gradients of every two classes compare, and
+in which clusters the input gradients of a class fall. `mnist_tables` compares them over seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from gradsplinter.checks import check_integer
+from gradsplinter.communities import communities
+from gradsplinter.data import Dataset
+from gradsplinter.graph import ComputationGraph, computation_graph
+from gradsplinter.studies import class_maps, gradient_clusters
+from gradsplinter.studies.class_maps import ClassMaps
+from gradsplinter.studies.classifiers import (
+    ClassifierConfig,
+    accuracy,
+    build,
+    fits,
+    shuffled_labels,
+    steps_of,
+    train_classifier,
+)
+
+KINDS = ("trained", "untrained", "shuffled")
+"""Of networks: trained, as `build` made it, trained on classes in random order."""
+CONV = "conv"
+
+
+@dataclass(frozen=True)
+class MnistConfig:
+    """What is trained and measured.
+
+    Raises:
+        TypeError, ValueError: a list without values, an unknown architecture, a number out of range.
+
+    Examples:
+        >>> MnistConfig(datasets=("digits",), architectures=("32",)).training(100).epochs
+        800
+    """
+
+    datasets: tuple[str, ...] = ("mnist", "fashion-mnist", "iris")
+    """Names as `data.load` knows them. All architectures are trained on the first one, the first
+    architecture on the others."""
+    architectures: tuple[str, ...] = ("64-64", "512-512", "conv")
+    """Widths of hidden layers, or "conv"."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """A network of each kind for each."""
+    training_examples: int = 8000
+    """At most; the first ones of the training part."""
+    examples: int = 2000
+    """At most; the first ones of the test part, which are measured."""
+    conv_examples: int = 500
+    """The same for "conv", which takes longer."""
+    steps: int = 800
+    """Of Adam, at least: whole passes through the training examples."""
+    batch_size: int = 100
+    """Examples a step."""
+    learning_rate: float = 1e-3
+    """Of Adam."""
+    checkpoints: int = 10
+    """At which the training of all but "conv" is measured, from the first step to the last."""
+    angles: tuple[float, ...] = (15.0, 30.0, 45.0, 60.0)
+    """Diameters of clusters of gradients, in degrees; clusters of the last but one are drawn."""
+    page_examples: int = 500
+    """Of the graph on the page."""
+
+    def __post_init__(self) -> None:
+        for name in ("datasets", "architectures", "seeds", "angles"):
+            values = getattr(self, name)
+            if not values:
+                raise ValueError(f"{name} must hold at least one value, got none")
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} must be different, got {', '.join(map(str, values))}")
+        for architecture in self.architectures:
+            ClassifierConfig(architecture)
+        for seed in self.seeds:
+            check_integer(seed, "seeds", 0)
+        for name in ("training_examples", "steps", "batch_size"):
+            check_integer(getattr(self, name), name, 1)
+        for name in ("examples", "conv_examples", "page_examples", "checkpoints"):
+            check_integer(getattr(self, name), name, 2)
+        for angle in self.angles:
+            if not 0 < angle <= 90:
+                raise ValueError(f"angles must be in (0, 90], got {angle}")
+        ClassifierConfig(learning_rate=self.learning_rate)
+
+    def training(self, examples: int, architecture: str = "64-64") -> ClassifierConfig:
+        """How a network is trained on so many examples."""
+        epochs = math.ceil(self.steps / math.ceil(examples / self.batch_size))
+        return ClassifierConfig(architecture, epochs, self.batch_size, self.learning_rate)
+
+    @property
+    def drawn_angle(self) -> float:
+        """Of the clusters that are drawn."""
+        return sorted(self.angles)[-2:][0]
+
+
+@dataclass(frozen=True, eq=False)
+class AtSite:
+    """A network at one site."""
+
+    name: str
+    modes: int
+    unique: list[int]
+    """Gradients of each class that differ."""
+    maps: ClassMaps
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """What was measured of one network."""
+
+    dataset: str
+    architecture: str
+    kind: str
+    seed: int
+    examples: int
+    """That were measured."""
+    accuracy: float
+    """On the test part."""
+    training_accuracy: float
+    """On what it was trained on; of an untrained network, on what it would be."""
+    confusions: Tensor
+    """int64 `[C, C]`, symmetric."""
+    sites: dict[int, AtSite]
+    """From the input on, without the output."""
+    clusters: list[gradient_clusters.Grouped] = field(default_factory=list)
+    """Of the input gradients of each class, over its own examples."""
+    clouds: list[gradient_clusters.Grouped] = field(default_factory=list)
+    """The same of normal distributions with their means and covariances."""
+    communities: int | None = None
+    """Of the hidden units, from the outputs; None of "conv"."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A network during its training."""
+
+    dataset: str
+    architecture: str
+    seed: int
+    step: int
+    accuracy: float
+    sites: dict[int, AtSite]
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """The network of a data set that is looked at more closely: the first architecture, the first seed."""
+
+    kinds: list[gradient_clusters.Kind]
+    """The largest clusters of the input gradients of each class."""
+    graph: ComputationGraph
+    """Of the first examples."""
+
+
+@dataclass(frozen=True, eq=False)
+class MnistResult:
+    config: MnistConfig
+    sets: Mapping[str, tuple[Dataset, Dataset]]
+    """What was used of each data set: training part and test part."""
+    networks: list[Network]
+    training: list[Checkpoint]
+    shown: dict[str, Shown]
+    """By data set."""
+    left_out: list[tuple[str, str]]
+    """Data sets and architectures that do not go together."""
+
+
+def run_mnist(
+    config: MnistConfig, sets: Mapping[str, tuple[Dataset, Dataset]], *, progress: bool = True
+) -> MnistResult:
+    """Train and measure.
+
+    Args:
+        config: what to do.
+        sets: of each name in `config.datasets`, its training part and its test part.
+        progress: show a bar.
+
+    Raises:
+        ImportError: networkx or scikit-learn is missing.
+        ValueError: a data set is missing, or has no examples; a training that diverges.
+
+    Examples:
+        >>> from gradsplinter import data
+        >>> iris = data.load("iris"), data.load("iris", "test")
+        >>> config = MnistConfig(("iris",), ("8",), (0,), steps=50, checkpoints=2)
+        >>> [network.kind for network in run_mnist(config, {"iris": iris}, progress=False).networks]
+        ['trained', 'untrained', 'shuffled']
+    """
+    used = {name: _some(config, name, sets) for name in config.datasets}
+    plan, left_out = [], []
+    for name in config.datasets:
+        for architecture in config.architectures[: None if name == config.datasets[0] else 1]:
+            there = fits(architecture, used[name][0])
+            (plan if there else left_out).append((name, architecture))
+    if not plan:
+        raise ValueError(
+            f"architectures must have one that fits {config.datasets[0]}, "
+            f"got {', '.join(config.architectures)}"
+        )
+    result = MnistResult(config, used, [], [], {}, left_out)
+    with tqdm(
+        total=len(plan) * len(config.seeds) * len(KINDS), disable=not progress, unit="network"
+    ) as bar:
+        for name, architecture in plan:
+            for seed in config.seeds:
+                for kind in KINDS:
+                    bar.set_description(f"{name} {architecture} {kind}")
+                    _add(result, name, architecture, kind, seed)
+                    bar.update()
+    return result
+
+
+def _some(
+    config: MnistConfig, name: str, sets: Mapping[str, tuple[Dataset, Dataset]]
+) -> tuple[Dataset, Dataset]:
+    if name not in sets:
+        raise ValueError(f"sets must hold {name}, got {', '.join(sets) or 'none'}")
+    train, test = sets[name]
+    if not (len(train) and len(test)):
+        raise ValueError(f"sets must hold examples of {name} in both parts, got none in one")
+    return first(train, config.training_examples), first(test, config.examples)
+
+
+def first(data: Dataset, count: int) -> Dataset:
+    """The first examples of a data set."""
+    return Dataset(data.x[:count], data.y[:count], data.classes, data.image_shape, data.source)
+
+
+def checkpoint_steps(last: int, count: int) -> list[int]:
+    """Ascending, from 0 to the last, nearly equal in their ratios: most is learned early.
+
+    Examples:
+        >>> checkpoint_steps(800, 10)
+        [0, 2, 4, 10, 22, 47, 98, 201, 414, 800]
+    """
+    powers = [(last + 1) ** (i / (count - 1)) - 1 for i in range(count)]
+    return sorted({min(last, math.ceil(power)) for power in powers})
+
+
+def _add(result: MnistResult, name: str, architecture: str, kind: str, seed: int) -> None:
+    """Train and measure one network."""
+    config, (train, test) = result.config, result.sets[name]
+    of_kind = shuffled_labels(train, seed) if kind == "shuffled" else train
+    training = config.training(len(train), architecture)
+    looked_at = first(test, config.conv_examples) if architecture == CONV else test
+    if kind == "untrained":
+        net = build(architecture, train, seed).eval().requires_grad_(False)
+    elif kind == "trained" and architecture != CONV:
+
+        def look(step: int, net: nn.Module) -> None:
+            sites = _at_sites(computation_graph(net, looked_at.x))
+            so_far = accuracy(net, test)
+            result.training.append(Checkpoint(name, architecture, seed, step, so_far, sites))
+
+        steps = checkpoint_steps(steps_of(training, train), config.checkpoints)
+        net = train_classifier(training, train, seed, checkpoints=steps, callback=look)
+    else:
+        net = train_classifier(training, of_kind, seed)
+    graph = computation_graph(net, looked_at.x)
+    result.networks.append(
+        Network(
+            name, architecture, kind, seed, len(looked_at), accuracy(net, test), accuracy(net, of_kind),
+            class_maps.confusions(net, test), _at_sites(graph),
+            *_in_clusters(config, graph, looked_at, seed), _communities(net, looked_at, architecture),
+        )
+    )  # fmt: skip
+    if (kind, seed, architecture) == ("trained", config.seeds[0], config.architectures[0]):
+        page = first(looked_at, config.page_examples)
+        seen = list(_kinds(config, graph, looked_at))
+        result.shown[name] = Shown(seen, computation_graph(net, page.x))
+
+
+def _at_sites(graph: ComputationGraph) -> dict[int, AtSite]:
+    found = {}
+    for site in sorted(graph.sites):
+        s = graph.splinters[site]
+        s.jacobian()  # kept for all that follows
+        unique = (s.co_appearance() * s.n_modes).round().long().tolist()
+        maps = class_maps.class_maps(s)
+        found[site] = AtSite(graph.net.names[site], s.n_modes, unique, maps)
+    return found
+
+
+def _in_clusters(
+    config: MnistConfig, graph: ComputationGraph, data: Dataset, seed: int
+) -> tuple[list[gradient_clusters.Grouped], list[gradient_clusters.Grouped]]:
+    found, of_clouds = [], []
+    for _, gradients in _of_classes(graph, data):
+        found.append(gradient_clusters.grouped(gradients, config.angles))
+        random = gradient_clusters.cloud(gradients, seed)
+        of_clouds.append(gradient_clusters.grouped(random, config.angles))
+    return found, of_clouds
+
+
+def _of_classes(graph: ComputationGraph, data: Dataset) -> Iterator[tuple[int, Tensor]]:
+    """Class and input gradients, where the data have two examples of it."""
+    for label in range(len(data.classes)):
+        members = (data.y == label).nonzero().squeeze(1)
+        if len(members) > 1:
+            s = graph.splinters[0]
+            yield label, gradient_clusters.class_gradients(s, members, label)
+
+
+def _kinds(
+    config: MnistConfig, graph: ComputationGraph, data: Dataset
+) -> Iterator[gradient_clusters.Kind]:
+    for label, gradients in _of_classes(graph, data):
+        members = (data.y == label).nonzero().squeeze(1)
+        yield from gradient_clusters.kinds(
+            gradients, data.x, members, label, config.drawn_angle, 3
+        )
+
+
+def _communities(net: nn.Module, data: Dataset, architecture: str) -> int | None:
+    """Of hidden units: with the inputs it takes many times as long, with 784 of them."""
+    if architecture == CONV:
+        return None
+    return communities(computation_graph(net, data.x, end=1)).n
