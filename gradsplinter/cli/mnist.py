@@ -20,12 +20,18 @@ from gradsplinter.cli.command import Command, console, options_of, results_folde
 from gradsplinter.communities import communities
 from gradsplinter.graph_choice import view
 from gradsplinter.page import Examples, chosen_examples, graph_page
-from gradsplinter.studies import mnist_tables
-from gradsplinter.studies.mnist import MnistConfig, MnistResult, run_mnist
+from gradsplinter.studies import mnist_rows, mnist_tables
+from gradsplinter.studies.mnist import KINDS, MnistResult, run_mnist
+from gradsplinter.studies.mnist_config import MnistConfig
 from gradsplinter.studies.mnist_tables import Comparison
 
 PAGE_NODES = 600
 """Of a page; more make it large, since each has an image."""
+PRINTED = (
+    *("orthogonality", "cosine", "spread", "agreement", "likeness", "confusions", "beyond"),
+    *("groups", "group_agreement", "median_angle", "in_dense", "in_second", "cloud_in_dense"),
+)
+"""Of the measures."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class MnistStudy(Command):
             sets = {name: _load(name) for name in self.config.datasets}
             result = run_mnist(self.config, sets)
             compared = mnist_tables.comparisons(result)
+            console.print("Writing tables, pages and figures ...")
             _write(folder, result, compared)
             for name, figure in plot_mnist.figures(result).items():
                 save(figure, folder, name)
@@ -73,12 +80,13 @@ def _load(name: str) -> tuple[data.Dataset, data.Dataset]:
 
 def _write(folder: Path, result: MnistResult, compared: list[Comparison]) -> None:
     tables = {
-        "networks": mnist_tables.network_rows(result),
+        "networks": mnist_rows.network_rows(result),
         "sites": [vars(row) for row in mnist_tables.site_rows(result)],
-        "classes": mnist_tables.class_rows(result),
-        "pairs": [vars(row) for row in mnist_tables.pair_rows(result)],
+        "classes": mnist_rows.class_rows(result),
+        "architectures": [vars(row) for row in mnist_rows.architecture_rows(result)],
+        "pairs": [vars(row) for row in mnist_rows.pair_rows(result)],
         "clusters": mnist_tables.cluster_rows(result),
-        "training": [vars(row) for row in mnist_tables.training_rows(result)],
+        "training": [vars(row) for row in mnist_rows.training_rows(result)],
         "comparisons": [vars(row) for row in compared],
     }
     for name, rows in tables.items():
@@ -114,6 +122,7 @@ def _report(result: MnistResult, compared: list[Comparison]) -> None:
     for name, architecture in result.left_out:
         console.print(f"{architecture} does not fit {name}, and was left out", style="yellow")
     _report_networks(result)
+    _report_communities(result)
     _report_sites(result)
     _report_measures(result, compared)
 
@@ -137,6 +146,14 @@ def _report_networks(result: MnistResult) -> None:
     console.print(table)
 
 
+def _report_communities(result: MnistResult) -> None:
+    found = []
+    for kind in KINDS:
+        some = [n.communities for n in result.networks if n.kind == kind and n.communities]
+        found.append(f"{sum(count > 1 for count in some)} of {len(some)} {kind}")
+    console.print(f"Networks whose hidden units fall into several communities: {', '.join(found)}")
+
+
 def _report_sites(result: MnistResult) -> None:
     console.print(
         "Trained networks at each site: modes, examples a mode, unique gradients of a class; means over seeds"
@@ -156,14 +173,13 @@ def _report_sites(result: MnistResult) -> None:
 
 def _report_measures(result: MnistResult, compared: list[Comparison]) -> None:
     console.print(
-        "Means over seeds, with standard errors: trained, untrained, shuffled; and how many standard errors "
-        "the trained networks are from each of these (docs/mnist.md says what is measured)"
+        "Means over seeds, and how many standard errors trained networks are from each null; docs/mnist.md "
+        "says what the measures are, comparisons.csv has the errors"
     )
-    measures = ("orthogonality", "spread", "agreement", "likeness", "confusions", "beyond")
-    columns = ("trained", "untrained", "shuffled", "from\nuntrained", "from\nshuffled")
+    columns = ("trained", "un-\ntrained", "shuffled", "from un-\ntrained", "from\nshuffled")
     for name, architecture in _settings(result):
         table = _table(f"{name} {architecture}", "site", *columns)
-        for measure in measures:
+        for measure in PRINTED:
             for row in compared:
                 key = (row.dataset, row.architecture, row.measure)
                 if key == (name, architecture, measure) and row.trained is not None:
@@ -172,16 +188,12 @@ def _report_measures(result: MnistResult, compared: list[Comparison]) -> None:
 
 
 def _cells(row: Comparison) -> list[str]:
-    cells = [
-        "-" if mean is None else f"{mean:.3f}" + ("" if error is None else f" ± {error:.3f}")
-        for mean, error in (
-            (row.trained, row.trained_error),
-            (row.untrained, row.untrained_error),
-            (row.shuffled, row.shuffled_error),
-        )
-    ]
+    means = (row.trained, row.untrained, row.shuffled)
     far = (row.from_untrained, row.from_shuffled)
-    return [*cells, *("-" if one is None else f"{one:+.1f}" for one in far)]
+    return [
+        *("-" if one is None else f"{one:.2f}" for one in means),
+        *("-" if one is None else f"{one:+.1f}" for one in far),
+    ]
 
 
 def _settings(result: MnistResult) -> Sequence[tuple[str, str]]:
@@ -191,5 +203,5 @@ def _settings(result: MnistResult) -> Sequence[tuple[str, str]]:
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < 2 else "right")
+        table.add_column(column, justify="left" if i < 2 else "right", no_wrap=i == 0)
     return table

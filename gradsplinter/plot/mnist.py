@@ -13,10 +13,12 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from gradsplinter.data import Dataset
 from gradsplinter.plot.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, label, style
+from gradsplinter.studies.class_maps import image_similarity
 from gradsplinter.studies.gradient_clusters import Kind
-from gradsplinter.studies.mnist import KINDS, MnistResult
-from gradsplinter.studies.mnist_tables import PairRow, TrainingRow, pair_rows, training_rows
+from gradsplinter.studies.mnist import KINDS, MnistResult, Network
+from gradsplinter.studies.mnist_rows import PairRow, TrainingRow, pair_rows, training_rows
 
 SIGNED = LinearSegmentedColormap.from_list("signed", [ORANGE, "white", BLUE])
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, GREY, INK)
@@ -53,26 +55,47 @@ def maps(result: MnistResult, name: str, architecture: str) -> Figure:
     sites = of["trained"][0].sites
     names = [label(c, 10) for c in result.sets[name][0].classes]
     with style():
-        figure = Figure(figsize=(2.05 * len(sites) + 1.5, 6.6), layout="constrained")
-        axes = figure.subplots(len(KINDS), len(sites), squeeze=False)
+        figure = Figure(figsize=(2.05 * (len(sites) + 1) + 1.3, 6.6), layout="constrained")
+        axes = figure.subplots(len(KINDS), len(sites) + 1, squeeze=False)
         colors = ScalarMappable(Normalize(-0.8, 0.8), SIGNED)
         for row, kind in zip(axes, KINDS, strict=True):
-            for ax, site in zip(row, sites, strict=True):
+            for ax, site in zip(row[:-1], sites, strict=True):
                 map_ = torch.stack([n.sites[site].maps.centred for n in of[kind]]).mean(dim=0)
                 _map(ax, map_, names, colors)
                 if kind == KINDS[0]:
                     ax.set_title(_site(site))
             row[0].set_ylabel(KIND_NAMES[kind])
-            for ax in row[1:]:
+            for ax in row[1:-1]:
                 ax.set_yticks([])
-        for row in axes[:-1]:
-            for ax in row:
-                ax.set_xticks([])
+        for ax in axes[:-1, :-1].flat:
+            ax.set_xticks([])
+        _beside(list(axes[:, -1]), result.sets[name][0], of["trained"], names, colors)
         figure.colorbar(
             colors, ax=axes, shrink=0.5, extend="both",
             label="cosine of two classes' centred gradients",
         )  # fmt: skip
     return figure
+
+
+def _beside(
+    column: Sequence[Axes], train: Dataset, trained: Sequence[Network], names: Sequence[str],
+    colors: ScalarMappable,
+) -> None:  # fmt: skip
+    """What the maps are compared with."""
+    _map(column[0], image_similarity(train), names, colors)
+    column[0].set_title("mean examples")
+    confused = torch.stack([n.confusions for n in trained]).sum(dim=0)
+    _map(
+        column[1],
+        confused,
+        names,
+        ScalarMappable(Normalize(0, max(1, int(confused.max()))), "gray_r"),
+    )
+    column[1].set_title(f"confused, up to {int(confused.max()):,}")
+    for ax in column[:2]:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    column[2].set_axis_off()
 
 
 def _site(site: int) -> str:
@@ -92,27 +115,31 @@ def _map(ax: Axes, map_: Tensor, names: Sequence[str], colors: ScalarMappable) -
 
 
 def clusters(result: MnistResult, name: str) -> Figure:
-    """Of each class, its largest clusters of input gradients: their mean, and the mean of their examples."""
+    """Of each class, its largest clusters of input gradients: their mean, the mean of their examples, how many."""
     train, _ = result.sets[name]
     shape = train.image_shape
     assert shape is not None
     kinds = result.shown[name].kinds
     rows = list(dict.fromkeys(kind.label for kind in kinds))
     with style():
-        figure = Figure(figsize=(6.3, 0.95 * len(rows) + 0.7), layout="constrained")
-        axes = figure.subplots(len(rows), 7, squeeze=False, width_ratios=[1, 1, 1, 1, 1, 1, 1])
+        figure = Figure(figsize=(5.2, 0.58 * len(rows) + 0.4), layout="constrained")
+        widths = [1.3 if max(map(len, train.classes)) > 2 else 0.3, *[1, 1, 0.5] * 3]
+        axes = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths)
         for ax in axes.flat:
             ax.set_axis_off()
         for row, of_class in zip(axes, rows, strict=True):
             row[0].text(
-                1, 0.5, label(train.classes[of_class], 12), ha="right", va="center", fontsize=10,
+                1, 0.5, label(train.classes[of_class], 12), ha="right", va="center", fontsize=9,
                 transform=row[0].transAxes,
             )  # fmt: skip
-            for i, kind in enumerate([k for k in kinds if k.label == of_class]):
-                _kind(row[1 + 2 * i], row[2 + 2 * i], kind, shape)
-        for i, text in enumerate(("largest", "second", "third")):
-            axes[0, 1 + 2 * i].set_title(f"{text}: gradient", fontsize=7)
-            axes[0, 2 + 2 * i].set_title("examples", fontsize=7)
+            of = [kind for kind in kinds if kind.label == of_class]
+            for i, kind in enumerate(of):
+                _kind(row[1 + 3 * i], row[2 + 3 * i], kind, shape)
+        for i in range(3):
+            for j, text in enumerate(("gradient", "examples")):
+                axes[0, 1 + 3 * i + j].text(
+                    0, 1.06, text, fontsize=7, transform=axes[0, 1 + 3 * i + j].transAxes
+                )
     return figure
 
 
@@ -121,10 +148,7 @@ def _kind(gradient: Axes, example: Axes, kind: Kind, shape: tuple[int, int]) -> 
     picture: dict[str, Any] = {"interpolation": "nearest"}
     gradient.imshow(kind.gradient.reshape(shape), cmap=SIGNED, vmin=-most, vmax=most, **picture)
     example.imshow(kind.example.reshape(shape), cmap="gray_r", vmin=0, vmax=1, **picture)
-    example.text(
-        0.98, 0.02, f"{len(kind.members)}", transform=example.transAxes, ha="right", va="bottom",
-        fontsize=7, color=ORANGE,
-    )  # fmt: skip
+    example.text(1.06, 0, f"{len(kind.members)}", transform=example.transAxes, fontsize=8)
 
 
 def pairs(result: MnistResult, name: str, architecture: str) -> Figure:
@@ -140,6 +164,7 @@ def pairs(result: MnistResult, name: str, architecture: str) -> Figure:
             ax.set_title(_site(site))
             ax.set_xlabel("likeness of mean examples")
         axes[0].set_ylabel("cosine of centred gradients")
+        axes[0].legend(loc="upper left", fontsize=7, handletextpad=0)
     return figure
 
 
@@ -162,7 +187,7 @@ def training(result: MnistResult, name: str, architecture: str) -> Figure:
     rows = [r for r in training_rows(result) if (r.dataset, r.architecture) == (name, architecture)]
     sites = list(dict.fromkeys(row.site for row in rows))
     with style():
-        figure = Figure(figsize=(9.6, 2.7), layout="constrained")
+        figure = Figure(figsize=(10.4, 2.7), layout="constrained")
         axes = figure.subplots(1, 4)
         _curve(axes[0], [row for row in rows if row.site == sites[0]], "accuracy", INK, "")
         for site, color in zip(sites, COLORS, strict=False):
@@ -171,7 +196,12 @@ def training(result: MnistResult, name: str, architecture: str) -> Figure:
             _curve(axes[2], of, "unique", color, _site(site))
             if all(row.to_final is not None for row in of):
                 _curve(axes[3], of, "to_final", color, _site(site))
-        titles = ("accuracy", "orthogonality", "unique gradients of a class", "map against final map")
+        titles = (
+            "accuracy",
+            "orthogonality",
+            "unique gradients of a class",
+            "map against final map",
+        )
         for ax, title in zip(axes, titles, strict=True):
             ax.set_title(title)
             ax.set_xscale("symlog", linthresh=2)
@@ -182,10 +212,10 @@ def training(result: MnistResult, name: str, architecture: str) -> Figure:
 
 
 def _curve(ax: Axes, rows: list[TrainingRow], measure: str, color: str, name: str) -> None:
-    """The mean over seeds, and each seed."""
+    """The mean over seeds, from the least to the greatest."""
     steps = sorted({row.step for row in rows})
-    for seed in dict.fromkeys(row.seed for row in rows):
-        of = [row for row in rows if row.seed == seed]
-        ax.plot([r.step for r in of], [getattr(r, measure) for r in of], color=color, lw=0.5, alpha=0.5)
-    means = [np.mean([getattr(r, measure) for r in rows if r.step == step]) for step in steps]
-    ax.plot(steps, means, color=color, marker="o", ms=3, lw=1.2, label=name)
+    values = [[getattr(r, measure) for r in rows if r.step == step] for step in steps]
+    ax.fill_between(
+        steps, list(map(min, values)), list(map(max, values)), color=color, alpha=0.2, lw=0
+    )
+    ax.plot(steps, [np.mean(v) for v in values], color=color, marker="o", ms=3, lw=1.2, label=name)

@@ -30,7 +30,7 @@ class ClassifierConfig:
     """
 
     architecture: str = "64-64"
-    """Widths of the hidden layers with ReLU between them, or "conv"."""
+    """Widths of the hidden layers with ReLU between them, or "linear" (no hidden layer), or "conv"."""
     epochs: int = 10
     """Passes through the training data."""
     batch_size: int = 100
@@ -50,16 +50,19 @@ class ClassifierConfig:
 def hidden_widths(architecture: str) -> list[int]:
     """
     Raises:
-        ValueError: it is not written as widths joined by "-".
+        ValueError: it is neither "linear" nor written as widths joined by "-".
 
     Examples:
-        >>> hidden_widths("64-32")
-        [64, 32]
+        >>> hidden_widths("64-32"), hidden_widths("linear")
+        ([64, 32], [])
     """
+    if architecture == "linear":
+        return []
     widths = architecture.split("-")
     if not all(width.isdecimal() and int(width) > 0 for width in widths):
         raise ValueError(
-            f'architecture must be widths of hidden layers, as "64-64", or "conv", got {architecture!r}'
+            'architecture must be widths of hidden layers, as "64-64", or "linear" or "conv", '
+            f"got {architecture!r}"
         )
     return [int(width) for width in widths]
 

@@ -32,6 +32,8 @@ class Grouped:
     """Clusters by HDBSCAN, which needs no angle."""
     in_dense: float
     """The share of the gradients that is in these."""
+    in_second: float
+    """The share that is in the second largest of these: near 0 where there is one core."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,16 +104,23 @@ def grouped(gradients: Tensor, angles: tuple[float, ...]) -> Grouped:
     i, j = torch.triu_indices(n, n, offset=1)
     angles_of_pairs = (units @ units.T)[i, j].clamp(-1, 1).acos()
     by_angle = {angle: of_diameter(gradients, angle) for angle in angles}
-    there = int((gradients != 0).any(dim=1).sum())
-    dense = hdbscan(gradients, SMALLEST) if there >= SMALLEST else None
+    dense = _dense(gradients)
     return Grouped(
         n,
         math.degrees(float(angles_of_pairs.median())),
         {angle: len(found) for angle, found in by_angle.items()},
         {angle: float(found.counts.max()) / n for angle, found in by_angle.items() if len(found)},
-        0 if dense is None else len(dense),
-        0.0 if dense is None else float(dense.counts.sum()) / n,
+        len(dense),
+        sum(dense) / n,
+        dense[1] / n if len(dense) > 1 else 0.0,
     )
+
+
+def _dense(gradients: Tensor) -> list[int]:
+    """Sizes of the clusters by HDBSCAN, the largest first."""
+    if int((gradients != 0).any(dim=1).sum()) < SMALLEST:
+        return []
+    return sorted(hdbscan(gradients, SMALLEST).counts.tolist(), reverse=True)
 
 
 def of_diameter(gradients: Tensor, angle: float) -> Clusters:

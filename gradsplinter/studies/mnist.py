@@ -7,22 +7,18 @@ in which clusters the input gradients of a class fall. `mnist_tables` compares t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gradsplinter.checks import check_integer
 from gradsplinter.communities import communities
 from gradsplinter.data import Dataset
 from gradsplinter.graph import ComputationGraph, computation_graph
 from gradsplinter.studies import class_maps, gradient_clusters
 from gradsplinter.studies.class_maps import ClassMaps
 from gradsplinter.studies.classifiers import (
-    ClassifierConfig,
     accuracy,
     build,
     fits,
@@ -30,79 +26,14 @@ from gradsplinter.studies.classifiers import (
     steps_of,
     train_classifier,
 )
+from gradsplinter.studies.mnist_config import MnistConfig, checkpoint_steps
+from gradsplinter.traced import TracedNetwork
 
 KINDS = ("trained", "untrained", "shuffled")
 """Of networks: trained, as `build` made it, trained on classes in random order."""
 CONV = "conv"
-
-
-@dataclass(frozen=True)
-class MnistConfig:
-    """What is trained and measured.
-
-    Raises:
-        TypeError, ValueError: a list without values, an unknown architecture, a number out of range.
-
-    Examples:
-        >>> MnistConfig(datasets=("digits",), architectures=("32",)).training(100).epochs
-        800
-    """
-
-    datasets: tuple[str, ...] = ("mnist", "fashion-mnist", "iris")
-    """Names as `data.load` knows them. All architectures are trained on the first one, the first
-    architecture on the others."""
-    architectures: tuple[str, ...] = ("64-64", "512-512", "conv")
-    """Widths of hidden layers, or "conv"."""
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """A network of each kind for each."""
-    training_examples: int = 8000
-    """At most; the first ones of the training part."""
-    examples: int = 2000
-    """At most; the first ones of the test part, which are measured."""
-    conv_examples: int = 500
-    """The same for "conv", which takes longer."""
-    steps: int = 800
-    """Of Adam, at least: whole passes through the training examples."""
-    batch_size: int = 100
-    """Examples a step."""
-    learning_rate: float = 1e-3
-    """Of Adam."""
-    checkpoints: int = 10
-    """At which the training of all but "conv" is measured, from the first step to the last."""
-    angles: tuple[float, ...] = (15.0, 30.0, 45.0, 60.0)
-    """Diameters of clusters of gradients, in degrees; clusters of the last but one are drawn."""
-    page_examples: int = 500
-    """Of the graph on the page."""
-
-    def __post_init__(self) -> None:
-        for name in ("datasets", "architectures", "seeds", "angles"):
-            values = getattr(self, name)
-            if not values:
-                raise ValueError(f"{name} must hold at least one value, got none")
-            if len(set(values)) < len(values):
-                raise ValueError(f"{name} must be different, got {', '.join(map(str, values))}")
-        for architecture in self.architectures:
-            ClassifierConfig(architecture)
-        for seed in self.seeds:
-            check_integer(seed, "seeds", 0)
-        for name in ("training_examples", "steps", "batch_size"):
-            check_integer(getattr(self, name), name, 1)
-        for name in ("examples", "conv_examples", "page_examples", "checkpoints"):
-            check_integer(getattr(self, name), name, 2)
-        for angle in self.angles:
-            if not 0 < angle <= 90:
-                raise ValueError(f"angles must be in (0, 90], got {angle}")
-        ClassifierConfig(learning_rate=self.learning_rate)
-
-    def training(self, examples: int, architecture: str = "64-64") -> ClassifierConfig:
-        """How a network is trained on so many examples."""
-        epochs = math.ceil(self.steps / math.ceil(examples / self.batch_size))
-        return ClassifierConfig(architecture, epochs, self.batch_size, self.learning_rate)
-
-    @property
-    def drawn_angle(self) -> float:
-        """Of the clusters that are drawn."""
-        return sorted(self.angles)[-2:][0]
+MOST_UNITS = 256
+"""Hidden units up to which their communities are looked for: Louvain's method takes its time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,11 +66,11 @@ class Network:
     sites: dict[int, AtSite]
     """From the input on, without the output."""
     clusters: list[gradient_clusters.Grouped] = field(default_factory=list)
-    """Of the input gradients of each class, over its own examples."""
+    """Of the input gradients of each class, over its own examples; none where all examples have the same."""
     clouds: list[gradient_clusters.Grouped] = field(default_factory=list)
     """The same of normal distributions with their means and covariances."""
     communities: int | None = None
-    """Of the hidden units, from the outputs; None of "conv"."""
+    """Of the hidden units, from the outputs; None where there are none, or more than 256."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +130,8 @@ def run_mnist(
         ['trained', 'untrained', 'shuffled']
     """
     used = {name: _some(config, name, sets) for name in config.datasets}
-    plan, left_out = [], []
+    plan: list[tuple[str, str]] = []
+    left_out: list[tuple[str, str]] = []
     for name in config.datasets:
         for architecture in config.architectures[: None if name == config.datasets[0] else 1]:
             there = fits(architecture, used[name][0])
@@ -238,17 +170,6 @@ def first(data: Dataset, count: int) -> Dataset:
     return Dataset(data.x[:count], data.y[:count], data.classes, data.image_shape, data.source)
 
 
-def checkpoint_steps(last: int, count: int) -> list[int]:
-    """Ascending, from 0 to the last, nearly equal in their ratios: most is learned early.
-
-    Examples:
-        >>> checkpoint_steps(800, 10)
-        [0, 2, 4, 10, 22, 47, 98, 201, 414, 800]
-    """
-    powers = [(last + 1) ** (i / (count - 1)) - 1 for i in range(count)]
-    return sorted({min(last, math.ceil(power)) for power in powers})
-
-
 def _add(result: MnistResult, name: str, architecture: str, kind: str, seed: int) -> None:
     """Train and measure one network."""
     config, (train, test) = result.config, result.sets[name]
@@ -268,18 +189,24 @@ def _add(result: MnistResult, name: str, architecture: str, kind: str, seed: int
         net = train_classifier(training, train, seed, checkpoints=steps, callback=look)
     else:
         net = train_classifier(training, of_kind, seed)
-    graph = computation_graph(net, looked_at.x)
+    graph = _graph(net, looked_at, architecture)
     result.networks.append(
         Network(
             name, architecture, kind, seed, len(looked_at), accuracy(net, test), accuracy(net, of_kind),
             class_maps.confusions(net, test), _at_sites(graph),
-            *_in_clusters(config, graph, looked_at, seed), _communities(net, looked_at, architecture),
+            *_in_clusters(config, graph, looked_at, seed), _communities(graph, looked_at),
         )
     )  # fmt: skip
     if (kind, seed, architecture) == ("trained", config.seeds[0], config.architectures[0]):
         page = first(looked_at, config.page_examples)
         seen = list(_kinds(config, graph, looked_at))
-        result.shown[name] = Shown(seen, computation_graph(net, page.x))
+        result.shown[name] = Shown(seen, _graph(net, page, architecture))
+
+
+def _graph(net: nn.Module, data: Dataset, architecture: str) -> ComputationGraph:
+    if architecture == CONV:
+        return computation_graph(TracedNetwork.from_module(net, data.x.shape[1:]), data.x)
+    return computation_graph(net, data.x)
 
 
 def _at_sites(graph: ComputationGraph) -> dict[int, AtSite]:
@@ -296,7 +223,10 @@ def _at_sites(graph: ComputationGraph) -> dict[int, AtSite]:
 def _in_clusters(
     config: MnistConfig, graph: ComputationGraph, data: Dataset, seed: int
 ) -> tuple[list[gradient_clusters.Grouped], list[gradient_clusters.Grouped]]:
-    found, of_clouds = [], []
+    found: list[gradient_clusters.Grouped] = []
+    of_clouds: list[gradient_clusters.Grouped] = []
+    if graph.splinters[0].n_modes == 1:
+        return found, of_clouds
     for _, gradients in _of_classes(graph, data):
         found.append(gradient_clusters.grouped(gradients, config.angles))
         random = gradient_clusters.cloud(gradients, seed)
@@ -318,13 +248,11 @@ def _kinds(
 ) -> Iterator[gradient_clusters.Kind]:
     for label, gradients in _of_classes(graph, data):
         members = (data.y == label).nonzero().squeeze(1)
-        yield from gradient_clusters.kinds(
-            gradients, data.x, members, label, config.drawn_angle, 3
-        )
+        yield from gradient_clusters.kinds(gradients, data.x, members, label, config.drawn_angle, 3)
 
 
-def _communities(net: nn.Module, data: Dataset, architecture: str) -> int | None:
-    """Of hidden units: with the inputs it takes many times as long, with 784 of them."""
-    if architecture == CONV:
+def _communities(graph: ComputationGraph, data: Dataset) -> int | None:
+    """Of hidden units."""
+    if graph.start < 2 or sum(graph.net.widths[1:-1]) > MOST_UNITS:
         return None
-    return communities(computation_graph(net, data.x, end=1)).n
+    return communities(computation_graph(graph.net, data.x, end=1)).n

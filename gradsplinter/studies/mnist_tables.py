@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,6 +53,8 @@ class SiteRow:
     """Adjusted Rand index of these groups with the other seeds', mean."""
 
 
+ROUNDING = 1e-9
+"""Standard errors below this part of the values are those of rounding, of differences that are all equal."""
 MEASURES = (
     *("modes", "unique", "orthogonality", "cosine", "spread", "agreement"),
     *("confusions", "likeness", "beyond", "groups", "group_agreement"),
@@ -62,11 +65,11 @@ MEASURES = (
 def site_rows(result: MnistResult) -> list[SiteRow]:
     """One row for each network and site."""
     rows = []
-    for name, architecture in _settings(result):
+    for name, architecture in settings(result):
         likeness = image_similarity(result.sets[name][0])
-        trained = {n.seed: n for n in _of(result, name, architecture, "trained")}
+        trained = {n.seed: n for n in networks_of(result, name, architecture, "trained")}
         for kind in KINDS:
-            of_kind = _of(result, name, architecture, kind)
+            of_kind = networks_of(result, name, architecture, kind)
             for site in of_kind[0].sites:
                 maps = [network.sites[site].maps.centred for network in of_kind]
                 groups = [class_groups(one) for one in maps]
@@ -96,13 +99,13 @@ def _row(
     return SiteRow(
         network.dataset, network.architecture, network.kind, network.seed, site, at.name,
         network.examples, at.modes, network.examples / at.modes, sum(at.unique) / len(at.unique),
-        at.maps.orthogonality, float(pairs(at.maps.cosines).mean()), _spread(at), agreement,
+        at.maps.orthogonality, float(pairs(at.maps.cosines).mean()), spread(at), agreement,
         spearman(map_, confused), spearman(map_, likeness), partial(map_, confused, likeness),
         len(set(groups)), group_agreement,
     )  # fmt: skip
 
 
-def _spread(at: AtSite) -> float:
+def spread(at: AtSite) -> float:
     return float(pairs(at.maps.centred).std(correction=0))
 
 
@@ -133,7 +136,7 @@ def comparisons(result: MnistResult) -> list[Comparison]:
     rows = site_rows(result)
     clusters = cluster_rows(result)
     found = []
-    for name, architecture in _settings(result):
+    for name, architecture in settings(result):
         some = [row for row in rows if (row.dataset, row.architecture) == (name, architecture)]
         for site in dict.fromkeys(row.site for row in some):
             for measure in MEASURES:
@@ -150,7 +153,7 @@ def comparisons(result: MnistResult) -> list[Comparison]:
             row for row in clusters
             if (row["dataset"], row["architecture"]) == (name, architecture)
         ]  # fmt: skip
-        for measure in list(columns[0])[len(CLUSTER_KEYS) :]:
+        for measure in list(columns[0])[len(KEYS) :] if columns else ():
             of = {kind: [row[measure] for row in columns if row["kind"] == kind] for kind in KINDS}
             found.append(compare(name, architecture, 0, measure, of))
     return found
@@ -158,9 +161,9 @@ def comparisons(result: MnistResult) -> list[Comparison]:
 
 def compare(
     dataset: str, architecture: str, site: int, measure: str,
-    values: dict[str, list[float | None]],
+    values: Mapping[str, Sequence[Any]],
 ) -> Comparison:  # fmt: skip
-    """Of values by kind, each in the order of seeds.
+    """Of values by kind, each in the order of seeds; None for one that is missing.
 
     Examples:
         >>> values = {"trained": [1.0, 2.0, 3.0], "untrained": [0.0, 0.0, 0.0], "shuffled": [1.0, 3.0, 2.0]}
@@ -194,14 +197,15 @@ def mean_and_error(values: Sequence[float | None]) -> tuple[float | None, float 
 
 
 def _in_errors(a: Sequence[float | None], b: Sequence[float | None]) -> float | None:
-    differences = [
-        None if x is None or y is None else x - y for x, y in zip(a, b, strict=True)
-    ]
+    differences = [None if x is None or y is None else x - y for x, y in zip(a, b, strict=True)]
     mean, error = mean_and_error(differences)
-    return mean / error if mean is not None and error else None
+    if mean is None or error is None:
+        return None
+    largest = max(abs(value) for value in (*a, *b) if value is not None)
+    return mean / error if error > ROUNDING * largest else None
 
 
-CLUSTER_KEYS = ("dataset", "architecture", "kind", "seed")
+KEYS = ("dataset", "architecture", "kind", "seed")
 
 
 def cluster_rows(result: MnistResult) -> list[dict[str, object]]:
@@ -211,8 +215,8 @@ def cluster_rows(result: MnistResult) -> list[dict[str, object]]:
     same covariance, so 1 where gradients are in no clusters; `largest_A`: the share of the largest.
     """
     rows = []
-    for network in result.networks:
-        row: dict[str, object] = {key: getattr(network, key) for key in CLUSTER_KEYS}
+    for network in (n for n in result.networks if n.clusters):
+        row: dict[str, object] = {key: getattr(network, key) for key in KEYS}
         row["median_angle"] = _mean(one.median_angle for one in network.clusters)
         for angle in result.config.angles:
             own = _mean(_per_gradient(one, angle) for one in network.clusters)
@@ -226,6 +230,7 @@ def cluster_rows(result: MnistResult) -> list[dict[str, object]]:
         for prefix, some in (("", network.clusters), ("cloud_", network.clouds)):
             row[f"{prefix}dense"] = _mean(one.dense for one in some)
             row[f"{prefix}in_dense"] = _mean(one.in_dense for one in some)
+            row[f"{prefix}in_second"] = _mean(one.in_second for one in some)
         rows.append(row)
     return rows
 
@@ -239,127 +244,12 @@ def _mean(values: Iterator[float]) -> float:
     return sum(listed) / len(listed)
 
 
-@dataclass(frozen=True)
-class PairRow:
-    """Two classes at a site: means over seeds, and the difference of trained networks in standard errors."""
-
-    dataset: str
-    architecture: str
-    site: int
-    a: str
-    b: str
-    cosine: float
-    """Of the gradients of trained networks."""
-    centred: float
-    """The same of centred gradients, and in what follows."""
-    centred_error: float | None
-    untrained: float
-    shuffled: float
-    from_untrained: float | None
-    from_shuffled: float | None
-    confusions: int
-    """In all seeds."""
-    likeness: float
-    """Cosine of the classes' mean examples, centred."""
-
-
-def pair_rows(result: MnistResult) -> list[PairRow]:
-    """One row for every two classes at each site."""
-    rows = []
-    for name, architecture in _settings(result):
-        train, _ = result.sets[name]
-        likeness = image_similarity(train)
-        by_kind = {kind: _of(result, name, architecture, kind) for kind in KINDS}
-        confused = sum((n.confusions for n in by_kind["trained"]), torch.zeros_like(likeness))
-        i, j = torch.triu_indices(len(train.classes), len(train.classes), offset=1).tolist()
-        for site in by_kind["trained"][0].sites:
-            centred = {
-                kind: torch.stack([n.sites[site].maps.centred for n in some])
-                for kind, some in by_kind.items()
-            }
-            plain = torch.stack([n.sites[site].maps.cosines for n in by_kind["trained"]]).mean(0)
-            for a, b in zip(i, j, strict=True):
-                values = {kind: maps[:, a, b].tolist() for kind, maps in centred.items()}
-                found = compare(name, architecture, site, "centred", values)
-                assert found.trained is not None
-                rows.append(
-                    PairRow(
-                        name, architecture, site, train.classes[a], train.classes[b],
-                        float(plain[a, b]), found.trained, found.trained_error,
-                        float(centred["untrained"][:, a, b].mean()),
-                        float(centred["shuffled"][:, a, b].mean()),
-                        found.from_untrained, found.from_shuffled,
-                        int(confused[a, b]), float(likeness[a, b]),
-                    )
-                )  # fmt: skip
-    return rows
-
-
-def network_rows(result: MnistResult) -> list[dict[str, object]]:
-    """One row for each network."""
-    return [
-        {key: getattr(network, key) for key in CLUSTER_KEYS}
-        | {
-            "accuracy": network.accuracy,
-            "training_accuracy": network.training_accuracy,
-            "communities": network.communities,
-        }
-        for network in result.networks
-    ]
-
-
-def class_rows(result: MnistResult) -> list[dict[str, object]]:
-    """One row for each network, site and class: its unique gradients."""
-    return [
-        {key: getattr(network, key) for key in CLUSTER_KEYS}
-        | {"site": site, "class": name, "unique": unique}
-        for network in result.networks
-        for site, at in network.sites.items()
-        for name, unique in zip(result.sets[network.dataset][0].classes, at.unique, strict=True)
-    ]
-
-
-@dataclass(frozen=True)
-class TrainingRow:
-    """A site during training."""
-
-    dataset: str
-    architecture: str
-    seed: int
-    step: int
-    accuracy: float
-    site: int
-    modes: int
-    unique: float
-    orthogonality: float
-    spread: float
-    to_final: float | None
-    """Rank correlation of the centred map with that of the last checkpoint."""
-
-
-def training_rows(result: MnistResult) -> list[TrainingRow]:
-    """One row for each checkpoint and site."""
-    last = {(c.dataset, c.architecture, c.seed): c for c in result.training}
-    return [
-        TrainingRow(
-            c.dataset, c.architecture, c.seed, c.step, c.accuracy, site, at.modes,
-            sum(at.unique) / len(at.unique), at.maps.orthogonality, _spread(at),
-            spearman(
-                at.maps.centred,
-                last[c.dataset, c.architecture, c.seed].sites[site].maps.centred,
-            ),
-        )
-        for c in result.training
-        for site, at in c.sites.items()
-    ]  # fmt: skip
-
-
-def _settings(result: MnistResult) -> list[tuple[str, str]]:
+def settings(result: MnistResult) -> list[tuple[str, str]]:
     """Data sets and architectures."""
     return list(dict.fromkeys((n.dataset, n.architecture) for n in result.networks))
 
 
-def _of(result: MnistResult, name: str, architecture: str, kind: str) -> list[Network]:
+def networks_of(result: MnistResult, name: str, architecture: str, kind: str) -> list[Network]:
     """In the order of seeds."""
     return [
         n for n in result.networks
