@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ from gradsplinter.studies.mnist_tables import Comparison
 
 PAGE_NODES = 600
 """Of a page; more make it large, since each has an image."""
+PAGE_ANGLE = 20
+"""Components of a node on a page are no farther apart, in degrees."""
+MOST_UNITS = 1000
+"""Inputs and hidden units up to which a page has communities, which take their time."""
 PRINTED = (
     *("orthogonality", "cosine", "spread", "agreement", "likeness", "confusions", "beyond"),
     *("groups", "group_agreement", "median_angle", "in_dense", "in_second", "cloud_in_dense"),
@@ -43,7 +48,10 @@ class MnistStudy(Command):
     it forms during training. MNIST must be there, or is downloaded (docs/mnist.md); --datasets digits needs nothing.
     """
 
-    typed: ClassVar = {"out": "--out", "name": "--datasets"} | options_of(MnistConfig)
+    typed: ClassVar = {
+        "out": "--out", "name": "--datasets", "architecture": "--architectures",
+        "data": "--training-examples",
+    } | options_of(MnistConfig)  # fmt: skip
 
     config: Annotated[MnistConfig, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=MnistConfig
@@ -109,8 +117,10 @@ def _page(result: MnistResult, name: str) -> str:
     shown = Examples(
         index, test.x[index], [f"{test.classes[int(test.y[i])]}" for i in index.tolist()]
     )
+    few = sum(graph.net.widths[:-1]) <= MOST_UNITS
     found = view(
-        graph, PAGE_NODES, 3 * PAGE_NODES, angle=torch.pi / 9, communities=communities(graph),
+        graph, PAGE_NODES, 3 * PAGE_NODES, angle=math.radians(PAGE_ANGLE),
+        communities=communities(graph) if few else None,
         directions=list(test.classes), examples=chosen_examples(graph, 10).tolist(),
     )  # fmt: skip
     return graph_page(

@@ -146,8 +146,9 @@ def clusters(result: MnistResult, name: str) -> Figure:
 def _kind(gradient: Axes, example: Axes, kind: Kind, shape: tuple[int, int]) -> None:
     most = float(kind.gradient.abs().max()) or 1.0
     picture: dict[str, Any] = {"interpolation": "nearest"}
-    gradient.imshow(kind.gradient.reshape(shape), cmap=SIGNED, vmin=-most, vmax=most, **picture)
-    example.imshow(kind.example.reshape(shape), cmap="gray_r", vmin=0, vmax=1, **picture)
+    of_gradient, of_example = (one.reshape(shape).numpy() for one in (kind.gradient, kind.example))
+    gradient.imshow(of_gradient, cmap=SIGNED, vmin=-most, vmax=most, **picture)
+    example.imshow(of_example, cmap="gray_r", vmin=0, vmax=1, **picture)
     example.text(1.06, 0, f"{len(kind.members)}", transform=example.transAxes, fontsize=8)
 
 

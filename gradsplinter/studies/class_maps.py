@@ -113,9 +113,16 @@ def spearman(a: Tensor, b: Tensor) -> float | None:
 def partial(a: Tensor, b: Tensor, given: Tensor) -> float | None:
     """Rank correlation of two maps beyond what a third one explains of both; None as in `spearman`.
 
+    It is also None where the third one is either of them in other numbers.
+
+    Args:
+        a, b, given: `[C, C]`.
+
     Examples:
-        >>> a, given = torch.rand(9, 9), torch.rand(9, 9)
-        >>> abs(partial(a, given + 0, given + 0) or 0) < 1e-6
+        >>> given = torch.arange(25.0).reshape(5, 5)
+        >>> noise = torch.rand(5, 5, generator=torch.Generator().manual_seed(0))
+        >>> a, b = given + 20 * noise, given - 20 * noise  # alike by what is given, and else opposed
+        >>> spearman(a, b) > 0 > partial(a, b, given)
         True
     """
     ab, ac, bc = spearman(a, b), spearman(a, given), spearman(b, given)

@@ -87,7 +87,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """The network of a data set that is looked at more closely: the first architecture, the first seed."""
+    """The network of a data set that is looked at more closely: the first that is not "conv"."""
 
     kinds: list[gradient_clusters.Kind]
     """The largest clusters of the input gradients of each class."""
@@ -120,7 +120,8 @@ def run_mnist(
 
     Raises:
         ImportError: networkx or scikit-learn is missing.
-        ValueError: a data set is missing, or has no examples; a training that diverges.
+        ValueError: a data set is missing, or has no examples of a class, or no architecture that fits; a
+            training that diverges.
 
     Examples:
         >>> from gradsplinter import data
@@ -130,17 +131,7 @@ def run_mnist(
         ['trained', 'untrained', 'shuffled']
     """
     used = {name: _some(config, name, sets) for name in config.datasets}
-    plan: list[tuple[str, str]] = []
-    left_out: list[tuple[str, str]] = []
-    for name in config.datasets:
-        for architecture in config.architectures[: None if name == config.datasets[0] else 1]:
-            there = fits(architecture, used[name][0])
-            (plan if there else left_out).append((name, architecture))
-    if not plan:
-        raise ValueError(
-            f"architectures must have one that fits {config.datasets[0]}, "
-            f"got {', '.join(config.architectures)}"
-        )
+    plan, left_out = _plan(config, used)
     result = MnistResult(config, used, [], [], {}, left_out)
     with tqdm(
         total=len(plan) * len(config.seeds) * len(KINDS), disable=not progress, unit="network"
@@ -154,6 +145,26 @@ def run_mnist(
     return result
 
 
+def _plan(
+    config: MnistConfig, sets: Mapping[str, tuple[Dataset, Dataset]]
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Data sets and architectures that are trained, and those that do not go together."""
+    plan: list[tuple[str, str]] = []
+    left_out: list[tuple[str, str]] = []
+    for name, (train, _) in sets.items():
+        there = [one for one in config.architectures if fits(one, train)]
+        if not there:
+            raise ValueError(
+                f"architectures must have one that fits {name}, got {', '.join(config.architectures)}"
+            )
+        if name == config.datasets[0]:
+            left_out += [(name, one) for one in config.architectures if one not in there]
+        else:
+            there = there[:1]
+        plan += [(name, one) for one in there]
+    return plan, left_out
+
+
 def _some(
     config: MnistConfig, name: str, sets: Mapping[str, tuple[Dataset, Dataset]]
 ) -> tuple[Dataset, Dataset]:
@@ -162,7 +173,9 @@ def _some(
     train, test = sets[name]
     if not (len(train) and len(test)):
         raise ValueError(f"sets must hold examples of {name} in both parts, got none in one")
-    return first(train, config.training_examples), first(test, config.examples)
+    train = first(train, config.training_examples)
+    class_maps.image_similarity(train)  # refuses a class without examples before the work
+    return train, first(test, config.examples)
 
 
 def first(data: Dataset, count: int) -> Dataset:
@@ -197,10 +210,10 @@ def _add(result: MnistResult, name: str, architecture: str, kind: str, seed: int
             *_in_clusters(config, graph, looked_at, seed), _communities(graph, looked_at),
         )
     )  # fmt: skip
-    if (kind, seed, architecture) == ("trained", config.seeds[0], config.architectures[0]):
-        page = first(looked_at, config.page_examples)
+    if kind == "trained" and architecture != CONV and name not in result.shown:
         seen = list(_kinds(config, graph, looked_at))
-        result.shown[name] = Shown(seen, _graph(net, page, architecture))
+        page = first(looked_at, config.page_examples)
+        result.shown[name] = Shown(seen, computation_graph(net, page.x))
 
 
 def _graph(net: nn.Module, data: Dataset, architecture: str) -> ComputationGraph:

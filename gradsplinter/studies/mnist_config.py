@@ -22,8 +22,8 @@ class MnistConfig:
     """
 
     datasets: tuple[str, ...] = ("mnist", "fashion-mnist", "iris")
-    """Names as `data.load` knows them. All architectures are trained on the first one, the first
-    architecture on the others."""
+    """Names as `data.load` knows them. All architectures are trained on the first one, on the others
+    the first that fits."""
     architectures: tuple[str, ...] = ("64-64", "512-512", "conv", "linear")
     """Widths of hidden layers, or "conv", or "linear": one layer, which says what there is without a network."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
