@@ -93,9 +93,9 @@ def grouped(gradients: Tensor, angles: tuple[float, ...]) -> Grouped:
 
     Examples:
         >>> degrees = torch.tensor([0.0, 1.0, 40.0, 41.0]).deg2rad()
-        >>> found = grouped(torch.stack([degrees.cos(), degrees.sin()], dim=1), (5.0, 60.0))
+        >>> found = grouped(torch.stack([degrees.cos(), degrees.sin()], dim=1), (5.0, 90.0))
         >>> found.clusters, found.largest
-        ({5.0: 2, 60.0: 1}, {5.0: 0.5, 60.0: 1.0})
+        ({5.0: 2, 90.0: 1}, {5.0: 0.5, 90.0: 1.0})
     """
     n = len(gradients)
     if n < 2:

@@ -83,7 +83,7 @@ def checkpoint_steps(last: int, count: int) -> list[int]:
 
     Examples:
         >>> checkpoint_steps(800, 10)
-        [0, 2, 4, 10, 22, 47, 98, 201, 414, 800]
+        [0, 2, 4, 9, 19, 41, 86, 181, 381, 800]
     """
     powers = [(last + 1) ** (i / (count - 1)) - 1 for i in range(count)]
     return sorted({min(last, math.ceil(power)) for power in powers})
