@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <vector>
 
 namespace gradsplinter {
 
@@ -22,6 +23,29 @@ class Buffer {
   };
   std::unique_ptr<T, Free> data_;
 };
+
+template <class T>
+struct UninitialisedAllocator : std::allocator<T> {
+  template <class U>
+  struct rebind {
+    using other = UninitialisedAllocator<U>;
+  };
+  static constexpr std::align_val_t alignment{64};
+  T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), alignment)); }
+  void deallocate(T* p, size_t) { ::operator delete(p, alignment); }
+  template <class U>
+  void construct(U* p) {
+    ::new (static_cast<void*>(p)) U;
+  }
+  template <class U>
+  void construct(U* p, const U& value) {
+    ::new (static_cast<void*>(p)) U(value);
+  }
+};
+
+// The same where it grows: resize() leaves new numbers as they are.
+template <class T>
+using Growing = std::vector<T, UninitialisedAllocator<T>>;
 
 inline int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 

@@ -19,21 +19,23 @@ struct Edge {
   static constexpr int64_t inside = 0, border = -1;
 };
 
+// An edge as a face sees it, counter-clockwise.
+struct Side {
+  int32_t edge;  // 2 edge + (from b to a)
+  int32_t from;  // the point that it begins at
+};
+
 class Mesh {
  public:
   Points points;
   std::vector<Edge> edges;
-  std::vector<int32_t> sides;      // of the faces, counter-clockwise: 2 edge + (from b to a)
-  std::vector<int32_t> begins;     // [faces + 1]
-  std::vector<int32_t> parents;    // [faces]: the face at the begin of the layer
-  std::vector<uint64_t> patterns;  // [faces at the begin of the layer, pattern_words]
+  std::vector<Side> sides;       // of the faces
+  std::vector<int32_t> begins;   // [faces + 1]
+  std::vector<int32_t> parents;  // [faces]: the face at the begin of the layer
+  Growing<uint64_t> patterns;    // [faces at the begin of the layer, pattern_words]
   int64_t pattern_words = 0;
 
   int32_t faces() const { return static_cast<int32_t>(parents.size()); }
-  int32_t from(int32_t side) const {
-    const Edge& edge = edges[static_cast<size_t>(side >> 1)];
-    return side & 1 ? edge.b : edge.a;
-  }
 
   // Cuts every face by the units of a word of the layer.
   void cut(int64_t word) {
@@ -50,26 +52,34 @@ class Mesh {
     begins.assign(1, 0);
     parents.clear();
     for (size_t f = 0; f < old_parents_.size(); ++f) {
-      polygons_.clear();
-      for (int32_t i = old_begins_[f]; i < old_begins_[f + 1]; ++i) {
-        add_pieces(old_sides_[static_cast<size_t>(i)]);
+      const Side* begin = old_sides_.data() + old_begins_[f];
+      const Side* end = old_sides_.data() + old_begins_[f + 1];
+      // New points have no signs but those of the ends of their edges.
+      const uint64_t both = units_on_both_sides(begin, end, word);
+      if (both == 0) {
+        add_face(begin, end, old_parents_[f]);
+      } else {
+        polygons_.clear();
+        for (const Side* side = begin; side != end; ++side) add_pieces(*side);
+        cut_face(word, both, old_parents_[f]);
       }
-      cut_face(word, old_parents_[f]);
     }
   }
 
   // What the layer adds to the patterns.
   void leave(const MeshLayer& layer) {
     const int64_t words = layer.words(), all = pattern_words + words;
-    std::vector<uint64_t> with(static_cast<size_t>(faces() * all), 0);
+    Growing<uint64_t> with(static_cast<size_t>(faces() * all));
     for (int32_t f = 0; f < faces(); ++f) {
       uint64_t* pattern = with.data() + f * all;
       const int32_t parent = std::exchange(parents[static_cast<size_t>(f)], f);
       std::copy_n(patterns.data() + parent * pattern_words, pattern_words, pattern);
-      for (int32_t i = begins[static_cast<size_t>(f)]; i < begins[static_cast<size_t>(f) + 1];
-           ++i) {
-        const int32_t point = from(sides[static_cast<size_t>(i)]);
-        for (int64_t w = 0; w < words; ++w) pattern[pattern_words + w] |= points.positive(point, w);
+      const Side* begin = sides.data() + begins[static_cast<size_t>(f)];
+      const Side* end = sides.data() + begins[static_cast<size_t>(f) + 1];
+      for (int64_t w = 0; w < words; ++w) {
+        uint64_t on = 0;
+        for (const Side* side = begin; side != end; ++side) on |= points.positive(side->from, w);
+        pattern[pattern_words + w] = on;
       }
     }
     patterns = std::move(with);
@@ -87,7 +97,7 @@ class Mesh {
     std::vector<int64_t> owner(edges.size(), -1);
     for (int64_t part = 0; part < count; ++part) {
       for (int32_t i = begins[first(part, count)]; i < begins[first(part + 1, count)]; ++i) {
-        const auto e = static_cast<size_t>(sides[static_cast<size_t>(i)] >> 1);
+        const auto e = static_cast<size_t>(sides[static_cast<size_t>(i)].edge >> 1);
         if (owner[e] >= 0 && owner[e] != part) edges[e].seam = new_seam();
         owner[e] = part;
       }
@@ -106,8 +116,9 @@ class Mesh {
     edges.clear();
     for (size_t f = begin; f < end; ++f) {
       for (int32_t i = whole.begins[f]; i < whole.begins[f + 1]; ++i) {
-        const int32_t side = whole.sides[static_cast<size_t>(i)];
-        sides.push_back(2 * edge_copies_.number(side >> 1) + (side & 1));
+        const auto [edge, from] = whole.sides[static_cast<size_t>(i)];
+        sides.push_back(
+            {2 * edge_copies_.number(edge >> 1) + (edge & 1), point_copies_.number(from)});
       }
       begins.push_back(static_cast<int32_t>(sides.size()));
       // Faces with one parent lie next to each other.
@@ -165,93 +176,127 @@ class Mesh {
     return rest;
   }
 
-  void add_pieces(int32_t side) {
-    const auto e = static_cast<size_t>(side >> 1);
-    const Rest rest = e < rest_.size() ? rest_[e] : Rest{0, 0};
-    if ((side & 1) == 0) polygons_.push_back(side);
-    for (int32_t i = 0; i < rest.count; ++i) {
-      polygons_.push_back(side & 1 ? 2 * (rest.begin + rest.count - 1 - i) + 1
-                                   : 2 * (rest.begin + i));
-    }
-    if (side & 1) polygons_.push_back(side);
+  void add_pieces(Side side) {
+    const auto e = static_cast<size_t>(side.edge >> 1);
+    const Rest rest = rest_[e];
+    const bool back = side.edge & 1;
+    if (!back) polygons_.push_back(side);
+    add_rest(rest, back);
+    if (back) polygons_.push_back({side.edge, rest.count > 0 ? edges[e].b : side.from});
   }
 
-  // The face in polygons_ -> its parts, each on one side of every unit of the word.
-  void cut_face(int64_t word, int32_t parent) {
-    open_.assign(1, 0);
+  void add_rest(Rest rest, bool back) {
+    for (int32_t i = 0; i < rest.count; ++i) {
+      const int32_t e = rest.begin + (back ? rest.count - 1 - i : i);
+      const Edge& edge = edges[static_cast<size_t>(e)];
+      polygons_.push_back({2 * e + back, back ? edge.b : edge.a});
+    }
+  }
+
+  uint64_t units_on_both_sides(const Side* begin, const Side* end, int64_t word) const {
+    uint64_t positive = 0, negative = 0;
+    for (const Side* side = begin; side != end; ++side) {
+      positive |= points.positive(side->from, word);
+      negative |= points.negative(side->from, word);
+    }
+    return positive & negative;
+  }
+
+  void add_face(const Side* begin, const Side* end, int32_t parent) {
+    sides.insert(sides.end(), begin, end);
+    begins.push_back(static_cast<int32_t>(sides.size()));
+    parents.push_back(parent);
+  }
+
+  // The face in polygons_ -> its parts, each on one side of every unit of the word. `both`: the
+  // units that cut it.
+  void cut_face(int64_t word, uint64_t both, int32_t parent) {
+    open_.assign(1, {0, both});
     while (!open_.empty()) {
-      const size_t begin = open_.back();
-      uint64_t positive = 0, negative = 0;
-      for (size_t i = begin; i < polygons_.size(); ++i) {
-        const int32_t point = from(polygons_[i]);
-        positive |= points.positive(point, word);
-        negative |= points.negative(point, word);
-      }
-      const uint64_t both = positive & negative;
-      if (both == 0) {
-        sides.insert(sides.end(), polygons_.begin() + static_cast<std::ptrdiff_t>(begin),
-                     polygons_.end());
-        begins.push_back(static_cast<int32_t>(sides.size()));
-        parents.push_back(parent);
+      auto& [begin, cuts] = open_.back();
+      if (cuts == 0) {
+        add_face(polygons_.data() + begin, polygons_.data() + polygons_.size(), parent);
         polygons_.resize(begin);
         open_.pop_back();
-      } else {
-        cut_polygon(begin, word, __builtin_ctzll(both));
+        continue;
       }
+      const uint64_t others = cuts & (cuts - 1);
+      const size_t middle = cut_polygon(begin, word, __builtin_ctzll(cuts));
+      const auto part = [&](size_t from, size_t to) {
+        return others == 0 ? 0
+                           : others & units_on_both_sides(polygons_.data() + from,
+                                                          polygons_.data() + to, word);
+      };
+      cuts = part(begin, middle);
+      open_.push_back({middle, part(middle, polygons_.size())});
     }
   }
 
-  // The last polygon -> its part where the unit is off and, last, the one where it is on.
-  void cut_polygon(size_t begin, int64_t word, int unit) {
+  // The last polygon -> its part where the unit is off and, last, the one where it is on, and where
+  // that begins.
+  size_t cut_polygon(size_t begin, int64_t word, int unit) {
     polygon_.assign(polygons_.begin() + static_cast<std::ptrdiff_t>(begin), polygons_.end());
     const size_t n = polygon_.size();
-    const auto side = [&](size_t i) { return polygon_[i < n ? i : i - n]; };
-    const auto sign = [&](size_t i) {
-      const int32_t point = from(side(i));
-      return static_cast<int>(points.positive(point, word) >> unit & 1) -
-             static_cast<int>(points.negative(point, word) >> unit & 1);
-    };
+    signs_.clear();
+    for (const Side& side : polygon_) signs_.push_back(points.sign(side.from, word, unit));
     const auto after = [&](size_t i) { return i + 1 < n ? i + 1 : 0; };
     // The corner at `begin` or later from which the sign changes to the other one, which is met at
     // `next`: a corner at 0. Corners at 0 between two of one sign only touch the unit's border.
     const auto change = [&](size_t begin, int from) {
       for (size_t last = begin;;) {
-        while (sign(last) == from) last = after(last);
+        while (signs_[last] == from) last = after(last);
         size_t next = last;
-        while (sign(next) == 0) next = after(next);
-        if (sign(next) != from) return std::pair(last, next);
+        while (signs_[next] == 0) next = after(next);
+        if (signs_[next] != from) return std::pair(last, next);
         last = next;
       }
     };
     size_t positive = 0;
-    while (sign(positive) <= 0) ++positive;
+    while (signs_[positive] <= 0) ++positive;
     const auto [p, negative] = change(positive, 1);
     const size_t q = change(negative, -1).first;
     // Else a face would be cut at its own corners for ever.
-    if (sign(p) != 0 || sign(q) != 0)
+    if (signs_[p] != 0 || signs_[q] != 0)
       throw std::logic_error("a face has no corner where it is cut");
-    const size_t steps = q >= p ? q - p : q + n - p;
-    const int32_t from_p = from(side(p)), from_q = from(side(q));
+    const int32_t from_p = polygon_[p].from, from_q = polygon_[q].from;
     const auto chord = static_cast<int32_t>(edges.size());
     edges.push_back({from_p, from_q, Edge::inside});
     const uint64_t crossing = points.crossing(from_p, from_q, word);
     const Rest rest =
         crossing != 0 ? split(static_cast<size_t>(chord), word, crossing) : Rest{0, 0};
     polygons_.resize(begin);
-    for (size_t j = 0; j < steps; ++j) polygons_.push_back(side(p + j));
-    for (int32_t j = rest.count; j-- > 0;) polygons_.push_back(2 * (rest.begin + j) + 1);
-    polygons_.push_back(2 * chord + 1);
-    open_.push_back(polygons_.size());
-    polygons_.push_back(2 * chord);
-    for (int32_t j = 0; j < rest.count; ++j) polygons_.push_back(2 * (rest.begin + j));
-    for (size_t j = steps; j < n; ++j) polygons_.push_back(side(p + j));
+    add_corners(p, q);
+    add_rest(rest, true);
+    polygons_.push_back({2 * chord + 1, edges[static_cast<size_t>(chord)].b});
+    const size_t part = polygons_.size();
+    polygons_.push_back({2 * chord, from_p});
+    add_rest(rest, false);
+    add_corners(q, p);
+    return part;
   }
+
+  // Those of the polygon in hand from one up to another.
+  void add_corners(size_t begin, size_t end) {
+    const auto corner = [&](size_t i) { return polygon_.begin() + static_cast<std::ptrdiff_t>(i); };
+    if (begin > end) {
+      polygons_.insert(polygons_.end(), corner(begin), polygon_.end());
+      begin = 0;
+    }
+    polygons_.insert(polygons_.end(), corner(begin), corner(end));
+  }
+
+  struct Open {
+    size_t begin;   // in polygons_
+    uint64_t cuts;  // the units that cut it
+  };
 
   Copies point_copies_, edge_copies_;
   std::vector<Rest> rest_;
-  std::vector<int32_t> old_sides_, old_begins_, old_parents_;
-  std::vector<int32_t> polygons_, polygon_;  // the open ones, one after the other; the one in hand
-  std::vector<size_t> open_;                 // where each begins in polygons_
+  std::vector<Side> old_sides_;
+  std::vector<int32_t> old_begins_, old_parents_;
+  std::vector<Side> polygons_, polygon_;  // the open ones, one after the other; the one in hand
+  std::vector<int8_t> signs_;             // of its corners
+  std::vector<Open> open_;
 };
 
 }  // namespace gradsplinter

@@ -16,11 +16,14 @@
 
 namespace gradsplinter {
 
+// A mesh whose pre-activations outgrow this is divided, so that they stay in the cache.
+constexpr int64_t mesh_bytes = 1 << 20;
+
 // Memory to work in, for one mesh after the other.
 struct Scratch {
-  std::vector<double> before;     // pre-activations of the layer before
-  std::vector<int32_t> active;    // its units that are on at any point: often a few of them
-  std::vector<double> a, panels;  // activations and weights of these only
+  Growing<double> before;       // pre-activations of the layer before
+  std::vector<int32_t> active;  // its units that are on at any point: often a few of them
+  Growing<double> a, panels;    // activations and weights of these only
 };
 
 // A layer over points whose rows are padded to whole vectors.
@@ -144,6 +147,9 @@ class Points {
   uint64_t negative(int32_t i, int64_t word) const {
     return negative_[static_cast<size_t>(i * words_ + word)];
   }
+  int8_t sign(int32_t i, int64_t word, int unit) const {
+    return static_cast<int8_t>((positive(i, word) >> unit & 1) - (negative(i, word) >> unit & 1));
+  }
   // The units of a word that change sign between two points.
   uint64_t crossing(int32_t a, int32_t b, int64_t word) const {
     return (positive(a, word) & negative(b, word)) | (negative(a, word) & positive(b, word));
@@ -164,6 +170,7 @@ class Points {
     tolerance_ = layer.tolerance();
     stride_ = layer.stride();
     words_ = layer.words();
+    z_.reserve(static_cast<size_t>(mesh_bytes / 8));  // else it is copied as it grows
     z_.resize(static_cast<size_t>(n * stride_));
     positive_.resize(static_cast<size_t>(n * words_));
     negative_.resize(static_cast<size_t>(n * words_));
@@ -218,13 +225,14 @@ class Points {
   explicit Points(size_t dims = 2) : dims_(dims) {}
 
  private:
-  uint64_t* signs(std::vector<uint64_t>& of, int32_t i) { return of.data() + i * words_; }
+  uint64_t* signs(Growing<uint64_t>& of, int32_t i) { return of.data() + i * words_; }
 
   int32_t add_between(int32_t a, int32_t b, int64_t word, int unit, double t) {
     const int32_t c = size();
+    position_.resize(position_.size() + dims_);
     for (size_t i = 0; i < dims_; ++i) {
       const double pa = position(a)[i], pb = position(b)[i];
-      position_.push_back(__builtin_fma(t, pb - pa, pa));
+      position_[static_cast<size_t>(c) * dims_ + i] = __builtin_fma(t, pb - pa, pa);
     }
     z_.resize(z_.size() + static_cast<size_t>(stride_));
     positive_.resize(positive_.size() + static_cast<size_t>(words_));
@@ -254,8 +262,8 @@ class Points {
   size_t dims_;
   int64_t stride_ = 0, words_ = 0, cleared_ = 0;
   const double* tolerance_ = nullptr;
-  std::vector<double> position_, z_;
-  std::vector<uint64_t> positive_, negative_;
+  Growing<double> position_, z_;
+  Growing<uint64_t> positive_, negative_;
   std::vector<std::pair<double, int>> order_;  // scratch, as what follows
   std::vector<int32_t> cuts_;
 };

@@ -11,9 +11,6 @@
 namespace gradsplinter {
 namespace {
 
-// A mesh that outgrows the cache is divided, and its parts are worked on one after the other.
-constexpr int64_t most_bytes = 1 << 20;
-
 // Some faces of a mesh that is cut by the words of the layers before `layer` and by the first
 // `word` of that one.
 struct Piece {
@@ -63,7 +60,8 @@ std::vector<MeshLayer> mesh_layers(const std::vector<Layer<double>>& hidden,
 PlanePart finish(const Mesh& mesh) {
   PlanePart part;
   const auto faces = static_cast<size_t>(mesh.faces());
-  part.vertices.reserve(2 * mesh.sides.size());
+  part.vertices.resize(2 * mesh.sides.size());
+  part.offsets.reserve(faces);
   part.areas.resize(faces);
   part.centroids.resize(2 * faces);
   part.signatures = mesh.patterns;
@@ -77,9 +75,9 @@ PlanePart finish(const Mesh& mesh) {
     const auto begin = static_cast<size_t>(mesh.begins[f]);
     const auto end = static_cast<size_t>(mesh.begins[f + 1]);
     for (size_t i = begin; i < end; ++i) {
-      const double* position = mesh.points.position(mesh.from(mesh.sides[i]));
-      part.vertices.insert(part.vertices.end(), position, position + 2);
-      Seen& other = seen[static_cast<size_t>(mesh.sides[i] >> 1)];
+      const double* position = mesh.points.position(mesh.sides[i].from);
+      std::copy_n(position, 2, &part.vertices[2 * i]);
+      Seen& other = seen[static_cast<size_t>(mesh.sides[i].edge >> 1)];
       if (other.face >= 0) {
         part.neighbours[i] = other.face;
         part.neighbours[static_cast<size_t>(other.side)] = static_cast<int64_t>(f);
@@ -159,7 +157,7 @@ class Enumeration {
         ++piece.layer;
         piece.word = 0;
       }
-      if (piece.layer < layers_.size() && mesh.points.bytes() > most_bytes && mesh.faces() > 1) {
+      if (piece.layer < layers_.size() && mesh.points.bytes() > mesh_bytes && mesh.faces() > 1) {
         return divide(piece, std::move(worker.mesh));
       }
     }
@@ -172,7 +170,7 @@ class Enumeration {
 
   void divide(const Piece& piece, std::unique_ptr<Mesh> mesh) {
     const int64_t count =
-        std::min<int64_t>(mesh->faces(), 4 * mesh->points.bytes() / most_bytes + 1);
+        std::min<int64_t>(mesh->faces(), 4 * mesh->points.bytes() / mesh_bytes + 1);
     mesh->divide(count, [&] { return ++seams_; });
     cleared_ += mesh->points.cleared();
     {
@@ -222,7 +220,7 @@ PlaneRegions::PlaneRegions(const std::vector<Layer<double>>& hidden,
     whole.points.add(domain + 2 * i);
     const auto corner = static_cast<int32_t>(i);
     whole.edges.push_back({corner, corner + 1 < corners ? corner + 1 : 0, Edge::border});
-    whole.sides.push_back(2 * corner);
+    whole.sides.push_back({2 * corner, corner});
   }
   whole.begins = {0, static_cast<int32_t>(corners)};
   whole.parents = {0};

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "buffer.h"
 #include "ops.h"
 
 namespace gradsplinter {
@@ -17,12 +18,12 @@ struct SeamSide {
 
 // Some of the regions.
 struct PlanePart {
-  std::vector<double> vertices;      // [sides, 2], those of a region counter-clockwise
-  std::vector<int64_t> offsets;      // [regions]: where the vertices of each end
-  std::vector<uint64_t> signatures;  // [regions, words]
-  std::vector<double> areas;         // [regions]
-  std::vector<double> centroids;     // [regions, 2]
-  std::vector<int64_t> neighbours;   // [sides]: the region beyond the side from each vertex
+  Growing<double> vertices;         // [sides, 2], those of a region counter-clockwise
+  std::vector<int64_t> offsets;     // [regions]: where the vertices of each end
+  Growing<uint64_t> signatures;     // [regions, words]
+  std::vector<double> areas;        // [regions]
+  std::vector<double> centroids;    // [regions, 2]
+  std::vector<int64_t> neighbours;  // [sides]: the region beyond the side from each vertex
   std::vector<SeamSide> seams;
 };
 

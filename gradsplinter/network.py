@@ -90,6 +90,16 @@ class ReluNetwork:
     def device(self) -> torch.device:
         return self.weights[0].device
 
+    @cached_property
+    def float64(self) -> ReluNetwork:
+        """The same network in float64 on the CPU, which is itself if it is that already."""
+        if self.dtype == torch.float64 and self.device.type == "cpu":
+            return self
+        return ReluNetwork(
+            tuple(weight.cpu().double() for weight in self.weights),
+            tuple(bias.cpu().double() for bias in self.biases),
+        )
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of widths, dtype, weights and biases; equal for equal networks anywhere."""

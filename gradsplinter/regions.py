@@ -93,18 +93,7 @@ def plane(
     """
     net = float64_network(net)
     most = check_integer(max_regions, "max_regions", 1)
-    if (origin, u, v) == (None, None, None) and net.widths[0] == 2:
-        origin, u, v = (0.0, 0.0), (1.0, 0.0), (0.0, 1.0)
-    rounding = _rounding(u, v)
-    origin, u, v = (
-        _vector(value, name, net) for value, name in ((origin, "origin"), (u, "u"), (v, "v"))
-    )
-    axes = torch.stack([u, v])
-    if not _independent(u, v, rounding):
-        raise ValueError(
-            "u and v must not be parallel or zero (of a plane through three examples: these must not "
-            f"lie on a line), got vectors of length {u.norm():.6g} and {v.norm():.6g}"
-        )
+    origin, axes = _plane(net, origin, u, v)
     corners = _polygon(((0, 0), (1, 0), (1, 1), (0, 1)) if domain is None else domain)
     threads = torch.get_num_threads()
     hidden = _hidden(net, origin, axes, corners.abs().amax(dim=0))
@@ -209,12 +198,7 @@ def float64_network(net: ReluNetwork | nn.Module) -> ReluNetwork:
         net = ReluNetwork.from_module(net)
     if not isinstance(net, ReluNetwork):
         raise TypeError(f"net must be a ReluNetwork or an nn.Module, got {type(net).__name__}")
-    if net.dtype == torch.float64 and net.device.type == "cpu":
-        return net
-    return ReluNetwork(
-        tuple(weight.cpu().double() for weight in net.weights),
-        tuple(bias.cpu().double() for bias in net.biases),
-    )
+    return net.float64
 
 
 def _hidden(
@@ -230,12 +214,28 @@ def _hidden(
     weight, bias = first_layer(net, origin, axes)
     reach = origin.abs() + farthest @ axes.abs()
     terms = torch.addmv(net.biases[0].abs(), net.weights[0].abs(), reach)
-    if not math.isfinite(weight.sum() + bias.sum() + terms.sum()):
+    if not math.isfinite(weight.sum() + terms.sum()):  # no bias is larger than its terms
         raise ValueError(
             "net must be finite on the plane or segment, got a first layer there that is not: inputs and "
             "weights are too large together"
         )
     return [weight, *net.weights[1:-1]], [bias, *net.biases[1:-1]], terms
+
+
+def _plane(net: ReluNetwork, origin: Any, u: Any, v: Any) -> tuple[Tensor, Tensor]:
+    """Origin `[h_0]` and axes `[2, h_0]`."""
+    if origin is None and u is None and v is None and net.widths[0] == 2:
+        return torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
+    rounding = _rounding(u, v)
+    origin, u, v = (
+        _vector(value, name, net) for value, name in ((origin, "origin"), (u, "u"), (v, "v"))
+    )
+    if not _independent(u, v, rounding):
+        raise ValueError(
+            "u and v must not be parallel or zero (of a plane through three examples: these must not "
+            f"lie on a line), got vectors of length {u.norm():.6g} and {v.norm():.6g}"
+        )
+    return origin, torch.stack([u, v])
 
 
 def _vector(value: Any, name: str, net: ReluNetwork) -> Tensor:

@@ -143,6 +143,15 @@ def test_weights_are_a_snapshot():
     assert not any(tensor.requires_grad for tensor in (*net.weights, *net.biases))
 
 
+def test_float64_is_the_same_network_made_once():
+    net = ReluNetwork([torch.tensor([[0.1, -2.0]])], [torch.tensor([0.3])])
+    assert net.float64 is net.float64
+    assert net.float64.dtype == torch.float64
+    assert net.float64.weights[0].equal(net.weights[0].double())  # 0.1 as float32 has it
+    assert net.float64.biases[0].equal(net.biases[0].double())
+    assert net.float64.float64 is net.float64
+
+
 def test_weights_of_any_layout():
     base = random_inputs(6, 8)
     negative = torch.randn(4, 6, dtype=torch.complex64).conj().imag
