@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -45,7 +44,7 @@ class MnistStudy(Command):
 
     Trains networks on real images, on the same with their classes in random order, and compares them with
     each other and with untrained ones: modes, unique gradients, which classes share their gradients, clusters, how
-    it forms during training. MNIST must be there, or is downloaded (docs/mnist.md); --datasets digits needs nothing.
+    it forms during training. MNIST must be there, or is downloaded (docs/mnist.md); digits come with scikit-learn.
     """
 
     typed: ClassVar = {
@@ -141,13 +140,10 @@ def _report_networks(result: MnistResult) -> None:
     console.print("Accuracy on the test part, and on what was trained on; means over seeds")
     columns = ("test", "training", "shuffled:\ntest", "shuffled:\ntraining")
     table = _table("data", "network", *columns)
-    for name, architecture in _settings(result):
+    for name, architecture in mnist_tables.settings(result):
         cells = []
         for kind in ("trained", "shuffled"):
-            some = [
-                n for n in result.networks
-                if (n.dataset, n.architecture, n.kind) == (name, architecture, kind)
-            ]  # fmt: skip
+            some = mnist_tables.networks_of(result, name, architecture, kind)
             cells += [
                 f"{sum(getattr(n, which) for n in some) / len(some):.3f}"
                 for which in ("accuracy", "training_accuracy")
@@ -187,7 +183,7 @@ def _report_measures(result: MnistResult, compared: list[Comparison]) -> None:
         "says what the measures are, comparisons.csv has the errors"
     )
     columns = ("trained", "un-\ntrained", "shuffled", "from un-\ntrained", "from\nshuffled")
-    for name, architecture in _settings(result):
+    for name, architecture in mnist_tables.settings(result):
         table = _table(f"{name} {architecture}", "site", *columns)
         for measure in PRINTED:
             for row in compared:
@@ -204,10 +200,6 @@ def _cells(row: Comparison) -> list[str]:
         *("-" if one is None else f"{one:.2f}" for one in means),
         *("-" if one is None else f"{one:+.1f}" for one in far),
     ]
-
-
-def _settings(result: MnistResult) -> Sequence[tuple[str, str]]:
-    return list(dict.fromkeys((n.dataset, n.architecture) for n in result.networks))
 
 
 def _table(*columns: str) -> Table:

@@ -19,6 +19,7 @@ from gradsplinter.studies.class_maps import image_similarity
 from gradsplinter.studies.gradient_clusters import Kind
 from gradsplinter.studies.mnist import KINDS, MnistResult, Network
 from gradsplinter.studies.mnist_rows import PairRow, TrainingRow, pair_rows, training_rows
+from gradsplinter.studies.mnist_tables import networks_of, settings
 
 SIGNED = LinearSegmentedColormap.from_list("signed", [ORANGE, "white", BLUE])
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, GREY, INK)
@@ -27,8 +28,7 @@ KIND_NAMES = {"trained": "trained", "untrained": "untrained", "shuffled": "shuff
 
 def figures(result: MnistResult) -> dict[str, Figure]:
     """Every figure of the study, by file name."""
-    settings = list(dict.fromkeys((n.dataset, n.architecture) for n in result.networks))
-    drawn = {f"maps-{name}-{net}": maps(result, name, net) for name, net in settings}
+    drawn = {f"maps-{name}-{net}": maps(result, name, net) for name, net in settings(result)}
     drawn |= {
         f"clusters-{name}": clusters(result, name)
         for name, shown in result.shown.items()
@@ -36,7 +36,7 @@ def figures(result: MnistResult) -> dict[str, Figure]:
     }
     drawn |= {
         f"pairs-{name}-{net}": pairs(result, name, net)
-        for name, net in settings
+        for name, net in settings(result)
         if len(result.sets[name][0].classes) > 2
     }
     followed = dict.fromkeys((c.dataset, c.architecture) for c in result.training)
@@ -45,13 +45,7 @@ def figures(result: MnistResult) -> dict[str, Figure]:
 
 def maps(result: MnistResult, name: str, architecture: str) -> Figure:
     """Centred cosines of every two classes at each site, means over seeds: trained networks and their nulls."""
-    of = {
-        kind: [
-            n for n in result.networks
-            if (n.dataset, n.architecture, n.kind) == (name, architecture, kind)
-        ]
-        for kind in KINDS
-    }  # fmt: skip
+    of = {kind: networks_of(result, name, architecture, kind) for kind in KINDS}
     sites = of["trained"][0].sites
     names = [label(c, 10) for c in result.sets[name][0].classes]
     with style():

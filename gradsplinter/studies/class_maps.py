@@ -53,23 +53,20 @@ def class_maps(splinters: Splinters) -> ClassMaps:
         raise ValueError(f"splinters must have at least two directions, got {classes}")
     weights = splinters.counts.double() / splinters.counts.sum()
     plain, centred, absolute = (torch.zeros(classes, classes, dtype=torch.float64) for _ in "123")
-    for modes, gradients in splinters.pieces():
-        dots = gradients.double() @ gradients.double().mT
-        less = dots - dots.mean(dim=1, keepdim=True)
-        of_piece = weights[modes]
-        cosines = _cosines(dots)
-        plain += torch.einsum("u,uij->ij", of_piece, cosines)
-        absolute += torch.einsum("u,uij->ij", of_piece, cosines.abs())
-        less = _cosines(less - less.mean(dim=2, keepdim=True))
-        centred += torch.einsum("u,uij->ij", of_piece, less)
+    for modes, part in splinters.pieces():
+        gradients = part.double()
+        cosines = _cosines(gradients)
+        plain += torch.einsum("u,uij->ij", weights[modes], cosines)
+        absolute += torch.einsum("u,uij->ij", weights[modes], cosines.abs())
+        less = _cosines(gradients - gradients.mean(dim=1, keepdim=True))
+        centred += torch.einsum("u,uij->ij", weights[modes], less)
     return ClassMaps(plain, centred, 1 - float(pairs(absolute).mean()))
 
 
-def _cosines(dots: Tensor) -> Tensor:
-    """Of dot products `[u, C, C]`; 0 where a vector is zero."""
-    lengths = dots.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
-    products = lengths.unsqueeze(1) * lengths.unsqueeze(2)
-    return torch.where(products > 0, dots / products, 0).clamp(-1, 1)
+def _cosines(gradients: Tensor) -> Tensor:
+    """`[u, C, C]` of `[u, C, h]`; 0 where a gradient is zero."""
+    units = unit_rows(gradients.flatten(0, 1)).view_as(gradients)
+    return (units @ units.mT).clamp(-1, 1)
 
 
 def pairs(matrix: Tensor) -> Tensor:
