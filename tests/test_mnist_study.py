@@ -64,9 +64,8 @@ def test_networks_of_every_kind(result):
         assert (n.communities is None) == (n.architecture == "linear") == (not n.clusters)
         if n.kind == "trained":
             assert n.accuracy > 0.8
-    assert [
-        n.accuracy for n in result.networks if (n.kind, n.dataset) == ("shuffled", "digits")
-    ] < [0.4]
+        if n.kind == "shuffled" and n.dataset == "digits":
+            assert n.accuracy < 0.4
 
 
 def test_training_goes_from_the_untrained_network_to_the_trained_one(result):

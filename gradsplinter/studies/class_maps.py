@@ -88,6 +88,9 @@ def spearman(a: Tensor, b: Tensor) -> float | None:
     Args:
         a, b: `[C, C]`.
 
+    Raises:
+        TypeError, ValueError: not two square maps of the same classes.
+
     Examples:
         >>> map = torch.rand(5, 5)
         >>> spearman(map, map**3), spearman(map, -map)
@@ -136,7 +139,14 @@ def _ranks(values: Tensor) -> Tensor:
 
 
 def confusions(net: nn.Module, data: Dataset) -> Tensor:
-    """int64 `[C, C]`, symmetric: examples of one class that were taken for the other, either way."""
+    """int64 `[C, C]`, symmetric: examples of one class that were taken for the other, either way.
+
+    Examples:
+        >>> x, y = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 5.0]]), torch.tensor([0, 1, 1])
+        >>> confusions(nn.Identity(), Dataset(x, y, ("flat", "tall"), None, "here"))
+        tensor([[0, 1],
+                [1, 0]])
+    """
     classes = len(data.classes)
     counts = torch.zeros(classes, classes, dtype=torch.int64)
     found = predict(net, data.x).argmax(dim=1)
@@ -149,6 +159,11 @@ def image_similarity(data: Dataset) -> Tensor:
 
     Raises:
         ValueError: a class without examples.
+
+    Examples:
+        >>> x, y = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 5.0]]), torch.tensor([0, 0, 1])
+        >>> image_similarity(Dataset(x, y, ("flat", "tall"), None, "here"))[0, 1].item()
+        -1.0
     """
     means = torch.zeros(len(data.classes), data.x.shape[1], dtype=torch.float64)
     counts = data.y.bincount(minlength=len(data.classes))
@@ -171,4 +186,4 @@ def class_groups(map_: Tensor, seed: int = 0) -> list[int]:
         >>> class_groups(torch.tensor([[1.0, 0.5, -0.5], [0.5, 1.0, -0.5], [-0.5, -0.5, 1.0]]))
         [0, 0, 1]
     """
-    return louvain(map_.double().clamp(min=0).clone().fill_diagonal_(0), seed).tolist()
+    return louvain(map_.double().clamp(min=0).fill_diagonal_(0), seed).tolist()
