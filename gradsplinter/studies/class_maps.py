@@ -162,7 +162,7 @@ def image_similarity(data: Dataset) -> Tensor:
 
     Examples:
         >>> x, y = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 5.0]]), torch.tensor([0, 0, 1])
-        >>> image_similarity(Dataset(x, y, ("flat", "tall"), None, "here"))[0, 1].item()
+        >>> round(image_similarity(Dataset(x, y, ("flat", "tall"), None, "here"))[0, 1].item(), 6)
         -1.0
     """
     means = torch.zeros(len(data.classes), data.x.shape[1], dtype=torch.float64)
