@@ -1,4 +1,4 @@
-"""The command line: `gradsplinter mixing`, `communities`, `field`, `smooth`, `mnist`, `relevance`, `adversarial`, `graph`, `extract`, `merge` and `info`."""
+"""The command line: `gradsplinter mixing`, `communities`, `field`, `smooth`, `mnist`, `adversarial`, `relevance`, `graph`, `extract`, `merge` and `info`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gradsplinter.cli.communities import CommunitiesStudy
 from gradsplinter.cli.field import FieldStudy
 from gradsplinter.cli.graph import Graph
 from gradsplinter.cli.mixing import Mixing
+from gradsplinter.cli.mnist import MnistStudy
 from gradsplinter.cli.relevance import RelevanceStudy
 from gradsplinter.cli.smooth import SmoothStudy
 from gradsplinter.cli.tables import Extract, Info, Merge
@@ -20,8 +21,9 @@ COMMANDS: dict[str, type[Command]] = {
     "communities": CommunitiesStudy,
     "field": FieldStudy,
     "smooth": SmoothStudy,
-    "relevance": RelevanceStudy,
+    "mnist": MnistStudy,
     "adversarial": AdversarialStudy,
+    "relevance": RelevanceStudy,
     "graph": Graph,
     "extract": Extract,
     "merge": Merge,

@@ -30,7 +30,7 @@ class ClassifierConfig:
     """
 
     architecture: str = "64-64"
-    """Widths of the hidden layers with ReLU between them, or "conv"."""
+    """Widths of the hidden layers with ReLU between them, or "linear" (no hidden layer), or "conv"."""
     epochs: int = 10
     """Passes through the training data."""
     batch_size: int = 100
@@ -50,16 +50,19 @@ class ClassifierConfig:
 def hidden_widths(architecture: str) -> list[int]:
     """
     Raises:
-        ValueError: it is not written as widths joined by "-".
+        ValueError: it is neither "linear" nor written as widths joined by "-".
 
     Examples:
-        >>> hidden_widths("64-32")
-        [64, 32]
+        >>> hidden_widths("64-32"), hidden_widths("linear")
+        ([64, 32], [])
     """
+    if architecture == "linear":
+        return []
     widths = architecture.split("-")
     if not all(width.isdecimal() and int(width) > 0 for width in widths):
         raise ValueError(
-            f'architecture must be widths of hidden layers, as "64-64", or "conv", got {architecture!r}'
+            'architecture must be widths of hidden layers, as "64-64", or "linear" or "conv", '
+            f"got {architecture!r}"
         )
     return [int(width) for width in widths]
 
@@ -94,8 +97,19 @@ def build(architecture: str, data: Dataset, seed: int) -> nn.Sequential:
         return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
 
+def fits(architecture: str, data: Dataset) -> bool:
+    """Whether `build` has this architecture for the data.
+
+    Examples:
+        >>> from gradsplinter import data
+        >>> fits("64-64", data.load("iris")), fits("conv", data.load("iris"))
+        (True, False)
+    """
+    return architecture != "conv" or (data.image_shape is not None and min(data.image_shape) >= 10)
+
+
 def _convolutional(data: Dataset, classes: int) -> nn.Sequential:
-    if data.image_shape is None or min(data.image_shape) < 10:
+    if data.image_shape is None or not fits("conv", data):
         raise ValueError(
             "architecture must be widths of hidden layers unless data has images of at least 10 x 10, "
             f"got conv with image_shape {data.image_shape}"
