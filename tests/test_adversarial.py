@@ -260,6 +260,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     [
         ("--dataset iris", "--dataset must be one of mnist, fashion-mnist, digits, got 'iris'"),
         ("--architecture conv", "--architecture must be widths of hidden layers"),
+        ("--architecture linear", "--architecture must be widths of hidden layers"),
         ("--linf 0", "--linf must be positive, got 0"),
         ("--seeds", "--seeds must hold at least one value, got none"),
         (
@@ -296,7 +297,7 @@ def test_without_scikit_learn(tmp_path, monkeypatch, capsys):
         ({"dataset": "cifar"}, "^dataset must be one of mnist, fashion-mnist, digits, got 'cifar'"),
         (
             {"architecture": "64-x"},
-            '^architecture must be widths of hidden layers, as "64-64", or "conv", got',
+            '^architecture must be widths of hidden layers, as "64-64", or',
         ),
         ({"seeds": (-1,)}, "^seeds must be at least 0, got -1"),
         ({"l2": ()}, "^l2 must hold at least one value, got none"),

@@ -52,8 +52,10 @@ class AdversarialConfig:
     def __post_init__(self) -> None:
         if self.dataset not in OTHERS:
             raise ValueError(f"dataset must be one of {', '.join(OTHERS)}, got {self.dataset!r}")
-        if self.architecture == "conv":  # which classifiers may be
-            raise ValueError('architecture must be widths of hidden layers, as "64-64", got conv')
+        if self.architecture in ("linear", "conv"):  # which classifiers may be
+            raise ValueError(
+                f'architecture must be widths of hidden layers, as "64-64", got {self.architecture!r}'
+            )
         hidden_widths(self.architecture)
         for name in ("seeds", "linf", "l2", "weights"):
             if not getattr(self, name):
