@@ -97,7 +97,8 @@ def _write(folder: Path, result: MnistResult, compared: list[Comparison]) -> Non
         "comparisons": [vars(row) for row in compared],
     }
     for name, rows in tables.items():
-        io.write_csv(folder / f"{name}.csv", rows)
+        if rows:  # a single architecture is compared with no other one
+            io.write_csv(folder / f"{name}.csv", rows)
     for name in result.shown:
         (folder / f"graph-{name}.html").write_text(_page(result, name), encoding="utf-8")
     about = {
