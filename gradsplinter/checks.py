@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -82,6 +83,14 @@ def check_integer(value: object, name: str, least: int | None = None) -> int:
     if least is not None and number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
+
+
+def check_values(values: Sequence[object], name: str) -> None:
+    """Raise unless there are values, and all of them different."""
+    if not values:
+        raise ValueError(f"{name} must hold at least one value, got none")
+    if len(set(values)) < len(values):
+        raise ValueError(f"{name} must be different, got {', '.join(map(str, values))}")
 
 
 def check_bool(value: object, name: str) -> bool:

@@ -39,6 +39,14 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.y)
 
+    def __repr__(self) -> str:
+        sizes = (
+            f"{self.x.shape[1]} inputs"
+            if self.image_shape is None
+            else "x".join(map(str, self.image_shape))
+        )
+        return f"Dataset({len(self):,} examples of {sizes}, {len(self.classes)} classes, from {self.source})"
+
 
 @dataclass(frozen=True)
 class _Published:
@@ -128,6 +136,8 @@ def load(
 
     Examples:
         >>> iris = load("iris")
+        >>> iris
+        Dataset(120 examples of 4 inputs, 3 classes, from scikit-learn)
         >>> iris.x.shape, iris.classes
         (torch.Size([120, 4]), ('setosa', 'versicolor', 'virginica'))
     """

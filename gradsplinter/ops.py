@@ -215,7 +215,8 @@ def nearest_signatures(
         queries: int64 `[N, words]`, as from `signatures`.
         references: int64 `[M, words]`.
         groups: int64 `[M]`: the group of each reference, in 0..n_groups-1; by default all are in one.
-        n_groups: how many groups there are; to be given with `groups`. Some may have no reference.
+        n_groups: how many groups there are; to be given with `groups`. Of one without references
+            distance and nearest are -1.
 
     Returns:
         `distance` and `nearest` `[N, n_groups]`.

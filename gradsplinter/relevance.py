@@ -154,7 +154,13 @@ def _halves(a: Tensor) -> list[tuple[int, Tensor]]:
 
 def _propagate(net: ReluNetwork | nn.Module, x: Tensor, rule: Rule) -> Tensor:
     """From y_d at each output d down to the input, layer by layer."""
-    net = net if isinstance(net, ReluNetwork) else ReluNetwork.from_module(net)
+    if isinstance(net, nn.Module):
+        net = ReluNetwork.from_module(net)
+    if not isinstance(net, ReluNetwork):
+        raise NotImplementedError(
+            f"net must be a ReluNetwork or a chain of linear layers with ReLU between, got {type(net).__name__}; "
+            "gradient_times_input takes splinters of any network"
+        )
     a = net.check_inputs(x)
     a, inputs = a.unsqueeze(1), []
     for weight, bias in zip(net.weights, net.biases, strict=True):

@@ -84,6 +84,8 @@ class TracedNetwork:
         check_module(module)
         module = copy.deepcopy(module).requires_grad_(False)
         dtype, device = kind_of(module)
+        if not isinstance(levels, SlopeLevels | None):
+            raise TypeError(f"levels must be SlopeLevels, got {type(levels).__name__}")
         if (levels is None) != (calibration is None):
             raise ValueError("levels and calibration must be given both or neither, got one")
         if calibration is not None:

@@ -300,6 +300,8 @@ def test_without_scikit_learn(tmp_path, monkeypatch, capsys):
             '^architecture must be widths of hidden layers, as "64-64", or',
         ),
         ({"seeds": (-1,)}, "^seeds must be at least 0, got -1"),
+        ({"seeds": (0, 0)}, "^seeds must be different, got 0, 0"),
+        ({"linf": (0.05, 0.05)}, "^linf must be different, got 0.05, 0.05"),
         ({"l2": ()}, "^l2 must hold at least one value, got none"),
         ({"l2": (math.inf,)}, "^l2 must be positive, got inf"),
         ({"weights": (-1.0,)}, "^weights must be positive, got -1"),

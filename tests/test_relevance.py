@@ -290,6 +290,7 @@ def test_convolutions_and_pooling(zennit, captum):
         (lambda: lrp_epsilon(NET, X.float()), TypeError, "^x must be float64 like the network"),
         (lambda: lrp_epsilon(NET, X[:, 1:]), ValueError, r"^x must have shape \[N, 7\]"),
         (lambda: lrp_epsilon(nn.Sequential(nn.Conv2d(1, 1, 1)), X), NotImplementedError, "^Conv2d at '0'"),
+        (lambda: lrp_epsilon(TracedNetwork.from_module(nn.Linear(7, 2)), X), NotImplementedError, "^net must be a ReluNetwork or .*, got TracedNetwork"),
         (lambda: lrp_alpha_beta(NET, X, 2.0, 0.5), ValueError, r"^alpha must be beta \+ 1, got alpha 2.0 and beta 0.5"),
         (lambda: lrp_alpha_beta(NET, X, 0.5, -0.5), ValueError, "^beta must be at least 0"),
         (lambda: gradient_times_input(splinter(NET, X, ids=False), X), ValueError, "^splinters must have the mode of each"),

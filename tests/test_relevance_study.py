@@ -31,7 +31,7 @@ from gradsplinter.studies.relevance import RelevanceConfig, run_relevance
 
 F64 = torch.float64
 TINY = RelevanceConfig(
-    data="digits", architecture="12-12", epochs=15, seeds=(0, 3), examples=150,
+    dataset="digits", architecture="12-12", epochs=15, seeds=(0, 3), examples=150,
     epsilons=(0.0, 1e-6, 0.1), angles=(5.0, 30.0, 180.0),
 )  # fmt: skip
 
@@ -245,7 +245,7 @@ def run(monkeypatch, *arguments):
 
 
 COMMAND = [
-    *("--data", "iris", "--architecture", "8", "--epochs", "40", "--seeds", "0", "1"),
+    *("--dataset", "iris", "--architecture", "8", "--epochs", "40", "--seeds", "0", "1"),
     *("--epsilons", "0.01", "--angles", "20"),
 ]
 
@@ -278,7 +278,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "cifar"], "error: --data must be one of mnist, fashion-mnist, digits, iris, got 'cifar'"),
+        (["--seeds", "0", "0"], "error: --seeds must be different, got 0, 0"),
+        (["--dataset", "cifar"], "error: --dataset must be one of mnist, fashion-mnist, digits, iris, got 'cifar'"),
         (["--architecture", "conv"], "error: --architecture must be widths of hidden layers"),
         (["--alphas", "0.5"], "error: --alphas must be at least 1 and finite, got 0.5"),
     ],

@@ -126,6 +126,7 @@ def test_figures_are_drawn(result):
     [
         ({"activations": ("step",)}, "^activations must be of relu, gelu, silu, softplus, tanh, got step"),
         ({"seeds": ()}, "^seeds must hold at least one value"),
+        ({"lambdas": (0.5, 0.5)}, "^lambdas must be different, got 0.5, 0.5"),
         ({"lambdas": (2.0,)}, r"^lambdas must be in \[0, 1\], got 2"),
         ({"bits": (9,)}, "^bits must be at most 8, got 9"),
         ({"angles": (0.0,)}, r"^angles must be in \(0, 90\], got 0"),

@@ -682,6 +682,8 @@ def test_bad_levels():
         SlopeLevels(9)
     with pytest.raises(ValueError, match=r"^bits must be at least 1"):
         SlopeLevels(0)
+    with pytest.raises(TypeError, match=r"^levels must be SlopeLevels, got int"):
+        TracedNetwork.from_module(net, levels=2, calibration=x)
     with pytest.raises(
         TypeError, match=r"^calibration must be float32 like the module, got float64"
     ):

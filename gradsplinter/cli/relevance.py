@@ -30,7 +30,7 @@ class RelevanceStudy(Command):
     propagation, and compares heat maps, gradients and inputs over many examples.
     """
 
-    typed: ClassVar = {"out": "--out", "name": "--data"} | options_of(RelevanceConfig)
+    typed: ClassVar = {"out": "--out", "name": "--dataset"} | options_of(RelevanceConfig)
 
     config: Annotated[RelevanceConfig, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=RelevanceConfig
@@ -46,7 +46,7 @@ class RelevanceStudy(Command):
         from gradsplinter.plot.style import save  # noqa: PLC0415
 
         begin = time.perf_counter()
-        train, test = (data.load(self.config.data, part) for part in ("train", "test"))
+        train, test = (data.load(self.config.dataset, part) for part in ("train", "test"))
         with results_folder(self.out, self.overwrite) as folder:
             result = run_relevance(self.config, train, test)
             for name in ("networks", "rules", "groups", "pairs", "sites"):

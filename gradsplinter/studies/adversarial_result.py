@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gradsplinter.checks import check_bool, check_integer
+from gradsplinter.checks import check_bool, check_integer, check_values
 from gradsplinter.studies.classifiers import hidden_widths
 
 OTHERS = {"mnist": "fashion-mnist", "fashion-mnist": "mnist", "digits": None}
@@ -58,8 +58,7 @@ class AdversarialConfig:
             )
         hidden_widths(self.architecture)
         for name in ("seeds", "linf", "l2", "weights"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} must hold at least one value, got none")
+            check_values(getattr(self, name), name)
         for seed in self.seeds:
             check_integer(seed, "seeds", 0)
         for name in ("epochs", "training_examples", "steps"):

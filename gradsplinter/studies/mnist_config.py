@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gradsplinter.checks import check_integer
+from gradsplinter.checks import check_integer, check_values
 from gradsplinter.studies.classifiers import ClassifierConfig
 
 
@@ -49,11 +49,7 @@ class MnistConfig:
 
     def __post_init__(self) -> None:
         for name in ("datasets", "architectures", "seeds", "angles"):
-            values = getattr(self, name)
-            if not values:
-                raise ValueError(f"{name} must hold at least one value, got none")
-            if len(set(values)) < len(values):
-                raise ValueError(f"{name} must be different, got {', '.join(map(str, values))}")
+            check_values(getattr(self, name), name)
         for architecture in self.architectures:
             ClassifierConfig(architecture)
         for seed in self.seeds:

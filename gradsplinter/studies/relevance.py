@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from gradsplinter.checks import check_integer
+from gradsplinter.checks import check_integer, check_values
 from gradsplinter.data import Dataset
 from gradsplinter.network import ReluNetwork
 from gradsplinter.ops import unique_rows
@@ -46,7 +46,7 @@ class RelevanceConfig:
         TypeError, ValueError: an unknown architecture, a number out of range, a list without values.
     """
 
-    data: str = "mnist"
+    dataset: str = "mnist"
     """Of `data.load`: mnist, fashion-mnist, digits or iris."""
     architecture: str = "64-64"
     """Widths of the hidden layers."""
@@ -67,8 +67,7 @@ class RelevanceConfig:
         ClassifierConfig(self.architecture, self.epochs)
         hidden_widths(self.architecture)  # of which "conv" has none
         for name in ("seeds", "epsilons", "alphas", "angles"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} must hold at least one value, got none")
+            check_values(getattr(self, name), name)
         for seed in self.seeds:
             check_integer(seed, "seeds", 0)
         if check_integer(self.examples, "examples", 2) > MOST_EXAMPLES:

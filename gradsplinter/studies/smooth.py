@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from gradsplinter.checks import check_integer
+from gradsplinter.checks import check_integer, check_values
 from gradsplinter.clusters import clusters
 from gradsplinter.operations import SlopeLevels
 from gradsplinter.ops import unique_rows
@@ -66,9 +66,10 @@ class SmoothConfig:
     """Of Adam."""
 
     def __post_init__(self) -> None:
-        for name in ("activations", "lambdas", "seeds", "hidden"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} must hold at least one value, got none")
+        for name in ("activations", "lambdas", "seeds", "bits", "angles"):
+            check_values(getattr(self, name), name)
+        if not self.hidden:
+            raise ValueError("hidden must hold at least one value, got none")
         for activation in self.activations:
             if activation not in ACTIVATIONS:
                 raise ValueError(
