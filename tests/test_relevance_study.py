@@ -257,7 +257,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     drawn = {f"{n}.{end}" for n in ("rules", "groups", "pairs") for end in ("png", "pdf")}
     assert {path.name for path in out.iterdir()} == {"config.json", *tables, *drawn}
     about = json.loads((out / "config.json").read_text())
-    assert about["config"]["data"] == "iris"
+    assert about["config"]["dataset"] == "iris"
     assert about["data"] == {"source": "scikit-learn", "train": 120, "test": 30}
     with (out / "rules.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
