@@ -118,6 +118,8 @@ def _report_scores(result: AdversarialResult) -> None:
     for measure, title in (
         ("auroc", "AUROC against clean test examples, at the middle ε"),
         ("matched", "The same, between examples of about equal max-softmax"),
+        ("auroc_wrong", "AUROC against clean test examples that the network has wrong"),
+        ("matched_wrong", "The same, between examples of about equal max-softmax"),
     ):
         console.print(title)
         values = {(row["kind"], row["epsilon"], row["score"]): row[measure] for row in means}
