@@ -139,17 +139,21 @@ def test_rows(result):
     sets = [(kind, epsilon) for epsilon in (0.05, 0.2) for kind in kinds]
     sets += [(kind, 1.0) for kind in ("PGD L2", "mode-seeking L2", "Gaussian noise")]
     sets += [("other data", None)]
+    controls = [("clean, wrong", None), ("Gaussian noise, changed", 1.0)]
+    controls += [("sign noise, changed", epsilon) for epsilon in (0.05, 0.2)]
     assert [(a.seed, a.kind, a.epsilon) for a in result.attacks] == [
         (seed, *of) for seed in (0, 2) for of in sets
     ]
     scores = list(dict.fromkeys(row.score for row in result.separations))
     assert tuple(scores[: len(BASELINES)]) == BASELINES
     assert len(scores) == len(BASELINES) + 9
-    assert len(result.separations) == 2 * len(sets) * len(scores)
-    assert len(result.means()) == len(sets) * len(scores)
+    assert len(result.means()) == (len(sets) + len(controls)) * len(scores)
+    assert len(result.separations) == 2 * len(result.means())
+    assert {(row.kind, row.epsilon) for row in result.separations} == {*sets, *controls}
     for row in result.separations:
         assert row.examples <= TINY.examples
-        for value in (row.auroc, row.fpr, row.matched, row.auroc_all):
+        assert 0 <= row.matched_wrong <= 1 or math.isnan(row.matched_wrong)
+        for value in (row.auroc, row.fpr, row.matched, row.auroc_all, row.auroc_wrong):
             assert 0 <= value <= 1 or (math.isnan(value) and row.examples == 0)
     of = {(a.seed, a.kind, a.epsilon): a for a in result.attacks}
     for seed in (0, 2):
@@ -195,6 +199,36 @@ def test_separations_are_those_of_the_scores(result):
             assert row.auroc == pytest.approx(float(won.mean()))
 
 
+def test_natural_errors_and_noise_that_fools(result):
+    """Of the first network, counted over all pairs: errors against what is right, attacks against errors."""
+    net = train_classifier(ClassifierConfig("12-9", 100), first(TRAIN, 600), 0)
+    wrong = predict(net, TEST.x[:80]).argmax(1) != TEST.y[:80]
+    assert 0 < wrong.sum() < 80
+    rows = {(row.kind, row.epsilon, row.score): row for row in result.separations if row.seed == 0}
+
+    def area(positive, negative):
+        won = (positive[:, None] > negative).double() + 0.5 * (positive[:, None] == negative)
+        return pytest.approx(float(won.mean()))
+
+    for name, clean in result.scores["clean"].items():
+        errors = rows["clean, wrong", None, name]
+        assert errors.examples == wrong.sum()
+        assert torch.equal(result.scores["clean, wrong"][name], clean[wrong])
+        assert errors.auroc == area(clean[wrong], clean[~wrong])
+        assert errors.auroc_wrong == 0.5
+        attack = rows["PGD L∞", 0.2, name]
+        assert attack.auroc_wrong == area(result.scores["PGD L∞"][name], clean[wrong])
+        fooled = rows["sign noise, changed", 0.2, name]
+        (noise,) = [
+            a for a in result.attacks if (a.seed, a.kind, a.epsilon) == (0, "sign noise", 0.2)
+        ]
+        assert fooled.examples == round(noise.success * int((~wrong).sum())) > 0
+
+
+def first(of, count):
+    return dataclasses.replace(of, x=of.x[:count], y=of.y[:count])
+
+
 def test_means_by_hand():
     class Row:
         def __init__(self, value):
@@ -214,7 +248,7 @@ def test_means_by_hand():
 
 def test_figures_are_drawn(result):
     drawn = figures(result)
-    assert set(drawn) == {"auroc", "matched", "epsilon", "scores"}
+    assert set(drawn) == {"auroc", "matched", "errors", "epsilon", "scores"}
     for figure in drawn.values():
         figure.canvas.draw()
     shown = [text.get_text() for text in drawn["auroc"].axes[0].texts]
@@ -239,11 +273,11 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     means = ("attacks-means", "separation-means", "combined-means")
     assert {path.name for path in Path("a").iterdir()} == {
         "config.json", *(f"{name}.csv" for name in (*tables, *means)),
-        *(f"{name}.{end}" for name in ("auroc", "matched", "epsilon", "scores") for end in ("png", "pdf")),
+        *(f"{name}.{end}" for name in ("auroc", "matched", "errors", "epsilon", "scores") for end in ("png", "pdf")),
     }  # fmt: skip
     with Path("a/separation.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 7 * (len(BASELINES) + 6)  # one site less, and no borders
+    assert len(rows) == 10 * (len(BASELINES) + 6)  # one site less, and no borders
     assert json.loads(Path("a/config.json").read_text())["config"]["borders"] is False
     printed = " ".join(capsys.readouterr().out.split())
     assert "1 networks 8 on digits: accuracy" in printed

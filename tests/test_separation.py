@@ -72,6 +72,7 @@ def test_matched_auroc_by_hand():
     assert found == (1 + 0 + 0 + 0.5) / 4
     apart = torch.tensor([0.0, 0]), torch.tensor([9.0, 9])
     assert math.isnan(matched_auroc(torch.ones(2), torch.ones(2), *apart, strata=2))
+    assert math.isnan(matched_auroc(*(torch.empty(0),) * 4))
 
 
 def test_logistic_regression_is_scikit_learns():

@@ -30,6 +30,7 @@ PANELS = {
 }  # fmt: skip
 SHOWN = {
     "clean": (GREY, "clean test examples"),
+    "clean, wrong": (PURPLE, "of these, wrong"),
     "Gaussian noise": (GREEN, "Gaussian noise"),
     "PGD L2": (BLUE, "PGD"),
     "mode-seeking L2": (ORANGE, "mode-seeking attack"),
@@ -43,6 +44,7 @@ def figures(result: AdversarialResult) -> dict[str, Figure]:
         "matched": heat_map(
             result, "matched", "AUROC between examples of about the same max-softmax"
         ),
+        "errors": heat_map(result, "auroc_wrong", "AUROC against clean examples that are wrong"),
         "epsilon": along_epsilon(result),
         "scores": histograms(result),
     }

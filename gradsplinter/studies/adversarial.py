@@ -2,7 +2,8 @@
 
 Networks classify images. Test examples are attacked, and every score of `detectors` says how unusual the
 results are: to be compared with noise of the same size, with images of something else, with what the field
-uses, and with an attack that knows of the modes. Scores are fitted on training data and have seen none of it.
+uses, with an attack that knows of the modes, and with the examples that the network has wrong without any attack.
+Scores are fitted on training data and have seen none of it.
 """
 
 from __future__ import annotations
@@ -66,13 +67,18 @@ class ExampleSet(NamedTuple):
 
     kind: str
     """An attack ("FGSM", "PGD L∞", "PGD L2", "mode-seeking L∞", "mode-seeking L2"), noise ("sign noise",
-    "Gaussian noise"), or the source of other images ("other data")."""
+    "Gaussian noise"; with ", changed" the part of it that changed the class), the source of other images ("other
+    data"), or "clean, wrong"."""
     epsilon: float | None
     x: Tensor
 
     @property
     def is_attack(self) -> bool:
         return self.kind.startswith(("FGSM", "PGD", "mode-seeking"))
+
+    @property
+    def is_noise(self) -> bool:
+        return self.epsilon is not None and not self.is_attack
 
 
 def run_adversarial(
@@ -114,6 +120,7 @@ def run_adversarial(
                 cluster_angle=math.radians(config.cluster_angle), borders=config.borders,
             )  # fmt: skip
             measured = _Measured(result, seed, net, detectors, train, test)
+            measured.add_errors()
             for examples in _example_sets(config, seed, net, detectors, test, other):
                 bar.set_description(f"seed {seed}, {examples.kind}")
                 measured.add(examples)
@@ -174,10 +181,16 @@ class _Measured:
             )
         )
 
+    def add_errors(self) -> None:
+        """The test examples that the network has wrong, against those that it has right."""
+        errors = ExampleSet("clean, wrong", None, self.test.x)
+        self._separate(errors, self.clean, ~self.right, ~self.right, usual=self.right)
+        self._keep(errors, self.clean, ~self.right)
+
     def add(self, examples: ExampleSet) -> None:
         result, x = self.result, examples.x
         tried = chosen = torch.ones(len(x), dtype=torch.bool)
-        success, length = None, None
+        failed, success, length = ~tried, None, None
         if examples.epsilon is not None:
             length = float((x - self.test.x).norm(dim=1).mean())
             failed = predict(self.net, x).argmax(1) != self.test.y
@@ -190,17 +203,27 @@ class _Measured:
         )
         scores = self.detectors.scores(x)
         self._separate(examples, scores, chosen, tried)
+        if examples.is_noise:
+            changed = examples._replace(kind=f"{examples.kind}, changed")
+            self._separate(changed, scores, self.right & failed, self.right)
         if examples.is_attack:
             self._combine(examples, scores, chosen)
-        if self.is_first and result.config.is_middle(examples.kind, examples.epsilon):
-            result.scores[examples.kind] = {name: s[chosen] for name, s in scores.items()}
+        self._keep(examples, scores, chosen)
+
+    def _keep(self, examples: ExampleSet, scores: dict[str, Tensor], chosen: Tensor) -> None:
+        if self.is_first and self.result.config.is_middle(examples.kind, examples.epsilon):
+            kept = {name: of[chosen] for name, of in scores.items()}
+            self.result.scores[examples.kind] = kept
 
     def _separate(
-        self, examples: ExampleSet, scores: dict[str, Tensor], chosen: Tensor, tried: Tensor
-    ) -> None:
-        of, clean_of = scores[MATCHED][chosen], self.clean[MATCHED]
-        for name, clean in self.clean.items():
-            positive = scores[name][chosen]
+        self, examples: ExampleSet, scores: dict[str, Tensor], chosen: Tensor, tried: Tensor,
+        usual: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        """From clean test examples, of which `usual` says some; all, without."""
+        usual = torch.ones_like(self.right) if usual is None else usual
+        wrong, of, clean_of = ~self.right, scores[MATCHED][chosen], self.clean[MATCHED]
+        for name, every in self.clean.items():
+            positive, clean = scores[name][chosen], every[usual]
             self.result.separations.append(
                 Separation(
                     self.seed,
@@ -210,8 +233,10 @@ class _Measured:
                     len(positive),
                     auroc(positive, clean),
                     false_positive_rate(positive, clean),
-                    matched_auroc(positive, clean, of, clean_of),
+                    matched_auroc(positive, clean, of, clean_of[usual]),
                     auroc(scores[name][tried], clean),
+                    auroc(positive, every[wrong]),
+                    matched_auroc(positive, every[wrong], of, clean_of[wrong]),
                 )
             )
 

@@ -74,7 +74,7 @@ class AdversarialConfig:
 
     def is_middle(self, kind: str, epsilon: float | None) -> bool:
         """Whether this ε is the one in the middle of the list that examples of this kind have."""
-        of = self.l2 if kind.endswith("L2") or kind == "Gaussian noise" else self.linf
+        of = self.l2 if kind.endswith("L2") or kind.startswith("Gaussian noise") else self.linf
         return epsilon in (None, of[len(of) // 2])
 
 
@@ -109,14 +109,14 @@ class Attacked:
 
 @dataclass(frozen=True)
 class Separation:
-    """How well a score tells these examples from clean ones."""
+    """How well a score tells these examples from clean ones; "clean, wrong" from those that are right."""
 
     seed: int
     kind: str
     epsilon: float | None
     score: str
     examples: int
-    """Attacks that succeeded; all, where it is no attack."""
+    """Attacks that succeeded, noise that changed the class (", changed"); all, where it is neither."""
     auroc: float
     fpr: float
     """False positives at 95 % recall."""
@@ -124,6 +124,10 @@ class Separation:
     """AUROC over pairs of examples with about the same max-softmax."""
     auroc_all: float
     """AUROC with the attacks that failed, too."""
+    auroc_wrong: float
+    """AUROC against clean examples that the network has wrong: 0.5 where attacks are no more unusual than these."""
+    matched_wrong: float
+    """The same over pairs of examples with about the same max-softmax."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ class AdversarialResult:
 
     def means(self) -> list[dict[str, Any]]:
         """Of each kind, ε and score: means over seeds and their standard errors."""
-        names = ("auroc", "fpr", "matched", "auroc_all")
+        names = ("auroc", "fpr", "matched", "auroc_all", "auroc_wrong", "matched_wrong")
         return _means(self.separations, ("kind", "epsilon", "score"), names)
 
     def attack_means(self) -> list[dict[str, Any]]:

@@ -70,6 +70,8 @@ def matched_auroc(
         >>> matched_auroc(scores, scores, other, other, strata=2)
         0.5
     """
+    if len(positives) == 0 or len(negatives) == 0:
+        return math.nan
     pooled = torch.cat([of_positives, of_negatives]).sort().values
     borders = pooled[[len(pooled) * i // strata for i in range(1, strata)]]
     a, b = (torch.bucketize(of, borders, right=True) for of in (of_positives, of_negatives))
