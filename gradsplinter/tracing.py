@@ -102,10 +102,20 @@ def trace(module: nn.Module, x: Tensor, levels: SlopeLevels | None = None) -> Tr
         if node is needed[0] or node not in used:
             continue
         if node in data:
-            found.operations.append(recognise(node, recorded, data, values[0], levels))
+            operation = recognise(node, recorded, data, values[0], levels)
+            found.operations.append(_with_examples_first(operation, shapes))
         else:
             found.constants[node] = _constant(node, values[0].get(node), values[1].get(node))
     return found
+
+
+def _with_examples_first(operation: Operation, shapes: Mapping[fx.Node, torch.Size]) -> Operation:
+    """A code is kept for each example, so a piecewise-linear operation must have a row for each."""
+    node = operation.node
+    if operation.unit is None or {node, *operation.inputs} <= shapes.keys():
+        return operation
+    why = f"{place(node)} is not supported where examples are not its first axis"
+    return Operation(node, refused=why)
 
 
 def _check_result(two: Tensor, three: Tensor, dtype: torch.dtype) -> None:

@@ -1,0 +1,63 @@
+"""Modules at the border of what can be recorded: right, or refused in words that help."""
+
+import pytest
+import torch
+from networks import random_inputs
+from torch import nn
+from torch.nn import functional as F
+
+from gradsplinter import TracedNetwork, splinter
+
+F64 = torch.float64
+
+
+class Does(nn.Module):
+    """A function of the input, and of layers."""
+
+    def __init__(self, function, *layers):
+        super().__init__()
+        self.function, self.layers = function, nn.ModuleList(layers)
+
+    def forward(self, x):
+        return self.function(x, *self.layers)
+
+
+def check(module, shape, n=40):
+    """Results and gradients are the module's."""
+    module = module.double().eval()
+    net = TracedNetwork.from_module(module, shape)
+    x = random_inputs(n, net.widths[0], dtype=F64)
+    torch.testing.assert_close(net(x), module(x.reshape(n, *shape).clone()).reshape(n, -1))
+    s = splinter(net, x)
+    one = torch.func.jacrev(lambda z: module(z.reshape(1, *shape).clone()).flatten())
+    expected = torch.stack([one(z) for z in x])
+    torch.testing.assert_close(s.jacobian()[s.ids], expected, rtol=1e-11, atol=1e-13)
+
+
+# --- examples in another axis than the first ---------------------------------------------------------
+
+FIRST = (
+    "is not supported where examples are not its first axis; between the sites 0 and 2 all must be"
+)
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "where"),
+    [
+        (Does(lambda x, l: F.relu(l(x.permute(1, 0, 2))).permute(1, 0, 2), nn.Linear(3, 5)), (4, 3), "relu"),
+        (Does(lambda x, l: l(F.leaky_relu(x.t()).t()), nn.Linear(4, 3)), (4,), "leaky_relu"),
+        (Does(lambda x, l: l(F.relu(torch.stack([x, -x])).sum(0)), nn.Linear(4, 2)), (4,), "relu"),
+        (Does(lambda x, r: r(x.t()).t(), nn.ReLU()), (4,), "ReLU at 'layers.0'"),
+        (Does(lambda x, l: torch.maximum(x.t(), l(x).t()).t(), nn.Linear(4, 4)), (4,), "maximum"),
+    ],
+)  # fmt: skip
+def test_examples_in_another_axis(module, shape, where):
+    net = TracedNetwork.from_module(module, shape)
+    x = torch.randn(5, net.widths[0])
+    torch.testing.assert_close(net(x), module(x.reshape(5, *shape)).reshape(5, -1))
+    with pytest.raises(NotImplementedError, match=f"^{where} {FIRST}"):
+        splinter(net, x)
+
+
+def test_only_linear_operations_in_another_axis():
+    check(Does(lambda x, l: l(x.permute(1, 0, 2)).permute(1, 0, 2).relu(), nn.Linear(3, 5)), (4, 3))
