@@ -81,7 +81,8 @@ def trace(module: nn.Module, x: Tensor, levels: SlopeLevels | None = None) -> Tr
         )
     (output,) = [node for node in recorded.graph.nodes if node.op == "output"]
     result = output.args[0]
-    values = [_values(recorded, x[:1].expand(n, *x.shape[1:])) for n in (2, 3)]
+    # Copies, since a module may change them in place or look at them in another shape.
+    values = [_values(recorded, x[:1].expand(n, *x.shape[1:]).clone()) for n in (2, 3)]
     if not isinstance(result, fx.Node) or not isinstance(values[0].get(result), Tensor):
         raise NotImplementedError("module must return one tensor")
     _check_result(values[0][result], values[1][result], x.dtype)
@@ -232,7 +233,7 @@ def calibrate(traced: Trace, x: Tensor) -> None:
             return super().run_node(n)
 
     with torch.no_grad():
-        Calibrating(traced.module).run(x)
+        Calibrating(traced.module).run(x.clone())  # which may be changed in place
 
 
 def results(module: nn.Module, x: Tensor) -> Tensor:

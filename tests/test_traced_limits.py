@@ -49,6 +49,7 @@ FIRST = (
         (Does(lambda x, l: l(F.relu(torch.stack([x, -x])).sum(0)), nn.Linear(4, 2)), (4,), "relu"),
         (Does(lambda x, r: r(x.t()).t(), nn.ReLU()), (4,), "ReLU at 'layers.0'"),
         (Does(lambda x, l: torch.maximum(x.t(), l(x).t()).t(), nn.Linear(4, 4)), (4,), "maximum"),
+        (Does(lambda x, l: l(F.relu(x.view(-1, 2))).view(-1, 6), nn.Linear(2, 3)), (4,), "relu"),
     ],
 )  # fmt: skip
 def test_examples_in_another_axis(module, shape, where):
@@ -61,3 +62,28 @@ def test_examples_in_another_axis(module, shape, where):
 
 def test_only_linear_operations_in_another_axis():
     check(Does(lambda x, l: l(x.permute(1, 0, 2)).permute(1, 0, 2).relu(), nn.Linear(3, 5)), (4, 3))
+
+
+# --- changes in place, and other shapes ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        (nn.Sequential(nn.ReLU(inplace=True), nn.Linear(5, 3)), (5,)),
+        (nn.Sequential(nn.Flatten(), nn.LeakyReLU(0.2, inplace=True), nn.Linear(12, 3)), (3, 4)),
+        (Does(lambda x, l: F.relu(l(x.view(-1, 2)).view(-1, 6)), nn.Linear(2, 3)), (4,)),
+        (Does(lambda x, l: l(x.mul_(2)).relu(), nn.Linear(4, 3)), (4,)),
+    ],
+)
+def test_what_changes_or_views_its_input(module, shape):
+    check(module, shape)
+
+
+@pytest.mark.parametrize("module", [nn.SiLU(inplace=True), nn.Threshold(0.1, 0.5, inplace=True)])
+def test_refused_operations_that_change_the_input(module):
+    module = nn.Sequential(module, nn.Linear(4, 6), nn.LeakyReLU(), nn.Linear(6, 2)).double()
+    net = TracedNetwork.from_module(module, (4,))
+    x = random_inputs(20, 4, dtype=F64)
+    torch.testing.assert_close(net(x), module(x.clone()))
+    assert splinter(net, x, source=1).n_modes > 1
