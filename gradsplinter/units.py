@@ -230,7 +230,7 @@ class Smooth(Unit):
     """A smooth function of each entry; a piece is a range of its slopes, and has their mean.
 
     Args:
-        function: of a tensor, entry by entry.
+        function: of a tensor, entry by entry; it may change that in place.
         count: bits of a code, so that there are 2^count pieces.
         quantiles: as many slopes in each piece, of those that `calibrate` sees; else ranges of equal width.
     """
@@ -276,7 +276,7 @@ class Smooth(Unit):
         return self.slopes[number_of(code)] * inputs[0]
 
     def evaluate(self, *inputs: Tensor) -> tuple[list[Tensor], Tensor]:
-        return self.code(*inputs), self.function(inputs[0])
+        return self.code(*inputs), self.function(inputs[0].clone())
 
     def derivative(
         self,
@@ -295,5 +295,5 @@ class Smooth(Unit):
     def _slopes(self, z: Tensor) -> Tensor:
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            (slopes,) = torch.autograd.grad(self.function(z).sum(), z)
+            (slopes,) = torch.autograd.grad(self.function(z.clone()).sum(), z)
         return slopes

@@ -6,7 +6,7 @@ from networks import random_inputs
 from torch import nn
 from torch.nn import functional as F
 
-from gradsplinter import TracedNetwork, splinter
+from gradsplinter import SlopeLevels, TracedNetwork, splinter
 
 F64 = torch.float64
 
@@ -87,3 +87,39 @@ def test_refused_operations_that_change_the_input(module):
     x = random_inputs(20, 4, dtype=F64)
     torch.testing.assert_close(net(x), module(x.clone()))
     assert splinter(net, x, source=1).n_modes > 1
+
+
+@pytest.mark.parametrize("kind", [nn.SiLU, nn.ELU, nn.Mish, nn.SELU, nn.CELU, nn.Hardswish])
+@pytest.mark.parametrize("quantiles", [True, False])
+def test_smooth_activations_in_place(kind, quantiles):
+    torch.manual_seed(0)
+    first, last = nn.Linear(4, 6).double(), nn.Linear(6, 2).double()
+    calibration, x = (random_inputs(50, 4, dtype=F64, seed=seed) for seed in (1, 2))
+    found = []
+    for inplace in (False, True):
+        modules = [
+            nn.Sequential(first, kind(inplace=inplace), last),
+            nn.Sequential(kind(inplace=inplace), first),
+            Does(lambda x, l, a: F.leaky_relu(a(l(x))), first, kind(inplace=inplace)),
+        ]
+        for module in modules:
+            net = TracedNetwork.from_module(
+                module, levels=SlopeLevels(2, quantiles), calibration=calibration
+            )
+            torch.testing.assert_close(net(x), module(x.clone()))
+            s = splinter(net, x)
+            found.append((s.ids, s.jacobian()))
+    for ours, theirs in zip(found[:3], found[3:], strict=True):
+        assert ours[0].equal(theirs[0])
+        torch.testing.assert_close(ours[1], theirs[1])
+    assert calibration.equal(random_inputs(50, 4, dtype=F64, seed=1))
+
+
+def test_smooth_functions_in_place():
+    module = Does(
+        lambda x, l: F.silu(l(x), inplace=True) + F.elu(l(-x), inplace=True), nn.Linear(4, 4)
+    ).double()
+    x = random_inputs(50, 4, dtype=F64)
+    net = TracedNetwork.from_module(module, levels=SlopeLevels(2), calibration=x)
+    torch.testing.assert_close(net(x), module(x))
+    assert splinter(net, x).n_modes > 1
