@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from gradsplinter.checks import check_finite
+from gradsplinter.operations import place
 from gradsplinter.patterns import unpack_bits, words_of
 from gradsplinter.tracing import results
 from gradsplinter.units import Smooth
@@ -39,24 +41,43 @@ def check_agreement(net: TracedNetwork, module: nn.Module, x: Tensor) -> None:
         raise NotImplementedError(
             "module must give each example a result of its own, whatever the others are"
         )
+    _check_mode(module, x, expected)
     units = [one.unit for segment in net.segments for one in segment.operations]
     if not any(
         isinstance(unit, Smooth) for unit in units
     ):  # whose pattern says less than the inputs
-        _check_patterns(net, x, patterns, expected)
+        _check_patterns(net, x, patterns)
 
 
-def _check_patterns(net: TracedNetwork, x: Tensor, patterns: Tensor, expected: Tensor) -> None:
+def _check_mode(module: nn.Module, x: Tensor, expected: Tensor) -> None:
+    """Raise if what is in training mode would do something else in use."""
+    training = [(path, part) for path, part in module.named_modules() if part.training]
+    if not training or not _far(results(copy.deepcopy(module).eval(), x), expected):
+        return
+    path, part = training[0]  # the outermost
+    where = f"{type(part).__name__} at '{path}'" if path else type(part).__name__
+    raise ValueError(
+        f"{where} is in training mode, where it does something else; call .eval() on the network first"
+    )
+
+
+def _check_patterns(net: TracedNetwork, x: Tensor, patterns: Tensor) -> None:
     """Raise unless a pattern says what is computed."""
-    a = x.clone()
+    replayed, found = x.clone(), x.clone()
     for site in range(1, net.depth + 1):
         bits = patterns.new_empty(len(x), 0)
         if net.bits[site]:
             begin = sum(words_of(net.bits[s]) for s in range(1, site))
             words = patterns[:, begin : begin + words_of(net.bits[site])]
             (bits,) = unpack_bits(words, [net.bits[site]])
-        a = net.replay_segment(site, a, bits)
-    assert not _far(a.reshape(len(x), -1), expected), "a pattern must say what is computed"
+        replayed = net.replay_segment(site, replayed, bits)
+        found, _ = net.forward_segment(site, found, False)
+        if replayed.shape != found.shape or _far(replayed, found):
+            operations = net.segments[site - 1].operations
+            places = " or ".join(place(one.node) for one in operations if one.unit)
+            raise NotImplementedError(
+                f"{places} gives other results than its pattern says, which is not supported"
+            )
 
 
 def _far(a: Tensor, b: Tensor) -> bool:

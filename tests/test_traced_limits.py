@@ -1,12 +1,14 @@
 """Modules at the border of what can be recorded: right, or refused in words that help."""
 
+import copy
+
 import pytest
 import torch
 from networks import random_inputs
 from torch import nn
 from torch.nn import functional as F
 
-from gradsplinter import SlopeLevels, TracedNetwork, splinter
+from gradsplinter import SlopeLevels, TracedNetwork, splinter, units
 
 F64 = torch.float64
 
@@ -123,3 +125,84 @@ def test_smooth_functions_in_place():
     net = TracedNetwork.from_module(module, levels=SlopeLevels(2), calibration=x)
     torch.testing.assert_close(net(x), module(x))
     assert splinter(net, x).n_modes > 1
+
+
+# --- training mode -----------------------------------------------------------------------------------
+
+
+class DoublesInTraining(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x):
+        h = F.leaky_relu(self.linear(x))
+        return h * 2 if self.training else h
+
+
+@pytest.mark.parametrize(
+    ("module", "where"),
+    [
+        (DoublesInTraining(), "DoublesInTraining"),
+        (nn.Sequential(DoublesInTraining()), "Sequential"),
+        (
+            nn.Sequential(DoublesInTraining()).eval().append(DoublesInTraining()),
+            "DoublesInTraining at '1'",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "levels", [{}, {"levels": SlopeLevels(1), "calibration": torch.ones(2, 3)}]
+)
+def test_what_does_otherwise_in_training(module, where, levels):
+    module = copy.deepcopy(module)
+    message = (
+        r"is in training mode, where it does something else; call \.eval\(\) on the network first$"
+    )
+    with pytest.raises(ValueError, match=f"^{where} {message}"):
+        TracedNetwork.from_module(module, **levels)
+    x = torch.randn(5, 3)
+    net = TracedNetwork.from_module(module.eval(), **levels)
+    torch.testing.assert_close(net(x), module(x))
+
+
+def test_training_mode_that_changes_nothing():
+    module = nn.Sequential(nn.Linear(3, 4), nn.LeakyReLU(), nn.Dropout(0.0))
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(TracedNetwork.from_module(module)(x), module(x))
+    assert module.training
+
+
+# --- clamps, and patterns that do not say what is computed -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, l: l(torch.clamp(x, 1.0, -1.0)),
+        lambda x, l: l(x.clamp(min=1.0, max=-1.0)),
+        lambda x, l: l(torch.clamp(x, torch.tensor([0.0, 1.0]), torch.tensor([1.0, -1.0]))),
+    ],
+)
+def test_clamp_without_a_range(function):
+    message = r"^clamp must have a minimum <= its maximum, got .*1.* and .*-1"
+    with pytest.raises(ValueError, match=message):
+        TracedNetwork.from_module(Does(function, nn.Linear(2, 2)), (2,))
+
+
+def test_clamp_to_a_point_and_by_tensors():
+    check(Does(lambda x, l: l(torch.clamp(x, 0.5, 0.5)) + l(x).relu(), nn.Linear(3, 2)), (3,))
+    low, high = torch.tensor([-0.5, 0.1], dtype=F64), torch.tensor([0.5, 0.1], dtype=F64)
+    check(Does(lambda x, l: l(torch.clamp(x, low, high)), nn.Linear(2, 2)), (2,))
+
+
+def test_a_pattern_that_does_not_say_what_is_computed(monkeypatch):
+    monkeypatch.setattr(
+        units, "relu", lambda: units.Pointwise([0.0], [0.5, 1.0], [0.0, 0.0], F.relu)
+    )
+    module = nn.Sequential(
+        nn.Linear(4, 3), nn.LeakyReLU(), nn.Sequential(nn.ReLU()), nn.Linear(3, 2)
+    )
+    message = "^ReLU at '2.0' gives other results than its pattern says"
+    with pytest.raises(NotImplementedError, match=message):
+        TracedNetwork.from_module(module)
