@@ -206,3 +206,19 @@ def test_a_pattern_that_does_not_say_what_is_computed(monkeypatch):
     message = "^ReLU at '2.0' gives other results than its pattern says"
     with pytest.raises(NotImplementedError, match=message):
         TracedNetwork.from_module(module)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, l: l(
+            torch.where(F.leaky_relu(x).log() > 0, 1.0, 0.0) + x
+        ).relu(),  # NaN in between
+        lambda x, l: l(F.leaky_relu(F.leaky_relu(x.half())).to(x.dtype)),
+        lambda x, l: l((F.leaky_relu(x) > 0).to(x.dtype)),
+    ],
+)
+def test_sites_that_hold_other_things(function):
+    module = Does(function, nn.Linear(4, 3))
+    x = torch.randn(20, 4)
+    torch.testing.assert_close(TracedNetwork.from_module(module, (4,))(x), module(x))
