@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import lzma
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +84,7 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str | None = None) -> B
 
 
 def _read_idx(
-    file: BinaryIO | gzip.GzipFile, path: Path, shape: tuple[int, ...]
+    file: IO[bytes] | gzip.GzipFile, path: Path, shape: tuple[int, ...]
 ) -> tuple[bytes, bytearray]:
     rank = 1 + len(shape)
     header = file.read(4 + 4 * rank)
@@ -96,26 +98,73 @@ def _read_idx(
     if tuple(sizes) != shape:
         raise ValueError(f"{path} must hold images of {shape}, got {tuple(sizes)}")
     wanted = count * math.prod(shape)
-    values = bytearray()
-    while len(values) <= wanted and (some := file.read(min(AT_ONCE, wanted + 1 - len(values)))):
-        values += some
+    values = _read_at_most(file, wanted + 1)
     if len(values) != wanted:
-        got = "more" if len(values) > wanted else f"{len(values):,}"
-        raise ValueError(
-            f"{path} must hold {wanted:,} bytes after its header, as that says, got {got}"
-        )
+        raise ValueError(f"{path} must hold {_as_said(wanted, len(values))}")
     return header, values
 
 
 def _from_npz(path: Path, part: str) -> tuple[Bytes, Bytes]:
     try:
-        with path.open("rb") as file, np.load(file) as archive:
-            missing = [key for key in (f"x_{part}", f"y_{part}") if key not in archive]
-            if missing:
-                raise ValueError(f"no array {missing[0]}")
-            return _checked(archive[f"x_{part}"], archive[f"y_{part}"], str(path))
-    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        with zipfile.ZipFile(path) as archive:
+            images, labels = (_read_npy(archive, f"{axis}_{part}") for axis in "xy")
+            return _checked(images, labels, str(path))
+    except _DAMAGED as error:
         raise ValueError(f"{path} must be an archive of x_{part} and y_{part}: {error}") from error
+    except MemoryError as error:
+        raise ValueError(f"{path} must fit into memory, which it does not") from error
+
+
+_DAMAGED = (
+    OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    RuntimeError,  # where it is encrypted or compressed in an unknown way
+)  # fmt: skip
+
+
+def _read_npy(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """An array of numbers, if it has the size that its header says."""
+    if f"{name}.npy" not in archive.namelist():
+        raise ValueError(f"no array {name}")
+    with archive.open(f"{name}.npy") as file:
+        shape, by_columns, dtype = _npy_header(file, name)
+        if dtype.kind not in "biuf":
+            raise ValueError(f"{name} must hold numbers, got {dtype}")
+        if any(size < 0 for size in shape):
+            raise ValueError(f"{name} must have sizes of 0 or more, got {list(shape)}")
+        wanted = math.prod(shape) * dtype.itemsize
+        values = _read_at_most(file, wanted + 1)
+    if len(values) != wanted:
+        raise ValueError(f"{name} must hold {_as_said(wanted, len(values))}")
+    flat = np.frombuffer(values, dtype)
+    return flat.reshape(shape[::-1]).T if by_columns else flat.reshape(shape)
+
+
+def _npy_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether the first axis changes fastest, and dtype."""
+    try:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            return np.lib.format.read_array_header_1_0(file)
+        if version == (2, 0):
+            return np.lib.format.read_array_header_2_0(file)
+    except (ValueError, TypeError, SyntaxError, RecursionError, tokenize.TokenError) as error:
+        # Not NumPy's words, which advise to trust the file.
+        raise ValueError(f"{name} must begin with the header of a NumPy array") from error
+    raise ValueError(f"{name} must be of NumPy's format 1.0 or 2.0, got {version}")
+
+
+def _read_at_most(file: IO[bytes] | gzip.GzipFile, count: int) -> bytearray:
+    """Piece by piece, so that memory is taken for what is there alone."""
+    values = bytearray()
+    while some := file.read(min(AT_ONCE, count - len(values))):
+        values += some
+    return values
+
+
+def _as_said(wanted: int, found: int) -> str:
+    """Of a file whose header says another size than it has."""
+    got = "more" if found > wanted else f"{found:,}"
+    return f"{wanted:,} bytes after its header, as that says, got {got}"
 
 
 def _checked(images: NDArray[Any], labels: NDArray[Any], name: str) -> tuple[Bytes, Bytes]:

@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from gradsplinter.agreement import check_agreement
 from gradsplinter.backward import jacobian, rows_at_once
 from gradsplinter.checks import check_examples, check_finite, check_tensor
 from gradsplinter.network import ReluNetwork
 from gradsplinter.operations import Operation, SlopeLevels
-from gradsplinter.patterns import pack_bits, unpack_bits, words_of
+from gradsplinter.patterns import pack_bits, words_of
 from gradsplinter.readiness import check_module, checked_shape, input_shape_of, kind_of
 from gradsplinter.sites import names_of, segments_of
 from gradsplinter.threads import side_by_side
-from gradsplinter.tracing import Trace, calibrate, results, trace
+from gradsplinter.tracing import Trace, calibrate, trace
 from gradsplinter.units import Smooth
 
 PROBES = 64
@@ -104,7 +105,7 @@ class TracedNetwork:
         if calibration is not None:
             calibrate(traced, calibration.reshape(-1, *shape).to(device))
         found = cls(traced, x)
-        found._check_against(module, x)
+        check_agreement(found, module, x)
         return found
 
     @property
@@ -158,18 +159,18 @@ class TracedNetwork:
         def block(part: slice) -> tuple[Tensor, Tensor]:
             # Filled up, so that torch adds as it does in all other blocks.
             missing = x.new_zeros(rows - len(x[part]), self.widths[0])
-            return self._forward_block(torch.cat([x[part], missing]), sites)
+            return self.forward_block(torch.cat([x[part], missing]), sites)
 
         for part, found in zip(parts, side_by_side(block, parts, self.device), strict=True):
             packed[part], outputs[part] = (some[: len(x[part])] for some in found)
         return packed, outputs
 
-    def _forward_block(self, x: Tensor, sites: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def forward_block(self, x: Tensor, sites: Sequence[int]) -> tuple[Tensor, Tensor]:
         """`forward` with these rows at once."""
         packed = [torch.empty(len(x), 0, dtype=torch.int64, device=self.device)]
         a = x.reshape(len(x), *self.shapes[0])
         for site in range(1, self.depth + 1):
-            a, codes = self._forward_segment(site, a, site in sites)
+            a, codes = self.forward_segment(site, a, site in sites)
             if site in sites:
                 packed.append(pack_bits(codes))
         return torch.cat(packed, dim=1), a.reshape(len(x), -1)
@@ -205,7 +206,7 @@ class TracedNetwork:
                 f"be, so that a pattern has one gradient; {instead}"
             )
 
-    def _forward_segment(self, site: int, a: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
+    def forward_segment(self, site: int, a: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
         """The next site, and bool `[n, bits]`."""
         found: list[Tensor] = []
 
@@ -220,7 +221,7 @@ class TracedNetwork:
         none = torch.zeros(len(a), 0, dtype=torch.bool, device=a.device)
         return after, torch.cat(found, dim=1) if found else none
 
-    def _replay_segment(self, site: int, a: Tensor, bits: Tensor) -> Tensor:
+    def replay_segment(self, site: int, a: Tensor, bits: Tensor) -> Tensor:
         """The next site where the pattern is this one, bool `[n, bits]`."""
         left = iter(bits.split([
             math.prod(shape) * count for _, shape, count in self.segments[site - 1].codes
@@ -250,48 +251,12 @@ class TracedNetwork:
         found: Tensor = values[self._nodes[site]]
         return found
 
-    def _check_against(self, module: nn.Module, x: Tensor) -> None:
-        """Raise unless the recorded operations do what the module does, example by example."""
-        expected = results(module, x)
-        check_finite(expected, "module's results for random examples")
-        sites = range(1, self.depth)
-        patterns, found = self._forward_block(x.reshape(len(x), -1), sites)
-        room = 1e-4 if self.dtype == torch.float32 else 1e-10
-        scale = float(expected.abs().max()) + 1e-30
-
-        def far(a: Tensor) -> bool:
-            return not float((a - expected).abs().max()) <= room * scale
-
-        if far(found):
-            raise NotImplementedError(
-                "module must not change tensors in place that are used elsewhere, nor depend on its own "
-                "state, on chance or on the type of its input: what was recorded gives other results than "
-                "the module"
-            )
-        alone = torch.cat([results(module, one) for one in x.split(1)])
-        if far(alone):
-            raise NotImplementedError(
-                "module must give each example a result of its own, whatever the others are"
-            )
-        units = [one.unit for segment in self.segments for one in segment.operations]
-        if any(isinstance(unit, Smooth) for unit in units):
-            return  # a pattern says less than the inputs
-        a = x
-        for site in range(1, self.depth + 1):
-            bits = patterns.new_empty(len(x), 0)
-            if self.bits[site]:
-                begin = sum(words_of(self.bits[s]) for s in range(1, site))
-                words = patterns[:, begin : begin + words_of(self.bits[site])]
-                (bits,) = unpack_bits(words, [self.bits[site]])
-            a = self._replay_segment(site, a, bits)
-        assert not far(a.reshape(len(x), -1)), "a pattern must say what is computed"
-
     def _shapes(self, x: Tensor) -> Iterator[torch.Size]:
         """Of an example at each site."""
-        a = x[:1]
+        a = x[:1].clone()  # which may be changed in place
         yield a.shape[1:]
         for site in range(1, self.depth + 1):
-            a, _ = self._forward_segment(site, a, False)
+            a, _ = self.forward_segment(site, a, False)
             yield a.shape[1:]
 
 

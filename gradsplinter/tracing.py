@@ -81,7 +81,8 @@ def trace(module: nn.Module, x: Tensor, levels: SlopeLevels | None = None) -> Tr
         )
     (output,) = [node for node in recorded.graph.nodes if node.op == "output"]
     result = output.args[0]
-    values = [_values(recorded, x[:1].expand(n, *x.shape[1:])) for n in (2, 3)]
+    # Copies, since a module may change them in place or look at them in another shape.
+    values = [_values(recorded, x[:1].expand(n, *x.shape[1:]).clone()) for n in (2, 3)]
     if not isinstance(result, fx.Node) or not isinstance(values[0].get(result), Tensor):
         raise NotImplementedError("module must return one tensor")
     _check_result(values[0][result], values[1][result], x.dtype)
@@ -102,10 +103,20 @@ def trace(module: nn.Module, x: Tensor, levels: SlopeLevels | None = None) -> Tr
         if node is needed[0] or node not in used:
             continue
         if node in data:
-            found.operations.append(recognise(node, recorded, data, values[0], levels))
+            operation = recognise(node, recorded, data, values[0], levels)
+            found.operations.append(_with_examples_first(operation, shapes))
         else:
             found.constants[node] = _constant(node, values[0].get(node), values[1].get(node))
     return found
+
+
+def _with_examples_first(operation: Operation, shapes: Mapping[fx.Node, torch.Size]) -> Operation:
+    """A code is kept for each example, so a piecewise-linear operation must have a row for each."""
+    node = operation.node
+    if operation.unit is None or {node, *operation.inputs} <= shapes.keys():
+        return operation
+    why = f"{place(node)} is not supported where examples are not its first axis"
+    return Operation(node, refused=why)
 
 
 def _check_result(two: Tensor, three: Tensor, dtype: torch.dtype) -> None:
@@ -222,7 +233,7 @@ def calibrate(traced: Trace, x: Tensor) -> None:
             return super().run_node(n)
 
     with torch.no_grad():
-        Calibrating(traced.module).run(x)
+        Calibrating(traced.module).run(x.clone())  # which may be changed in place
 
 
 def results(module: nn.Module, x: Tensor) -> Tensor:

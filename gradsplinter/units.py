@@ -183,6 +183,8 @@ def clamp(low: float | None, high: float | None) -> Pointwise:
     """Hardtanh and ReLU6 too."""
     if low is None and high is None:
         raise ValueError("clamp must have a minimum or a maximum")
+    if low is not None and high is not None and bool((torch.as_tensor(high) - low < 0).any()):
+        raise ValueError(f"clamp must have a minimum <= its maximum, got {low} and {high}")
     function = partial(torch.clamp, min=low, max=high)
     if high is None:
         return Pointwise([low], [0.0, 1.0], [low, 0.0], function)  # type: ignore[list-item]
@@ -230,7 +232,7 @@ class Smooth(Unit):
     """A smooth function of each entry; a piece is a range of its slopes, and has their mean.
 
     Args:
-        function: of a tensor, entry by entry.
+        function: of a tensor, entry by entry; it may change that in place.
         count: bits of a code, so that there are 2^count pieces.
         quantiles: as many slopes in each piece, of those that `calibrate` sees; else ranges of equal width.
     """
@@ -254,9 +256,8 @@ class Smooth(Unit):
             at = torch.arange(1, self.pieces) * len(slopes) // self.pieces
             bounds = slopes[at]
         else:
-            bounds = torch.linspace(float(slopes[0]), float(slopes[-1]), self.pieces + 1)[1:-1].to(
-                slopes
-            )
+            edges = torch.linspace(float(slopes[0]), float(slopes[-1]), self.pieces + 1)
+            bounds = edges[1:-1].to(slopes)
         piece = torch.bucketize(slopes, bounds, right=True)
         sums = slopes.new_zeros(self.pieces).index_add_(0, piece, slopes)
         counts = slopes.new_zeros(self.pieces).index_add_(0, piece, torch.ones_like(slopes))
@@ -267,16 +268,15 @@ class Smooth(Unit):
 
     def code(self, *inputs: Tensor) -> list[Tensor]:
         assert self.bounds is not None
-        return bits_of(
-            torch.bucketize(self._slopes(inputs[0]), self.bounds, right=True), self.count
-        )
+        piece = torch.bucketize(self._slopes(inputs[0]), self.bounds, right=True)
+        return bits_of(piece, self.count)
 
     def apply(self, code: list[Tensor], *inputs: Tensor) -> Tensor:
         assert self.slopes is not None
         return self.slopes[number_of(code)] * inputs[0]
 
     def evaluate(self, *inputs: Tensor) -> tuple[list[Tensor], Tensor]:
-        return self.code(*inputs), self.function(inputs[0])
+        return self.code(*inputs), self.function(inputs[0].clone())
 
     def derivative(
         self,
@@ -295,5 +295,5 @@ class Smooth(Unit):
     def _slopes(self, z: Tensor) -> Tensor:
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            (slopes,) = torch.autograd.grad(self.function(z).sum(), z)
+            (slopes,) = torch.autograd.grad(self.function(z.clone()).sum(), z)
         return slopes
