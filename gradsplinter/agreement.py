@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +12,32 @@ from torch import Tensor, nn
 from gradsplinter.checks import check_finite
 from gradsplinter.operations import place
 from gradsplinter.patterns import unpack_bits, words_of
+from gradsplinter.sites import Segment
 from gradsplinter.tracing import results
 from gradsplinter.units import Smooth
-
-if TYPE_CHECKING:
-    from gradsplinter.traced import TracedNetwork
 
 ROOM = {torch.float32: 1e-4, torch.float64: 1e-10}
 """Of the largest result: rounding in another order."""
 
 
-def check_agreement(net: TracedNetwork, module: nn.Module, x: Tensor) -> None:
+class Recorded(Protocol):
+    """What is asked of a `TracedNetwork`, whose file stands above this one."""
+
+    segments: list[Segment]
+    bits: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def depth(self) -> int: ...
+
+    def forward_block(self, x: Tensor, sites: Sequence[int]) -> tuple[Tensor, Tensor]: ...
+
+    def forward_segment(self, site: int, a: Tensor, keep: bool) -> tuple[Tensor, Tensor]: ...
+
+    def replay_segment(self, site: int, a: Tensor, bits: Tensor) -> Tensor: ...
+
+
+def check_agreement(net: Recorded, module: nn.Module, x: Tensor) -> None:
     """Raise unless the recorded operations do what the module does, example by example.
 
     Args:
@@ -61,7 +77,7 @@ def _check_mode(module: nn.Module, x: Tensor, expected: Tensor) -> None:
     )
 
 
-def _check_patterns(net: TracedNetwork, x: Tensor, patterns: Tensor) -> None:
+def _check_patterns(net: Recorded, x: Tensor, patterns: Tensor) -> None:
     """Raise unless a pattern says what is computed."""
     replayed, found = x.clone(), x.clone()
     for site in range(1, net.depth + 1):

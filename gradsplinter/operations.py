@@ -29,6 +29,16 @@ SMOOTH_MODULES = (
     nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.ELU, nn.SELU, nn.CELU, nn.LogSigmoid, nn.Softsign,
     nn.Hardswish, nn.Tanh, nn.Sigmoid,
 )  # fmt: skip
+# Known to be neither linear nor linear in pieces.
+_CURVED_MODULES = (
+    nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.Softmax2d, nn.LayerNorm, nn.GroupNorm,
+    nn.LocalResponseNorm, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.RNNBase, nn.Bilinear,
+)  # fmt: skip
+_CURVED = {
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logsumexp", "pow", "square", "sqrt",
+    "rsqrt", "reciprocal", "sin", "cos", "erf", "softmax", "log_softmax", "softmin", "layer_norm",
+    "group_norm", "normalize", "var", "std", "prod", "scaled_dot_product_attention",
+}  # fmt: skip
 MOST_BITS = 8
 """Of a smooth unit in a pattern."""
 
@@ -120,7 +130,7 @@ def recognise(
             return _smooth(node, part, inputs, levels)
         if isinstance(part, LINEAR_MODULES) and type(part).forward in _FORWARDS:
             return Operation(node)
-        return Operation(node, refused=f"{place(node)} is not piecewise linear")
+        return Operation(node, refused=f"{place(node)} {_why(isinstance(part, _CURVED_MODULES))}")
     return _of_function(node, inputs, values, levels)
 
 
@@ -165,7 +175,7 @@ def _of_function(
         )
     one = len(set(inputs)) == 1 and _appearances(node, inputs[0]) == 1
     if kwargs.get("rounding_mode") is not None:
-        return Operation(node, refused=f"{place(node)} rounds, and is not piecewise linear")
+        return Operation(node, refused=f"{place(node)} rounds, which is not supported")
     if known in _CASTS:
         before, after = values[inputs[0]].dtype, values[node].dtype
         changes = f"{place(node)} changes the dtype from {before} to {after}"
@@ -176,12 +186,16 @@ def _of_function(
         or (one and (known in _FIRST_OF_DATA or known in _FIRST_METHODS) and args[0] in inputs)
     ):  # fmt: skip
         return Operation(node)
-    why = (
-        "multiplies data with data"
-        if known in _ONE_OF_DATA | _ONE_METHODS
-        else "is not piecewise linear"
-    )
-    return Operation(node, refused=f"{place(node)} {why}")
+    if known in _ONE_OF_DATA | _ONE_METHODS:
+        return Operation(node, refused=f"{place(node)} multiplies data with data")
+    name = str(getattr(known, "__name__", known)).removesuffix("_")
+    curved = name in _CURVED or known in _FIRST_OF_DATA | _FIRST_METHODS
+    return Operation(node, refused=f"{place(node)} {_why(curved)}")
+
+
+def _why(curved: bool) -> str:
+    """Why an operation is refused; of an unknown one it is not said that it is curved."""
+    return "is not piecewise linear" if curved else "is not supported"
 
 
 def _appearances(node: fx.Node, of: fx.Node) -> int:
@@ -208,6 +222,8 @@ def _unit_of_module(part: Any, z: Any) -> Unit | None:
         return units.relu()
     if kind is nn.LeakyReLU:
         return units.leaky_relu(part.negative_slope)
+    if kind is nn.RReLU:
+        return units.leaky_relu((part.lower + part.upper) / 2)
     if kind is nn.PReLU:
         return _prelu(z, part.weight)
     if kind in (nn.ReLU6, nn.Hardtanh):
@@ -248,6 +264,9 @@ _UNITS: dict[Any, Callable[..., Unit | None]] = {
     "relu": lambda z: units.relu(),  # noqa: ARG005
     "relu_": lambda z: units.relu(),  # noqa: ARG005
     F.leaky_relu: lambda z, negative_slope=0.01, inplace=False: units.leaky_relu(negative_slope),  # noqa: ARG005
+    F.rrelu: lambda z, lower=1 / 8, upper=1 / 3, training=False, inplace=False: (  # noqa: ARG005
+        None if training else units.leaky_relu((lower + upper) / 2)
+    ),
     F.prelu: _prelu,
     F.relu6: lambda z, inplace=False: units.clamp(0.0, 6.0),  # noqa: ARG005
     F.hardtanh: lambda z, min_val=-1.0, max_val=1.0, inplace=False: units.clamp(min_val, max_val),  # noqa: ARG005

@@ -31,8 +31,12 @@ def check(module, shape, n=40):
     x = random_inputs(n, net.widths[0], dtype=F64)
     torch.testing.assert_close(net(x), module(x.reshape(n, *shape).clone()).reshape(n, -1))
     s = splinter(net, x)
-    one = torch.func.jacrev(lambda z: module(z.reshape(1, *shape).clone()).flatten())
-    expected = torch.stack([one(z) for z in x])
+    expected = torch.stack([
+        torch.autograd.functional.jacobian(
+            lambda z: module(z.reshape(1, *shape).clone()).flatten(), one
+        )
+        for one in x
+    ])  # fmt: skip
     torch.testing.assert_close(s.jacobian()[s.ids], expected, rtol=1e-11, atol=1e-13)
 
 
@@ -222,3 +226,57 @@ def test_sites_that_hold_other_things(function):
     module = Does(function, nn.Linear(4, 3))
     x = torch.randn(20, 4)
     torch.testing.assert_close(TracedNetwork.from_module(module, (4,))(x), module(x))
+
+
+# --- what is refused is called what it is -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "layers", "where"),
+    [
+        (lambda x: x.amax(1, keepdim=True), (), "amax"),
+        (lambda x: x.max(1, keepdim=True).values, (), "max"),
+        (lambda x: torch.where(x > 0, x, 2 * x), (), "gt"),
+        (lambda x: x.clamp_min(0.1), (), "clamp_min"),
+        (lambda x: torch.fft.fft(x).real, (), "fft_fft"),
+        (lambda x: x.sort(1).values, (), "sort"),
+        (lambda x, l: l(x), (nn.Threshold(0.1, 0.5),), "Threshold at 'layers.0'"),
+        (lambda x, l: l(x), (nn.Softshrink(),), "Softshrink at 'layers.0'"),
+        (lambda x, l: l(x[:, None]), (nn.Upsample(scale_factor=2),), "Upsample at 'layers.0'"),
+        (lambda x, l: l(x[:, None]), (nn.AdaptiveMaxPool1d(1),), "AdaptiveMaxPool1d at 'layers.0'"),
+        (lambda x, l: l(x[:, None, None]), (nn.Unfold((1, 2)),), "Unfold at 'layers.0'"),
+    ],
+)
+def test_piecewise_linear_but_not_supported(function, layers, where):
+    check_refused(Does(function, *layers), f"^{where} is not supported; between the sites 0 and")
+
+
+@pytest.mark.parametrize(
+    ("function", "layers", "where"),
+    [
+        (lambda x: x.softmax(1), (), "softmax"),
+        (torch.exp, (), "exp"),
+        (lambda x: x**2, (), "pow"),
+        (lambda x: x.exp_(), (), "exp_"),
+        (lambda x: 1 / (x * x + 1), (), "mul"),
+        (lambda x: F.layer_norm(x, (4,)), (), "layer_norm"),
+        (lambda x, l: l(x), (nn.LayerNorm(4),), "LayerNorm at 'layers.0'"),
+        (lambda x, l: l(x), (nn.GroupNorm(2, 4),), "GroupNorm at 'layers.0'"),
+        (lambda x, l: l(x[:, None])[0], (nn.GRU(4, 3, batch_first=True),), "GRU at 'layers.0'"),
+        (lambda x: 1 / (x.abs() + 1), (), "truediv"),
+    ],
+)
+def test_not_piecewise_linear(function, layers, where):
+    why = "multiplies data with data" if where == "mul" else "is not piecewise linear"
+    check_refused(Does(function, *layers), f"^{where} {why}; between the sites 0 and")
+
+
+def check_refused(module, message):
+    net = TracedNetwork.from_module(module.eval(), (4,))
+    with pytest.raises(NotImplementedError, match=message):
+        splinter(net, torch.randn(8, 4))
+
+
+def test_random_slopes_in_eval_mode():
+    check(nn.Sequential(nn.Linear(4, 5), nn.RReLU(0.1, 0.4), nn.Linear(5, 2)), (4,))
+    check(Does(lambda x, l: F.rrelu(l(x), 0.1, 0.2), nn.Linear(4, 3)), (4,))
