@@ -196,6 +196,20 @@ def test_figures_are_drawn(result):
     assert len(drawn["maps-digits-24-16"].axes) == 3 * (sites + 1) + 1
 
 
+def test_names_of_pairs_are_not_on_each_other_nor_the_legend_on_dots(result):
+    figure = figures(result)["pairs-digits-24-16"]
+    figure.canvas.draw()
+    legend = figure.legends[0].get_window_extent()
+    for ax in figure.axes:
+        boxes = [text.get_window_extent() for text in ax.texts]
+        assert 2 <= len(boxes) <= 4
+        for i, box in enumerate(boxes):
+            assert not box.count_overlaps(boxes[:i])
+            assert ax.bbox.x0 <= box.x0
+            assert box.x1 <= ax.bbox.x1 + 1
+        assert legend.y1 <= ax.bbox.y0
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

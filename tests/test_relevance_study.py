@@ -228,8 +228,8 @@ def test_figures_are_drawn(result):
         "gradient",
         PRODUCT,
     ]
-    assert len(drawn["maps"].axes) == 5 * 6
-    by_map, by_gradient = drawn["alike"].axes[4::6]
+    assert len(drawn["maps"].axes) == 5 * 6 + 1
+    by_map, by_gradient = drawn["alike"].axes[4:12:6]
     assert by_map.get_title(loc="left").startswith("heat maps: cosine ")
     assert float(by_map.get_title(loc="left")[-4:]) > float(by_gradient.get_title(loc="left")[-4:])
     assert set(figures(dataclasses.replace(result, image_shape=None))) == {
@@ -237,6 +237,19 @@ def test_figures_are_drawn(result):
         "groups",
         "pairs",
     }
+
+
+@pytest.mark.parametrize("name", ["maps", "alike"])
+def test_heat_maps_have_a_key_and_are_blue_where_positive(result, name):
+    *pictures, key = figures(result)[name].axes
+    assert key.get_xlabel() == "gradients and heat maps: entry / largest of its picture"
+    signed = [ax.images[0] for ax in pictures if ax.images[0].get_array().min() < 0]
+    assert signed
+    for image in signed:
+        low, high = image.get_clim()
+        assert low == -high
+        red, _, blue, _ = image.get_cmap()(image.norm(high))
+        assert blue > red
 
 
 def run(monkeypatch, *arguments):

@@ -9,20 +9,32 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from torch import Tensor
 
 from gradsplinter.data import Dataset
-from gradsplinter.plot.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, label, style
+from gradsplinter.plot.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SIGNED,
+    label,
+    style,
+)
 from gradsplinter.studies.class_maps import image_similarity
 from gradsplinter.studies.gradient_clusters import Kind
 from gradsplinter.studies.mnist import KINDS, MnistResult, Network
 from gradsplinter.studies.mnist_rows import PairRow, TrainingRow, pair_rows, training_rows
 from gradsplinter.studies.mnist_tables import networks_of, settings
 
-SIGNED = LinearSegmentedColormap.from_list("signed", [ORANGE, "white", BLUE])
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, GREY, INK)
+PLACES = ((4, 3), (-4, 3), (4, -3), (-4, -3))
+"""Of a name beside its dot, in points."""
 KIND_NAMES = {"trained": "trained", "untrained": "untrained", "shuffled": "shuffled labels"}
 
 
@@ -152,14 +164,18 @@ def pairs(result: MnistResult, name: str, architecture: str) -> Figure:
     sites = list(dict.fromkeys(row.site for row in rows))
     most = max(1, *(row.confusions for row in rows))
     with style():
-        figure = Figure(figsize=(2.5 * len(sites) + 0.4, 2.9), layout="constrained")
+        figure = Figure(figsize=(max(2.5 * len(sites) + 0.4, 3.6), 3.2), layout="constrained")
         axes = figure.subplots(1, len(sites), sharex=True, sharey=True, squeeze=False)[0]
         for ax, site in zip(axes, sites, strict=True):
             _pairs(ax, [row for row in rows if row.site == site], most)
             ax.set_title(_site(site))
             ax.set_xlabel("likeness of mean examples")
         axes[0].set_ylabel("cosine of centred gradients")
-        axes[0].legend(loc="upper left", fontsize=7, handletextpad=0)
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=2, handletextpad=0.2)
+        figure.draw_without_rendering()  # labels need to know where dots are
+        for ax, site in zip(axes, sites, strict=True):
+            _name_pairs(ax, [row for row in rows if row.site == site])
     return figure
 
 
@@ -169,12 +185,24 @@ def _pairs(ax: Axes, rows: list[PairRow], most: int) -> None:
     ax.scatter(x, [row.untrained for row in rows], s=7, color=GREY, label="untrained", lw=0)
     sizes = [8 + 90 * row.confusions / most for row in rows]
     ax.scatter(x, y, s=sizes, color=BLUE, alpha=0.75, label="trained", lw=0)
+
+
+def _name_pairs(ax: Axes, rows: list[PairRow]) -> None:
+    """Name the four pairs that are confused most, each beside its dot where no other name is."""
+    taken: list[Bbox] = []
     for row in sorted(rows, key=lambda row: -row.confusions)[:4]:
-        if row.confusions:
-            ax.annotate(
-                f"{label(row.a, 8)}, {label(row.b, 8)}", (row.likeness, row.centred), xytext=(4, 3),
-                textcoords="offset points", fontsize=6, color=BLUE,
+        for x, y in PLACES if row.confusions else ():
+            text = ax.annotate(
+                f"{label(row.a, 8)}, {label(row.b, 8)}", (row.likeness, row.centred), xytext=(x, y),
+                textcoords="offset points", fontsize=6, color=BLUE, ha="left" if x > 0 else "right",
+                va="bottom" if y > 0 else "top",
             )  # fmt: skip
+            box = text.get_window_extent()
+            inside = ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1
+            if inside and not box.count_overlaps(taken):
+                taken.append(box)
+                break
+            text.remove()
 
 
 def training(result: MnistResult, name: str, architecture: str) -> Figure:
