@@ -35,6 +35,8 @@ from gradsplinter.studies.mnist_tables import networks_of, settings
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, GREY, INK)
 PLACES = ((4, 3), (-4, 3), (4, -3), (-4, -3))
 """Of a name beside its dot, in points."""
+MEMBERS = 3
+"""Examples that are drawn of a cluster."""
 KIND_NAMES = {"trained": "trained", "untrained": "untrained", "shuffled": "shuffled labels"}
 
 
@@ -121,15 +123,19 @@ def _map(ax: Axes, map_: Tensor, names: Sequence[str], colors: ScalarMappable) -
 
 
 def clusters(result: MnistResult, name: str) -> Figure:
-    """Of each class, its largest clusters of input gradients: their mean, the mean of their examples, how many."""
-    train, _ = result.sets[name]
+    """Of each class, its largest clusters of input gradients: mean, mean of the examples, some of them, how many."""
+    train, test = result.sets[name]
     shape = train.image_shape
     assert shape is not None
     kinds = result.shown[name].kinds
     rows = list(dict.fromkeys(kind.label for kind in kinds))
     with style():
-        figure = Figure(figsize=(5.2, 0.58 * len(rows) + 0.4), layout="constrained")
-        widths = [1.3 if max(map(len, train.classes)) > 2 else 0.3, *[1, 1, 0.5] * 3]
+        figure = Figure(figsize=(8.6, 0.58 * len(rows) + 0.4), layout="constrained")
+        of_kind = 2 + MEMBERS + 1
+        widths = [
+            1.3 if max(map(len, train.classes)) > 2 else 0.3,
+            *[1, 1, *[1] * MEMBERS, 0.6] * 3,
+        ]
         axes = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths)
         for ax in axes.flat:
             ax.set_axis_off()
@@ -140,22 +146,28 @@ def clusters(result: MnistResult, name: str) -> Figure:
             )  # fmt: skip
             of = [kind for kind in kinds if kind.label == of_class]
             for i, kind in enumerate(of):
-                _kind(row[1 + 3 * i], row[2 + 3 * i], kind, shape)
+                _kind(row[1 + of_kind * i :][:of_kind], kind, test.x, shape)
         for i in range(3):
-            for j, text in enumerate(("gradient", "examples")):
-                axes[0, 1 + 3 * i + j].text(
-                    0, 1.06, text, fontsize=7, transform=axes[0, 1 + 3 * i + j].transAxes
-                )
+            for ax, text in zip(
+                axes[0, 1 + of_kind * i :], ("gradient", "mean", "examples"), strict=False
+            ):
+                ax.text(0, 1.06, text, fontsize=7, transform=ax.transAxes)
     return figure
 
 
-def _kind(gradient: Axes, example: Axes, kind: Kind, shape: tuple[int, int]) -> None:
+def _kind(row: Sequence[Axes], kind: Kind, x: Tensor, shape: tuple[int, int]) -> None:
+    """Its members are spread evenly over those that there are, in the order of the data."""
+    gradient, mean, *members, count = row
     most = float(kind.gradient.abs().max()) or 1.0
     picture: dict[str, Any] = {"interpolation": "nearest"}
     of_gradient, of_example = (one.reshape(shape).numpy() for one in (kind.gradient, kind.example))
     gradient.imshow(of_gradient, cmap=SIGNED, vmin=-most, vmax=most, **picture)
-    example.imshow(of_example, cmap="gray_r", vmin=0, vmax=1, **picture)
-    example.text(1.06, 0, f"{len(kind.members)}", transform=example.transAxes, fontsize=8)
+    mean.imshow(of_example, cmap="gray_r", vmin=0, vmax=1, **picture)
+    shown = min(MEMBERS, len(kind.members))
+    for ax, i in zip(members, range(shown), strict=False):
+        member = x[kind.members[i * len(kind.members) // shown]]
+        ax.imshow(member.reshape(shape).numpy(), cmap="gray_r", vmin=0, vmax=1, **picture)
+    count.text(0, 0, f"{len(kind.members)}", transform=count.transAxes, fontsize=8)
 
 
 def pairs(result: MnistResult, name: str, architecture: str) -> Figure:
