@@ -22,12 +22,12 @@ from gradsplinter.studies.heat_maps import (
     clusters_within,
     group_means,
     pairs_of,
-    rank_correlation,
     share_explained,
     shared_neighbours,
     shuffled_within,
 )
 from gradsplinter.studies.relevance import RelevanceConfig, run_relevance
+from gradsplinter.studies.statistics import rank_correlation
 
 F64 = torch.float64
 TINY = RelevanceConfig(
@@ -134,17 +134,6 @@ def test_neighbours_by_hand():
     assert shared_neighbours(a, b, labels) == pytest.approx(expected)
     few = torch.tensor([0] * 15 + [1] * 6)  # a class of six has no ten others
     assert chance_of_neighbours(few) == pytest.approx(10 / 14)
-
-
-def test_rank_correlation_of_ranks():
-    generator = torch.Generator().manual_seed(0)
-    a, b = torch.rand(2, 50, generator=generator)
-    ranks = torch.stack([a.argsort().argsort(), b.argsort().argsort()]).double()
-    assert rank_correlation(a, b) == pytest.approx(float(torch.corrcoef(ranks)[0, 1]))
-    assert rank_correlation(a, -a.exp()) == pytest.approx(-1)
-    # Ranks 1, 2.5, 2.5, 4 and 1, 2, 3, 4.
-    ties, others = torch.tensor([[1.0, 2, 2, 3], [1.0, 2, 3, 4]])
-    assert rank_correlation(ties, others) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
 
 
 def test_rows(result):
