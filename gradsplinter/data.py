@@ -166,8 +166,8 @@ def load(
             trouble = str(error)
     files = ", ".join(f"{file}.gz" for part in parts for file in data_files.IDX_FILES[part])
     raise FileNotFoundError(
-        f"{name} must be provided, in a folder that is given as `folder` or as {FOLDER_VARIABLE}: "
-        f"{files}; or {name}.npz. Looked in: {', '.join(looked) or 'no folder'}. {trouble}."
+        f"{name} must be provided, in a folder that the environment variable {FOLDER_VARIABLE} names "
+        f"(in Python also `folder`): {files}; or {name}.npz. Looked in: {', '.join(looked) or 'no folder'}. {trouble}."
     )
 
 

@@ -276,7 +276,8 @@ def test_bad_folder(tmp_path):
         data.load("iris", folder=tmp_path)
     with pytest.raises(TypeError, match="folder must be a path, got int"):
         data.load("mnist", folder=3)
-    with pytest.raises(FileNotFoundError, match="t10k-images"):
+    told = r"in a folder that the environment variable GRADSPLINTER_DATA names \(in Python also `folder`\): t10k-images"
+    with pytest.raises(FileNotFoundError, match=told):
         data.load("mnist", "test", folder=tmp_path / "absent")
     with pytest.raises(TypeError, match="download must be True or False"):
         data.load("mnist", download=1)

@@ -5,13 +5,15 @@ import dataclasses
 import json
 import math
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from gradsplinter import cli, data
 from gradsplinter.data import Dataset
-from gradsplinter.plot.mnist import figures
+from gradsplinter.plot.mnist import clusters, figures
+from gradsplinter.studies.gradient_clusters import Kind
 from gradsplinter.studies.mnist import run_mnist
 from gradsplinter.studies.mnist_config import MnistConfig, checkpoint_steps
 from gradsplinter.studies.mnist_rows import (
@@ -194,6 +196,35 @@ def test_figures_are_drawn(result):
         figure.canvas.draw()
     sites = len(result.networks[0].sites)
     assert len(drawn["maps-digits-24-16"].axes) == 3 * (sites + 1) + 1
+
+
+def test_a_cluster_is_drawn_with_examples_of_it():
+    x = torch.arange(6.0).unsqueeze(1).expand(6, 4) / 5
+    ones = torch.ones(4)
+    kinds = [Kind(0, ones, ones / 2, torch.tensor([1, 3, 4, 5]), 0.6)]
+    kinds.append(Kind(0, ones, ones / 3, torch.tensor([2]), 0.2))
+    of_one = data.Dataset(x, torch.zeros(6, dtype=torch.int64), ("a",), (2, 2), "here")
+    shown = SimpleNamespace(kinds=kinds)
+    drawn = clusters(SimpleNamespace(sets={"d": (of_one, of_one)}, shown={"d": shown}), "d")
+    pictures = [[float(i.get_array()[0, 0]) for i in ax.images] for ax in drawn.axes]
+    first, second = pictures[1:7], pictures[7:13]
+    assert [len(ax) for ax in (*first, *second)] == [1, 1, 1, 1, 1, 0, 1, 1, 1, 0, 0, 0]
+    assert [value for ax in first for value in ax] == pytest.approx([1, 0.5, 0.2, 0.6, 0.8])
+    assert [value for ax in second for value in ax] == pytest.approx([1, 1 / 3, 0.4])
+
+
+def test_names_of_pairs_are_not_on_each_other_nor_the_legend_on_dots(result):
+    figure = figures(result)["pairs-digits-24-16"]
+    figure.canvas.draw()
+    legend = figure.legends[0].get_window_extent()
+    for ax in figure.axes:
+        boxes = [text.get_window_extent() for text in ax.texts]
+        assert 2 <= len(boxes) <= 4
+        for i, box in enumerate(boxes):
+            assert not box.count_overlaps(boxes[:i])
+            assert ax.bbox.x0 <= box.x0
+            assert box.x1 <= ax.bbox.x1 + 1
+        assert legend.y1 <= ax.bbox.y0
 
 
 @pytest.mark.parametrize(

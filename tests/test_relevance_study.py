@@ -22,12 +22,12 @@ from gradsplinter.studies.heat_maps import (
     clusters_within,
     group_means,
     pairs_of,
-    rank_correlation,
     share_explained,
     shared_neighbours,
     shuffled_within,
 )
 from gradsplinter.studies.relevance import RelevanceConfig, run_relevance
+from gradsplinter.studies.statistics import rank_correlation
 
 F64 = torch.float64
 TINY = RelevanceConfig(
@@ -136,17 +136,6 @@ def test_neighbours_by_hand():
     assert chance_of_neighbours(few) == pytest.approx(10 / 14)
 
 
-def test_rank_correlation_of_ranks():
-    generator = torch.Generator().manual_seed(0)
-    a, b = torch.rand(2, 50, generator=generator)
-    ranks = torch.stack([a.argsort().argsort(), b.argsort().argsort()]).double()
-    assert rank_correlation(a, b) == pytest.approx(float(torch.corrcoef(ranks)[0, 1]))
-    assert rank_correlation(a, -a.exp()) == pytest.approx(-1)
-    # Ranks 1, 2.5, 2.5, 4 and 1, 2, 3, 4.
-    ties, others = torch.tensor([[1.0, 2, 2, 3], [1.0, 2, 3, 4]])
-    assert rank_correlation(ties, others) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
-
-
 def test_rows(result):
     rules = [PRODUCT, "ε = 0", "ε = 1e-06", "ε = 0.1", "α = 1, β = 0", "α = 2, β = 1"]
     assert [row.rule for row in result.rules] == 2 * rules
@@ -228,8 +217,8 @@ def test_figures_are_drawn(result):
         "gradient",
         PRODUCT,
     ]
-    assert len(drawn["maps"].axes) == 5 * 6
-    by_map, by_gradient = drawn["alike"].axes[4::6]
+    assert len(drawn["maps"].axes) == 5 * 6 + 1
+    by_map, by_gradient = drawn["alike"].axes[4:12:6]
     assert by_map.get_title(loc="left").startswith("heat maps: cosine ")
     assert float(by_map.get_title(loc="left")[-4:]) > float(by_gradient.get_title(loc="left")[-4:])
     assert set(figures(dataclasses.replace(result, image_shape=None))) == {
@@ -237,6 +226,19 @@ def test_figures_are_drawn(result):
         "groups",
         "pairs",
     }
+
+
+@pytest.mark.parametrize("name", ["maps", "alike"])
+def test_heat_maps_have_a_key_and_are_blue_where_positive(result, name):
+    *pictures, key = figures(result)[name].axes
+    assert key.get_xlabel() == "gradients and heat maps: entry / largest of its picture"
+    signed = [ax.images[0] for ax in pictures if ax.images[0].get_array().min() < 0]
+    assert signed
+    for image in signed:
+        low, high = image.get_clim()
+        assert low == -high
+        red, _, blue, _ = image.get_cmap()(image.norm(high))
+        assert blue > red
 
 
 def run(monkeypatch, *arguments):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gradsplinter.plot.style import BLUE, GREEN, GREY, INK, ORANGE, style
 from gradsplinter.studies.mixing import MixingResult
+from gradsplinter.studies.statistics import mean_and_error
 from gradsplinter.wording import counted
 
 TILE = 96  # pixels of a similarity matrix in the grid
@@ -92,8 +93,8 @@ def _orthogonality_at(result: MixingResult, site: int, ax: Axes) -> None:
 
 
 def _standard_error(values: Tensor) -> Tensor:
-    n = values.shape[1]
-    return values.std(dim=1) / n**0.5 if n > 1 else torch.zeros(len(values))
+    """Of every row; 0 of one value."""
+    return torch.tensor([mean_and_error(row)[1] or 0.0 for row in values.tolist()])
 
 
 def similarity(result: MixingResult) -> Figure:

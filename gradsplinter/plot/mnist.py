@@ -9,20 +9,34 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from torch import Tensor
 
 from gradsplinter.data import Dataset
-from gradsplinter.plot.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, label, style
+from gradsplinter.plot.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SIGNED,
+    label,
+    style,
+)
 from gradsplinter.studies.class_maps import image_similarity
 from gradsplinter.studies.gradient_clusters import Kind
 from gradsplinter.studies.mnist import KINDS, MnistResult, Network
 from gradsplinter.studies.mnist_rows import PairRow, TrainingRow, pair_rows, training_rows
 from gradsplinter.studies.mnist_tables import networks_of, settings
 
-SIGNED = LinearSegmentedColormap.from_list("signed", [ORANGE, "white", BLUE])
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, GREY, INK)
+PLACES = ((4, 3), (-4, 3), (4, -3), (-4, -3))
+"""Of a name beside its dot, in points."""
+MEMBERS = 3
+"""Examples that are drawn of a cluster."""
 KIND_NAMES = {"trained": "trained", "untrained": "untrained", "shuffled": "shuffled labels"}
 
 
@@ -109,15 +123,19 @@ def _map(ax: Axes, map_: Tensor, names: Sequence[str], colors: ScalarMappable) -
 
 
 def clusters(result: MnistResult, name: str) -> Figure:
-    """Of each class, its largest clusters of input gradients: their mean, the mean of their examples, how many."""
-    train, _ = result.sets[name]
+    """Of each class, its largest clusters of input gradients: mean, mean of the examples, some of them, how many."""
+    train, test = result.sets[name]
     shape = train.image_shape
     assert shape is not None
     kinds = result.shown[name].kinds
     rows = list(dict.fromkeys(kind.label for kind in kinds))
     with style():
-        figure = Figure(figsize=(5.2, 0.58 * len(rows) + 0.4), layout="constrained")
-        widths = [1.3 if max(map(len, train.classes)) > 2 else 0.3, *[1, 1, 0.5] * 3]
+        figure = Figure(figsize=(8.6, 0.58 * len(rows) + 0.4), layout="constrained")
+        of_kind = 2 + MEMBERS + 1
+        widths = [
+            1.3 if max(map(len, train.classes)) > 2 else 0.3,
+            *[1, 1, *[1] * MEMBERS, 0.6] * 3,
+        ]
         axes = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths)
         for ax in axes.flat:
             ax.set_axis_off()
@@ -128,22 +146,28 @@ def clusters(result: MnistResult, name: str) -> Figure:
             )  # fmt: skip
             of = [kind for kind in kinds if kind.label == of_class]
             for i, kind in enumerate(of):
-                _kind(row[1 + 3 * i], row[2 + 3 * i], kind, shape)
+                _kind(row[1 + of_kind * i :][:of_kind], kind, test.x, shape)
         for i in range(3):
-            for j, text in enumerate(("gradient", "examples")):
-                axes[0, 1 + 3 * i + j].text(
-                    0, 1.06, text, fontsize=7, transform=axes[0, 1 + 3 * i + j].transAxes
-                )
+            for ax, text in zip(
+                axes[0, 1 + of_kind * i :], ("gradient", "mean", "examples"), strict=False
+            ):
+                ax.text(0, 1.06, text, fontsize=7, transform=ax.transAxes)
     return figure
 
 
-def _kind(gradient: Axes, example: Axes, kind: Kind, shape: tuple[int, int]) -> None:
+def _kind(row: Sequence[Axes], kind: Kind, x: Tensor, shape: tuple[int, int]) -> None:
+    """Its members are spread evenly over those that there are, in the order of the data."""
+    gradient, mean, *members, count = row
     most = float(kind.gradient.abs().max()) or 1.0
     picture: dict[str, Any] = {"interpolation": "nearest"}
     of_gradient, of_example = (one.reshape(shape).numpy() for one in (kind.gradient, kind.example))
     gradient.imshow(of_gradient, cmap=SIGNED, vmin=-most, vmax=most, **picture)
-    example.imshow(of_example, cmap="gray_r", vmin=0, vmax=1, **picture)
-    example.text(1.06, 0, f"{len(kind.members)}", transform=example.transAxes, fontsize=8)
+    mean.imshow(of_example, cmap="gray_r", vmin=0, vmax=1, **picture)
+    shown = min(MEMBERS, len(kind.members))
+    for ax, i in zip(members, range(shown), strict=False):
+        member = x[kind.members[i * len(kind.members) // shown]]
+        ax.imshow(member.reshape(shape).numpy(), cmap="gray_r", vmin=0, vmax=1, **picture)
+    count.text(0, 0, f"{len(kind.members)}", transform=count.transAxes, fontsize=8)
 
 
 def pairs(result: MnistResult, name: str, architecture: str) -> Figure:
@@ -152,14 +176,18 @@ def pairs(result: MnistResult, name: str, architecture: str) -> Figure:
     sites = list(dict.fromkeys(row.site for row in rows))
     most = max(1, *(row.confusions for row in rows))
     with style():
-        figure = Figure(figsize=(2.5 * len(sites) + 0.4, 2.9), layout="constrained")
+        figure = Figure(figsize=(max(2.5 * len(sites) + 0.4, 3.6), 3.2), layout="constrained")
         axes = figure.subplots(1, len(sites), sharex=True, sharey=True, squeeze=False)[0]
         for ax, site in zip(axes, sites, strict=True):
             _pairs(ax, [row for row in rows if row.site == site], most)
             ax.set_title(_site(site))
             ax.set_xlabel("likeness of mean examples")
         axes[0].set_ylabel("cosine of centred gradients")
-        axes[0].legend(loc="upper left", fontsize=7, handletextpad=0)
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=2, handletextpad=0.2)
+        figure.draw_without_rendering()  # labels need to know where dots are
+        for ax, site in zip(axes, sites, strict=True):
+            _name_pairs(ax, [row for row in rows if row.site == site])
     return figure
 
 
@@ -169,12 +197,24 @@ def _pairs(ax: Axes, rows: list[PairRow], most: int) -> None:
     ax.scatter(x, [row.untrained for row in rows], s=7, color=GREY, label="untrained", lw=0)
     sizes = [8 + 90 * row.confusions / most for row in rows]
     ax.scatter(x, y, s=sizes, color=BLUE, alpha=0.75, label="trained", lw=0)
+
+
+def _name_pairs(ax: Axes, rows: list[PairRow]) -> None:
+    """Name the four pairs that are confused most, each beside its dot where no other name is."""
+    taken: list[Bbox] = []
     for row in sorted(rows, key=lambda row: -row.confusions)[:4]:
-        if row.confusions:
-            ax.annotate(
-                f"{label(row.a, 8)}, {label(row.b, 8)}", (row.likeness, row.centred), xytext=(4, 3),
-                textcoords="offset points", fontsize=6, color=BLUE,
+        for x, y in PLACES if row.confusions else ():
+            text = ax.annotate(
+                f"{label(row.a, 8)}, {label(row.b, 8)}", (row.likeness, row.centred), xytext=(x, y),
+                textcoords="offset points", fontsize=6, color=BLUE, ha="left" if x > 0 else "right",
+                va="bottom" if y > 0 else "top",
             )  # fmt: skip
+            box = text.get_window_extent()
+            inside = ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1
+            if inside and not box.count_overlaps(taken):
+                taken.append(box)
+                break
+            text.remove()
 
 
 def training(result: MnistResult, name: str, architecture: str) -> Figure:

@@ -6,12 +6,23 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradsplinter.plot.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, label, style
+from gradsplinter.plot.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SIGNED,
+    label,
+    style,
+)
 from gradsplinter.studies.heat_maps import (
     INPUT,
     PRODUCT,
@@ -135,7 +146,7 @@ def maps(result: RelevanceResult) -> Figure:
     firsts = [int((seen.chosen == c).nonzero()[0]) for c in seen.chosen.unique()[:SHOWN]]
     columns = {INPUT: seen.x, "gradient": seen.gradients} | {n: seen.maps[n] for n in names}
     with style():
-        size = (1.25 * len(columns), 1.25 * len(firsts) + 0.3)
+        size = (1.25 * len(columns), 1.25 * len(firsts) + 0.9)
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(len(firsts), len(columns), squeeze=False)
         for ax, name in zip(axes[0], columns, strict=True):
@@ -144,21 +155,31 @@ def maps(result: RelevanceResult) -> Figure:
             for ax, (name, values) in zip(row, columns.items(), strict=True):
                 _image(ax, values[example], result, signed=name != INPUT)
             row[0].set_ylabel(label(result.classes[int(seen.chosen[example])]))
+        _key(figure, axes)
     return figure
 
 
 def _image(ax: Axes, values: Tensor, result: RelevanceResult, *, signed: bool) -> None:
-    """Grey where larger; what has a sign is red where it is positive and blue where it is negative."""
+    """Dark where larger; what has a sign is blue where it is positive and orange where it is negative."""
     assert result.image_shape is not None
     most = float(values.abs().max()) or 1.0
     ax.imshow(
-        values.reshape(result.image_shape).numpy(), cmap="RdBu_r" if signed else "gray_r",
+        values.reshape(result.image_shape).numpy(), cmap=SIGNED if signed else "gray_r",
         vmin=-most if signed else 0, vmax=most, interpolation="nearest",
     )  # fmt: skip
     ax.set_xticks([])
     ax.set_yticks([])
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
+
+
+def _key(figure: Figure, axes: NDArray[Any]) -> None:
+    """What the colours of gradients and heat maps say: each picture has a scale of its own."""
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(-1, 1), SIGNED), ax=axes, location="bottom", shrink=0.4, aspect=30,
+        label="gradients and heat maps: entry / largest of its picture",
+    )  # fmt: skip
+    bar.set_ticks([-1, 0, 1])
 
 
 def alike(result: RelevanceResult) -> Figure:
@@ -171,11 +192,12 @@ def alike(result: RelevanceResult) -> Figure:
         "alike gradients": int(by_gradient[found.maps[by_gradient].argmin()]),
     }
     with style():
-        figure = Figure(figsize=(7.6, 3.4), layout="constrained")
+        figure = Figure(figsize=(7.6, 4.1), layout="constrained")
         axes = figure.subplots(2, 6, squeeze=False)
         for row, (name, pair) in zip(axes, chosen.items(), strict=True):
             _pair(row, seen, found, pair, result)
             row[0].set_ylabel(name)
+        _key(figure, axes)
     return figure
 
 

@@ -62,11 +62,16 @@ def _groups(ax: Axes, some: Sequence[Grouping], measure: str) -> None:
         x, y, parameters = zip(*points, strict=True)
         ax.plot(x, y, color=color, marker=marker, ms=9 if way == "modes" else 5, lw=1, label=name)
         if way != "modes":
-            unit = "°" if way == "clusters" else " bits"
+            place = {
+                "equal widths": (-5, -3, "right"),
+                "clusters": (2, 6, "center"),
+            }  # lines lie close
+            dx, dy, side = place.get(way, (4, 4, "left"))
             for end in (0, -1):
+                unit = "°" if way == "clusters" else " bit" + "s" * (parameters[end] > 1)
                 ax.annotate(
-                    f"{parameters[end]:g}{unit}", (x[end], y[end]), xytext=(4, 4),
-                    textcoords="offset points", fontsize=7, color=color,
+                    f"{parameters[end]:g}{unit}", (x[end], y[end]), xytext=(dx, dy),
+                    textcoords="offset points", fontsize=7, color=color, ha=side,
                 )  # fmt: skip
     ax.set_xscale("log")
     ax.margins(x=0.12)

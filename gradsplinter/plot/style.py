@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which people with colour blindness can tell apart.
@@ -18,6 +19,8 @@ GREEN = "#009E73"
 PURPLE = "#CC79A7"
 GREY = "#8A8A8A"
 INK = "#222222"
+SIGNED = LinearSegmentedColormap.from_list("signed", [ORANGE, "white", BLUE])
+"""Of what has a sign, with 0 in the middle: orange is negative, blue is positive."""
 
 _SETTINGS: Any = {
     "axes.edgecolor": INK,

@@ -14,6 +14,7 @@ from gradsplinter.modularity import louvain
 from gradsplinter.scores import unit_rows
 from gradsplinter.splinters import Splinters
 from gradsplinter.studies.classifiers import predict
+from gradsplinter.studies.statistics import rank_correlation
 
 LEAST_PAIRS = 10
 """Pairs of classes that a rank correlation needs: five classes have as many."""
@@ -102,12 +103,11 @@ def spearman(a: Tensor, b: Tensor) -> float | None:
         raise ValueError(
             f"a and b must be square and alike, got {list(a.shape)} and {list(b.shape)}"
         )
-    left, right = _ranks(pairs(a)), _ranks(pairs(b))
-    left, right = left - left.mean(), right - right.mean()
-    spread = float(left.norm() * right.norm())
-    if len(left) < LEAST_PAIRS or spread == 0:
+    left, right = pairs(a), pairs(b)
+    if len(left) < LEAST_PAIRS:
         return None
-    return float(left @ right) / spread
+    found = rank_correlation(left, right)
+    return None if math.isnan(found) else found
 
 
 def partial(a: Tensor, b: Tensor, given: Tensor) -> float | None:
@@ -129,13 +129,6 @@ def partial(a: Tensor, b: Tensor, given: Tensor) -> float | None:
     if ab is None or ac is None or bc is None or max(abs(ac), abs(bc)) > 1 - 1e-9:
         return None
     return (ab - ac * bc) / math.sqrt((1 - ac**2) * (1 - bc**2))
-
-
-def _ranks(values: Tensor) -> Tensor:
-    """float64; equal values have the mean of their ranks."""
-    below = (values.unsqueeze(1) > values).sum(dim=1).double()
-    equal = (values.unsqueeze(1) == values).sum(dim=1).double()
-    return below + (equal - 1) / 2
 
 
 def confusions(net: nn.Module, data: Dataset) -> Tensor:

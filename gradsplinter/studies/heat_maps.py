@@ -20,6 +20,7 @@ from gradsplinter.ops import unique_rows
 from gradsplinter.patterns import unpack_bits
 from gradsplinter.relevance import gradient_times_input, lrp_alpha_beta, lrp_epsilon
 from gradsplinter.splinters import Splinters
+from gradsplinter.studies.statistics import rank_correlation
 
 Rule = Callable[[ReluNetwork, Tensor], Tensor]
 """Network and inputs `[N, h_0]` → relevance `[N, h_L, h_0]`."""
@@ -238,18 +239,3 @@ def chance_of_neighbours(chosen: Tensor) -> float:
     """What `shared_neighbours` would be for random neighbours."""
     others = chosen.bincount()[chosen] - 1
     return float((NEIGHBOURS / others[others >= NEIGHBOURS]).mean())
-
-
-def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's: the correlation of ranks; equal values share their mean rank. NaN where all are equal.
-
-    Examples:
-        >>> round(rank_correlation(torch.tensor([1.0, 2.0, 2.0, 3.0]), torch.tensor([1.0, 4.0, 4.0, 9.0])), 6)
-        1.0
-    """
-    ranks = []
-    for values in (a, b):
-        _, index, counts = values.unique(return_inverse=True, return_counts=True)
-        ranks.append((counts.cumsum(0) - (counts - 1) / 2).double()[index])
-    a, b = (one - one.mean() for one in ranks)
-    return float(a @ b / (a.norm() * b.norm()))

@@ -33,7 +33,7 @@ class MnistConfig:
     examples: int = 2000
     """At most; the first ones of the test part, which are measured."""
     conv_examples: int = 500
-    """The same for "conv", which takes longer."""
+    """The same for "conv"; fewer only since it takes longer."""
     steps: int = 800
     """Of Adam, at least: whole passes through the training examples."""
     batch_size: int = 100

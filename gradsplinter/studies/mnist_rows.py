@@ -11,11 +11,11 @@ from gradsplinter.studies.mnist import KINDS, MnistResult
 from gradsplinter.studies.mnist_tables import (
     KEYS,
     compare,
-    mean_and_error,
     networks_of,
     settings,
     spread,
 )
+from gradsplinter.studies.statistics import mean_and_error
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from gradsplinter.studies.class_maps import class_groups, image_similarity, pair
 from gradsplinter.studies.gradient_clusters import Grouped
 from gradsplinter.studies.mnist import KINDS, AtSite, MnistResult, Network
 from gradsplinter.studies.neuron_groups import ari
+from gradsplinter.studies.statistics import mean_and_error
 
 
 @dataclass(frozen=True)
@@ -178,22 +178,6 @@ def compare(
     for null in nulls:
         columns.append(_in_errors(trained, null))
     return Comparison(dataset, architecture, site, measure, *columns)
-
-
-def mean_and_error(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Mean and standard error; None where a value is missing, or of one value an error.
-
-    Examples:
-        >>> mean_and_error([1.0, 3.0]), mean_and_error([1.0]), mean_and_error([None])
-        ((2.0, 1.0), (1.0, None), (None, None))
-    """
-    there = [float(value) for value in values if value is not None]
-    if not there or len(there) < len(values):
-        return None, None
-    n, mean = len(there), sum(there) / len(there)
-    if n == 1:
-        return mean, None
-    return mean, math.sqrt(sum((value - mean) ** 2 for value in there) / (n - 1) / n)
 
 
 def _in_errors(a: Sequence[float | None], b: Sequence[float | None]) -> float | None:

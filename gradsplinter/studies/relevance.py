@@ -32,6 +32,7 @@ from gradsplinter.studies.classifiers import (
     train_classifier,
 )
 from gradsplinter.studies.heat_maps import Explained
+from gradsplinter.studies.statistics import rank_correlation
 from gradsplinter.table import splinter
 
 MOST_EXAMPLES = 5000
@@ -241,7 +242,7 @@ def _network(
     unseen = seen.gradients[x == 0].square().sum() / seen.gradients.square().sum()
     return NetworkRow(
         seed, accuracy, len(x), splinters.n_modes, float(off), float(zeros), float(unseen),
-        float(cosines.mean()), float(of_maps.mean()), heat_maps.rank_correlation(cosines, of_maps),
+        float(cosines.mean()), float(of_maps.mean()), rank_correlation(cosines, of_maps),
     )  # fmt: skip
 
 
