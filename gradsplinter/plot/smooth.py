@@ -100,7 +100,7 @@ def orthogonality(result: SmoothResult) -> Figure:
                 name = f"{activation}, {bits} bit{'s' * (bits > 1)}"
                 right.plot(config.lambdas, means, color=color, marker="o", ms=5, lw=0.8, label=name)
         left.set_title("gradients of every example")
-        right.set_title("gradients in levels")
+        right.set_title("gradients in levels, equally used")
         left.set_ylabel("orthogonality of the two outputs")
         for ax in (left, right):
             ax.legend()
