@@ -121,12 +121,20 @@ def spans(
 
 
 def shape_of(x: Data) -> tuple[int, ...] | None:
-    """Of one example, where `x` is an array of more than two dimensions.
+    """Of one example, where arrays have more than two dimensions: by the first file or batch of several.
+
+    Of an iterator it cannot be told, since that would take a batch of it.
 
     Examples:
         >>> shape_of(np.zeros((5, 1, 28, 28))), shape_of(np.zeros((5, 784)))
         ((1, 28, 28), None)
+        >>> shape_of([(np.zeros((5, 1, 28, 28)), np.zeros(5))])
+        (1, 28, 28)
     """
+    if isinstance(x, str | Path):
+        return next((shape_of(rows) for _, rows in io.open_arrays(Path(x))), None)  # type: ignore[arg-type]
+    if isinstance(x, list | tuple):
+        return shape_of(x[0]) if x else None
     if isinstance(x, Tensor) and x.is_nested:  # has none; refused when it is read
         return None
     shape = getattr(x, "shape", ())

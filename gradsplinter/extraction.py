@@ -10,13 +10,13 @@ from pathlib import Path
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gradsplinter.batches import Data, check_divisor, count_examples, spans
+from gradsplinter.batches import Data, check_divisor, count_examples, shape_of, spans
 from gradsplinter.checks import check_integer, check_path
 from gradsplinter.io import only_writer
 from gradsplinter.store import Store
 from gradsplinter.store_index import Part
 from gradsplinter.table import SplinterTable
-from gradsplinter.traced import Network
+from gradsplinter.traced import Network, network_of
 
 PART_EXAMPLES = 2**22
 PART_SECONDS = 60.0
@@ -54,7 +54,7 @@ def extract(
             as it is; other data than before.
     """
     check_integer(part_examples, "part_examples", 1)
-    table = SplinterTable(net, source, target, directions)
+    table = SplinterTable(network_of(net, shape_of(x)), source, target, directions)
     if divisor is not None:
         divisor = check_divisor(divisor, table.net.dtype)
     path = check_path(path, "path")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from networks import random_inputs
@@ -145,3 +146,19 @@ def test_a_network_has_the_same_fingerprint_in_every_process():
         cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == NET.fingerprint
+
+
+def test_the_shape_of_an_example_is_read_off_data_of_any_kind(tmp_path):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
+    images = random_inputs(60, 36).reshape(60, 1, 6, 6)
+    expected = splinter(module, images)
+    path = tmp_path / "images.npy"
+    np.save(path, images.numpy())
+    for data in (path, str(path), tmp_path, images.split(20), [(images, None)], [path]):
+        assert splinter(module, data).signatures.equal(expected.signatures)
+    for i, data in enumerate((images, path)):
+        store = extract(module, data, tmp_path / f"store{i}", progress=False)
+        same(store.table(), expected)
+    with pytest.raises(ValueError, match="^input_shape must be given"):
+        splinter(module, iter([images]))

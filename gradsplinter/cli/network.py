@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gradsplinter import io
 from gradsplinter.batches import shape_of
 from gradsplinter.cli.command import Command
 from gradsplinter.network import ReluNetwork
@@ -72,8 +71,7 @@ def load_network(
 
 def _shape(text: str | None, data: Path | None) -> tuple[int, ...] | None:
     if text is None:
-        arrays = iter(()) if data is None else io.open_arrays(data)
-        return next((shape_of(array) for _, array in arrays), None)  # type: ignore[arg-type]
+        return None if data is None else shape_of(data)
     if not re.fullmatch(r"[1-9]\d*([x×][1-9]\d*)*", text):
         raise ValueError(f"shape must be sizes joined by x as in 1x28x28, got {text}")
     return tuple(int(size) for size in re.split("[x×]", text))
