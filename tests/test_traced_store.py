@@ -160,5 +160,5 @@ def test_the_shape_of_an_example_is_read_off_data_of_any_kind(tmp_path):
     for i, data in enumerate((images, path)):
         store = extract(module, data, tmp_path / f"store{i}", progress=False)
         same(store.table(), expected)
-    with pytest.raises(ValueError, match="^input_shape must be given"):
+    with pytest.raises(ValueError, match=r"^input_shape must be given"):
         splinter(module, iter([images]))
