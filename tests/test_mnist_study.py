@@ -283,7 +283,7 @@ SHORT = [
 def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run(monkeypatch, *SHORT)
-    tables = ("networks", "sites", "classes", "pairs", "architectures", "clusters", "training")
+    tables = ("networks", "sites", "classes", "pairs", "clusters", "training")
     nets = ("digits-12", "iris-12")
     drawn = [f"{kind}-{net}" for kind in ("maps", "pairs", "training") for net in nets]
     assert {path.name for path in (tmp_path / "m").iterdir()} == {
