@@ -24,6 +24,7 @@ class Buffer {
   std::unique_ptr<T, Free> data_;
 };
 
+// Memory of a vector: aligned to a cache line, its numbers not set to 0 when it grows.
 template <class T>
 struct UninitialisedAllocator : std::allocator<T> {
   template <class U>
@@ -43,7 +44,7 @@ struct UninitialisedAllocator : std::allocator<T> {
   }
 };
 
-// The same where it grows: resize() leaves new numbers as they are.
+// As Buffer, where the size is not known before: resize() leaves new numbers as they are.
 template <class T>
 using Growing = std::vector<T, UninitialisedAllocator<T>>;
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradsplinter.checks import check_bool, check_integer, check_values
 from gradsplinter.studies.classifiers import hidden_widths
+from gradsplinter.studies.statistics import mean_and_error
 
 OTHERS = {"mnist": "fashion-mnist", "fashion-mnist": "mnist", "digits": None}
 """Data sets that can be attacked, and what is out of their distribution."""
@@ -198,10 +199,7 @@ def mean_columns(rows: Sequence[object], names: Sequence[str]) -> dict[str, Any]
     for name in names:
         every = [getattr(row, name) for row in rows]
         values = [value for value in every if value is not None and not math.isnan(value)]
-        n = len(values)
-        mean = math.fsum(values) / n if n else math.nan
-        squares = math.fsum((value - mean) ** 2 for value in values)
-        error = math.sqrt(squares / (n - 1) / n) if n > 1 else math.nan
-        found.setdefault("seeds", n)
-        found |= {name: round(mean, 6), f"{name}_error": round(error, 6)}
+        found.setdefault("seeds", len(values))
+        mean, error = (math.nan if v is None else round(v, 6) for v in mean_and_error(values))
+        found |= {name: mean, f"{name}_error": error}
     return found
