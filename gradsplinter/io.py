@@ -207,6 +207,21 @@ class SafetensorsRows:
         return tensor
 
 
+def read_safetensors(path: str | Path, name: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no safetensors file; `name` is what the caller calls the path.
+    """
+    try:
+        file: Any
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{name} must be a safetensors file, got {path}: {error}") from error
+
+
 def open_arrays(path: Path) -> Iterator[tuple[Path, NDArray[Any] | SafetensorsRows]]:
     """The arrays of a .npy or .safetensors file, or of a folder of them, without reading them.
 

@@ -26,6 +26,9 @@ FLOORS = [  # from the top down
     {"graph_view", "communities"},
     {"graph"},
     {"trie", "store_index", "distinct"},
+    {"embedder_training"},
+    {"embedder"},
+    {"tokens", "zoo"},
     {"table", "field", "region_statistics"},
     {
         "splinters",
@@ -55,6 +58,7 @@ FLOORS = [  # from the top down
         "sites",
         "units",
         "tasks",
+        "families",
         "formula",
         "data",
         "reference",
@@ -78,12 +82,15 @@ FILE_MODULES = {"shutil", "tempfile", "safetensors"}
 MAY_TOUCH_FILES = {
     "cli": FILES | FILE_CALLS | FILE_MODULES,
     "data_files": {"open"},
+    "embedder": {"safetensors"},
+    "embedder_training": {"safetensors"},
     "io": FILES | FILE_CALLS | FILE_MODULES,
     "network": {"open", "safe_open", "safetensors"},  # the file of one network
     "page": {"read_text"},  # its own parts
     "plot": {"savefig", "mkdir"},
     "store": {"safetensors", "iterdir", "mkdir", "read_bytes"},
     "store_index": {"safetensors", "read_bytes"},
+    "zoo": {"safetensors"},
 }
 
 

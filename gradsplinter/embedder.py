@@ -1,0 +1,211 @@
+"""A model that embeds networks, by their splinters: it fills in gradients that it was not shown."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from gradsplinter import io
+from gradsplinter.checks import check_integer
+from gradsplinter.tokens import VALUES, Tokens
+
+SCHEMA = "schema 1"
+POOLINGS = ("mean", "attention")
+_HEADS = 4
+_KEY = "gradsplinter.Embedder"
+
+
+@dataclass(frozen=True)
+class EmbedderConfig:
+    """The shape of an `Embedder`.
+
+    Examples:
+        >>> EmbedderConfig(inputs=2).features
+        14
+    """
+
+    inputs: int = 2
+    """d, of the networks that are embedded."""
+    size: int = 16
+    """Of the embedding."""
+    width: int = 64
+    """Of hidden layers."""
+    frequencies: int = 3
+    """Of sines and cosines of each coordinate of a point: π/2, π, 2π, ... by its standard deviation."""
+    pooling: str = "mean"
+    """Over tokens, weighted by their shares: "mean" or "attention"."""
+    values: str = "gradients"
+    """What is filled in: "gradients" or "outputs"."""
+
+    def __post_init__(self) -> None:
+        for name in ("inputs", "size", "width"):
+            check_integer(getattr(self, name), name, 1)
+        check_integer(self.frequencies, "frequencies", 0)
+        for name, choices in (("pooling", POOLINGS), ("values", VALUES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
+                )
+
+    @property
+    def value_size(self) -> int:
+        return self.inputs if self.values == "gradients" else 1
+
+    @property
+    def features(self) -> int:
+        """Of a point."""
+        return self.inputs * (1 + 2 * self.frequencies)
+
+
+class Embedder(nn.Module):
+    """Tokens → one embedding → the value at any point. Permutations of tokens change nothing.
+
+    Each token (its point, its value or that it is hidden, its share) goes through the same small network; the
+    mean of the results over tokens, weighted by shares, through a second one to the embedding. A third one
+    takes the embedding and a point to the value there. Points and values are standardised by the training
+    set, not by the network: sizes of gradients tell functions apart.
+
+    After: Zaheer et al., Deep Sets (2017); Garnelo et al., Conditional Neural Processes (2018).
+
+    Examples:
+        >>> embedder = Embedder(EmbedderConfig(inputs=2), seed=0)
+        >>> tokens = Tokens(torch.rand(3, 20, 2), torch.rand(3, 20, 2), torch.full((3, 20), 0.05))
+        >>> embedding = embedder.encode(tokens)
+        >>> embedding.shape, embedder.decode(embedding, tokens.points).shape
+        (torch.Size([3, 16]), torch.Size([3, 20, 2]))
+    """
+
+    point_mean: Tensor
+    point_scale: Tensor
+    value_mean: Tensor
+    value_scale: Tensor
+
+    def __init__(self, config: EmbedderConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        d, v, width = config.inputs, config.value_size, config.width
+        for name, count in (("point", d), ("value", v)):
+            self.register_buffer(f"{name}_mean", torch.zeros(count))
+            self.register_buffer(f"{name}_scale", torch.ones(count))
+        pooled = width * (_HEADS if config.pooling == "attention" else 1)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(check_integer(seed, "seed", 0))
+            self.of_token = _mlp(config.features + v + 2, width, width)
+            self.attention = nn.Linear(width, _HEADS) if config.pooling == "attention" else None
+            self.of_set = _mlp(pooled, width, config.size)
+            self.of_point = _mlp(config.size + config.features, width, v, hidden=2)
+
+    def standardise(self, tokens: Tokens) -> None:
+        """Take means and standard deviations of points and values from a training set."""
+        weights = tokens.shares.double() / len(tokens)
+        for name, data in (("point", tokens.points), ("value", tokens.values)):
+            mean = (weights.unsqueeze(2) * data).sum((0, 1))
+            square = (weights.unsqueeze(2) * (data - mean) ** 2).sum((0, 1))
+            getattr(self, f"{name}_mean").copy_(mean)
+            getattr(self, f"{name}_scale").copy_(square.sqrt().clamp_min(1e-12))
+
+    def encode(self, tokens: Tokens, visible: Tensor | None = None) -> Tensor:
+        """The embedding of each set, `[B, size]`.
+
+        Args:
+            tokens: B sets.
+            visible: bool `[B, T]`: whose values are shown; by default all.
+        """
+        values = (tokens.values - self.value_mean) / self.value_scale
+        shown = torch.ones_like(tokens.shares) if visible is None else visible.to(values.dtype)
+        log_share = torch.log(tokens.shares.clamp_min(1e-6))
+        token = torch.cat(
+            [
+                self._features(tokens.points),
+                values * shown.unsqueeze(2),
+                shown.unsqueeze(2),
+                0.2 * log_share.unsqueeze(2) + 1,
+            ],
+            dim=2,
+        )
+        hidden = self.of_token(token)
+        if self.attention is None:
+            pooled = (hidden * tokens.shares.unsqueeze(2)).sum(1)
+        else:
+            logits = self.attention(hidden) + log_share.unsqueeze(2)
+            logits = logits.masked_fill((tokens.shares == 0).unsqueeze(2), -math.inf)
+            pooled = (logits.softmax(dim=1).mT @ hidden).flatten(1)
+        embedding: Tensor = nn.functional.layer_norm(self.of_set(pooled), (self.config.size,))
+        return embedding
+
+    def decode(self, embedding: Tensor, points: Tensor) -> Tensor:
+        """The value at points `[B, Q, d]` of each embedding `[B, size]`, `[B, Q, v]`."""
+        return self._decode(embedding, points) * self.value_scale + self.value_mean
+
+    def cloze_loss(self, tokens: Tokens, visible: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Huber loss of the standardised values that are not visible, weighted by shares, `[B]`.
+
+        Args:
+            tokens: B sets.
+            visible: bool `[B, T]`.
+            noise: `[B, size]`, added to the embedding.
+        """
+        embedding = self.encode(tokens, visible)
+        if noise is not None:
+            embedding = embedding + noise
+        found = self._decode(embedding, tokens.points)
+        expected = (tokens.values - self.value_mean) / self.value_scale
+        losses = nn.functional.huber_loss(found, expected, reduction="none").mean(2)
+        weights = tokens.shares * ~visible
+        return (losses * weights).sum(1) / weights.sum(1).clamp_min(1e-12)
+
+    def _decode(self, embedding: Tensor, points: Tensor) -> Tensor:
+        features = self._features(points)
+        asked = torch.cat([embedding.unsqueeze(1).expand(-1, points.shape[1], -1), features], dim=2)
+        found: Tensor = self.of_point(asked)
+        return found
+
+    def _features(self, points: Tensor) -> Tensor:
+        scaled = (points - self.point_mean) / self.point_scale
+        angles = [scaled * (math.pi / 2 * 2**k) for k in range(self.config.frequencies)]
+        waves = [wave(angle) for angle in angles for wave in (torch.sin, torch.cos)]
+        return torch.cat([scaled, *waves], dim=2)
+
+    def save(self, path: str | Path) -> None:
+        """One safetensors file, with the configuration in its metadata."""
+        about = {"schema": SCHEMA, "config": asdict(self.config)}
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        io.write_file(Path(path), save(tensors, metadata={_KEY: json.dumps(about, sort_keys=True)}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Embedder:
+        """Read what `save` wrote; nothing is ever unpickled.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is something else, or of another version.
+        """
+        metadata, tensors = io.read_safetensors(path, "path")
+        about = json.loads(metadata.get(_KEY, "{}"))
+        if about.get("schema") != SCHEMA:
+            raise ValueError(
+                f"path must be a file written by Embedder.save ({SCHEMA}), got {path} with {about}"
+            )
+        embedder = cls(EmbedderConfig(**about["config"]))
+        try:
+            embedder.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ValueError(
+                f"path must be a file written by Embedder.save, got {path}: {error}"
+            ) from error
+        return embedder
+
+
+def _mlp(inputs: int, width: int, outputs: int, hidden: int = 1) -> nn.Sequential:
+    sizes = [inputs, *[width] * hidden]
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.GELU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))

@@ -1,0 +1,297 @@
+"""Teaching an `Embedder` without labels: of each network some gradients are hidden and to be filled in."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from gradsplinter import io
+from gradsplinter.checks import check_integer, check_values
+from gradsplinter.embedder import Embedder, EmbedderConfig
+from gradsplinter.network import ReluNetwork
+from gradsplinter.tokens import KINDS, Tokens, tokens_of
+
+Sample = Callable[[int, torch.Generator], Tensor]
+"""Examples `[n, d]` of the networks' inputs."""
+
+_KEY = "gradsplinter.EmbedderTraining"
+
+
+@dataclass(frozen=True)
+class EmbedderTrainingConfig:
+    """How an embedder is taught.
+
+    Raises:
+        TypeError, ValueError: a value of another type or out of range.
+    """
+
+    steps: int = 1500
+    """Of AdamW, at most."""
+    batch: int = 64
+    """Networks a step."""
+    learning_rate: float = 2e-3
+    """Of AdamW, at first; it falls to 0 along a half cosine."""
+    points: int = 256
+    """Examples at which each network is looked at."""
+    tokens: str = "modes"
+    """"modes", one token for each, or "samples", one for each example."""
+    mask: tuple[float, ...] = (0.3, 0.6, 0.9)
+    """Shares of tokens that are hidden; one is drawn for each network and step."""
+    noise: float = 0.1
+    """Standard deviation of what is added to the embedding."""
+    refresh: int = 25
+    """Steps after which all networks are looked at anew, at other examples; 0: never."""
+    validation: float = 0.1
+    """Share of the networks that only say when to stop."""
+    patience: int = 10
+    """Validations without a better one, after which it stops; there is one at every refresh."""
+    seed: int = 0
+    """Of the initial weights and all that is drawn."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("steps", 1), ("batch", 1), ("points", 2), ("refresh", 0), ("patience", 1), ("seed", 0),
+        ):  # fmt: skip
+            check_integer(getattr(self, name), name, least)
+        if self.tokens not in KINDS:
+            raise ValueError(f"tokens must be one of {', '.join(KINDS)}, got {self.tokens!r}")
+        check_values(self.mask, "mask")
+        for share in self.mask:
+            if not 0 < share < 1:
+                raise ValueError(f"mask must be in (0, 1), got {share}")
+        if not 0 < self.validation < 1:
+            raise ValueError(f"validation must be in (0, 1), got {self.validation}")
+        if not self.learning_rate > 0 or not self.noise >= 0:
+            raise ValueError(
+                "learning_rate must be positive and noise at least 0, got "
+                f"{self.learning_rate} and {self.noise}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedEmbedder:
+    """The embedder of the best validation.
+
+    Attributes:
+        embedder: it.
+        losses: `[steps]`: of each step's batch.
+        validations: (step, loss) of each validation.
+    """
+
+    embedder: Embedder
+    losses: Tensor
+    validations: list[tuple[int, float]]
+
+
+def train_embedder(
+    networks: Sequence[ReluNetwork],
+    sample: Sample,
+    shape: EmbedderConfig | None = None,
+    config: EmbedderTrainingConfig | None = None,
+    *,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+) -> TrainedEmbedder:
+    """Teach an embedder to fill in hidden gradients of networks, from those that it is shown.
+
+    Args:
+        networks: of one output each, and as many inputs as `shape` says.
+        sample: draws examples of their inputs.
+        shape: of the embedder.
+        config: how it is taught.
+        checkpoint: a file in which it keeps its state at every validation, and from which it goes on where
+            it was interrupted, to the same result in every bit.
+        progress: show a bar on stderr.
+
+    Raises:
+        ValueError: networks that do not fit, fewer than 4; a checkpoint of something else.
+
+    Examples:
+        >>> from gradsplinter.train import initialise
+        >>> nets = [initialise([2, 8, 1], seed) for seed in range(8)]
+        >>> draw = lambda n, generator: torch.rand(n, 2, generator=generator)
+        >>> found = train_embedder(nets, draw, config=EmbedderTrainingConfig(steps=50), progress=False)
+        >>> found.losses.shape, [step for step, _ in found.validations]
+        (torch.Size([50]), [25, 50])
+    """
+    shape, config = shape or EmbedderConfig(), config or EmbedderTrainingConfig()
+    _check(networks, shape)
+    state = _State(networks, sample, shape, config)
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and path.exists():
+        state.load(path)
+    with tqdm(
+        total=config.steps, initial=state.step, disable=not progress, unit="step", desc="embedder"
+    ) as bar:
+        while state.step < config.steps and not state.out_of_patience:
+            state.run(bar)
+            if path is not None:
+                io.write_file(path, state.to_bytes())
+    return state.result()
+
+
+class _State:
+    """All that a training has, between two validations."""
+
+    def __init__(
+        self,
+        networks: Sequence[ReluNetwork],
+        sample: Sample,
+        shape: EmbedderConfig,
+        config: EmbedderTrainingConfig,
+    ) -> None:
+        self.config, self.sample = config, sample
+        self.generator = torch.Generator().manual_seed(config.seed)
+        order = torch.randperm(len(networks), generator=self.generator).tolist()
+        count = min(max(1, round(config.validation * len(networks))), len(networks) - 1)
+        self.validation = [networks[i] for i in order[:count]]
+        self.training = [networks[i] for i in order[count:]]
+        self.about = {
+            "shape": asdict(shape),
+            "config": asdict(config) | {"mask": list(config.mask)},
+            "networks": [net.fingerprint for net in networks],
+        }
+        self.embedder = Embedder(shape, config.seed)
+        self.asked = self._look(self.validation)  # the same at each validation
+        self.hidden = _hide(self.asked, config.mask, self.generator)
+        self.tokens = self._look(self.training)
+        self.embedder.standardise(self.tokens)
+        self.optimizer = torch.optim.AdamW(self.embedder.parameters(), config.learning_rate)
+        self.best = copy.deepcopy(self.embedder.state_dict())
+        self.step, self.losses = 0, torch.zeros(config.steps)
+        self.validations: list[tuple[int, float]] = []
+
+    @property
+    def out_of_patience(self) -> bool:
+        found = [loss for _, loss in self.validations]
+        return bool(found) and len(found) - 1 - found.index(min(found)) >= self.config.patience
+
+    def run(self, bar: tqdm[NoReturn]) -> None:
+        """Until the next validation, which is included."""
+        config = self.config
+        if self.step > 0 and config.refresh:
+            self.tokens = self._look(self.training)
+        for _ in range(min(config.refresh or 25, config.steps - self.step)):
+            chosen = torch.randperm(len(self.training), generator=self.generator)[: config.batch]
+            tokens = self.tokens[chosen]
+            visible = ~_hide(tokens, config.mask, self.generator)
+            noise = torch.randn(len(tokens), self.embedder.config.size, generator=self.generator)
+            rate = config.learning_rate * _half_cosine(self.step / config.steps)
+            self.optimizer.param_groups[0]["lr"] = rate
+            self.optimizer.zero_grad()
+            loss = self.embedder.cloze_loss(tokens, visible, config.noise * noise).mean()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.embedder.parameters(), 1.0)
+            self.optimizer.step()
+            self.losses[self.step] = loss.detach()
+            self.step += 1
+            bar.update()
+        with torch.no_grad():
+            found = float(self.embedder.cloze_loss(self.asked, ~self.hidden).mean())
+        if not self.validations or found < min(loss for _, loss in self.validations):
+            self.best = copy.deepcopy(self.embedder.state_dict())
+        self.validations.append((self.step, found))
+        bar.set_postfix_str(f"validation {found:.4f}")
+
+    def result(self) -> TrainedEmbedder:
+        embedder = copy.deepcopy(self.embedder)
+        embedder.load_state_dict(self.best)
+        embedder.eval().requires_grad_(False)
+        return TrainedEmbedder(embedder, self.losses[: self.step].clone(), list(self.validations))
+
+    def to_bytes(self) -> bytes:
+        tensors = {f"model.{name}": value for name, value in self.embedder.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        for i, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
+        tensors |= {
+            "generator": self.generator.get_state(),
+            "losses": self.losses,
+            "tokens.points": self.tokens.points,
+            "tokens.values": self.tokens.values,
+            "tokens.shares": self.tokens.shares,
+        }
+        about = self.about | {"step": self.step, "validations": self.validations}
+        tensors = {name: value.contiguous() for name, value in tensors.items()}
+        return save(tensors, metadata={_KEY: json.dumps(about)})
+
+    def load(self, path: Path) -> None:
+        metadata, tensors = io.read_safetensors(path, "checkpoint")
+        about = json.loads(metadata.get(_KEY, "{}"))
+        different = [key for key in self.about if about.get(key) != self.about[key]]
+        if different:
+            raise ValueError(
+                f"checkpoint must be of the same training, got {path} with another {different[0]}"
+            )
+        part = _Parts(tensors)
+        self.embedder.load_state_dict(part("model."))
+        self.best = part("best.")
+        groups = self.optimizer.state_dict()["param_groups"]
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in part("optimizer.").items():
+            i, key = name.split(".")
+            moments.setdefault(int(i), {})[key] = value
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.generator.set_state(tensors["generator"])
+        self.losses, self.step = tensors["losses"], about["step"]
+        self.tokens = Tokens(**part("tokens."))
+        self.validations = [(step, loss) for step, loss in about["validations"]]
+
+    def _look(self, networks: Sequence[ReluNetwork]) -> Tokens:
+        x = self.sample(self.config.points, self.generator)
+        values = self.embedder.config.values
+        return tokens_of(networks, x, kind=self.config.tokens, values=values)
+
+
+class _Parts:
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors = tensors
+
+    def __call__(self, prefix: str) -> dict[str, Tensor]:
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self.tensors.items()
+            if name.startswith(prefix)
+        }
+
+
+def _hide(tokens: Tokens, shares: tuple[float, ...], generator: torch.Generator) -> Tensor:
+    """bool `[B, T]`: a random share of each set's tokens, at least one, and not all where there are two."""
+    there = tokens.shares > 0
+    rates = torch.tensor(shares)[torch.randint(len(shares), (len(tokens), 1), generator=generator)]
+    order = torch.rand(there.shape, generator=generator).masked_fill(~there, 2.0)
+    ranks = order.argsort(1).argsort(1)
+    counts = there.sum(1, keepdim=True)
+    return ranks < (rates * counts).round().clamp(min=1).minimum((counts - 1).clamp(min=1))
+
+
+def _half_cosine(progress: float) -> float:
+    """1 at the begin, 0 at the end.
+
+    Examples:
+        >>> _half_cosine(0.0), round(_half_cosine(0.5), 6)
+        (1.0, 0.5)
+    """
+    return float(0.5 * (1 + torch.cos(torch.tensor(torch.pi * progress, dtype=torch.float64))))
+
+
+def _check(networks: Sequence[ReluNetwork], shape: EmbedderConfig) -> None:
+    if len(networks) < 4:
+        raise ValueError(f"networks must be at least 4, got {len(networks)}")
+    for i, net in enumerate(networks):
+        if not isinstance(net, ReluNetwork):
+            raise TypeError(f"networks[{i}] must be a ReluNetwork, got {type(net).__name__}")
+        if (net.widths[0], net.widths[-1]) != (shape.inputs, 1):
+            raise ValueError(
+                f"networks[{i}] must have {shape.inputs} inputs, as the embedder, and 1 output, "
+                f"got {net.widths[0]} and {net.widths[-1]}"
+            )

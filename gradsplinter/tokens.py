@@ -1,0 +1,115 @@
+"""Networks as sets of tokens: where they were looked at, and what their gradients are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradsplinter.network import ReluNetwork
+from gradsplinter.splinters import Splinters
+from gradsplinter.table import splinter
+
+KINDS = ("modes", "samples")
+VALUES = ("gradients", "outputs")
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """B sets of up to T tokens; shorter ones are filled up with tokens without a share.
+
+    Attributes:
+        points: `[B, T, d]`: where.
+        values: `[B, T, v]`: what is there; by default the gradient, v = d.
+        shares: `[B, T]`: of the examples of each set, which add up to 1.
+
+    Examples:
+        >>> net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.zeros(1)])
+        >>> tokens = tokens_of([net], torch.tensor([[1.0, 3.0], [-1.0, 1.0], [3.0, 1.0], [1.0, 2.0]]))
+        >>> tokens.points, tokens.values, tokens.shares
+        (tensor([[[ 1.6667,  2.0000],
+                 [-1.0000,  1.0000]]]), tensor([[[1., 1.],
+                 [0., 1.]]]), tensor([[0.7500, 0.2500]]))
+    """
+
+    points: Tensor
+    values: Tensor
+    shares: Tensor
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, sets: Tensor | slice) -> Tokens:
+        """Some of the sets, without what no one of them needs."""
+        shares = self.shares[sets]
+        longest = int((shares > 0).sum(1).max())
+        return Tokens(self.points[sets, :longest], self.values[sets, :longest], shares[:, :longest])
+
+    def to(self, device: torch.device) -> Tokens:
+        return Tokens(self.points.to(device), self.values.to(device), self.shares.to(device))
+
+
+def tokens_of(
+    nets: Sequence[ReluNetwork], x: Tensor, *, kind: str = "modes", values: str = "gradients"
+) -> Tokens:
+    """Tokens of networks with one output, looked at with examples x.
+
+    Args:
+        nets: B of them, of the same numbers of inputs.
+        x: `[N, d]`, the same for all, or `[B, N, d]`.
+        kind: "modes", one token for each activation pattern, at the mean of its examples, its share that
+            of the examples; or "samples", one for each example.
+        values: "gradients" of the output, or "outputs": at the point of a mode, by its own affine function.
+
+    Raises:
+        ValueError: what `splinter` refuses; another kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    if values not in VALUES:
+        raise ValueError(f"values must be one of {', '.join(VALUES)}, got {values!r}")
+    examples = x if x.dim() == 3 else x.expand(len(nets), *x.shape)
+    sets = [_of_one(net, own, kind, values) for net, own in zip(nets, examples, strict=True)]
+    points, found, shares = (
+        torch.nn.utils.rnn.pad_sequence(list(part), batch_first=True)
+        for part in zip(*sets, strict=True)
+    )
+    return Tokens(points, found, shares)
+
+
+def of_splinters(s: Splinters, x: Tensor, direction: int = 0) -> Tokens:
+    """One set: the modes of a network or of a part of it, and the gradients of one direction.
+
+    Args:
+        s: with ids.
+        x: `[N, h_source]`: the examples at the source.
+        direction: which.
+
+    Raises:
+        ValueError: s without ids.
+    """
+    if s.ids is None:
+        raise ValueError("s must hold the ids of the examples: splinter(..., ids=True)")
+    points = _means(x, s.ids, s.counts)
+    gradients = s.jacobian()[:, direction]
+    return Tokens(points[None], gradients[None], (s.counts / s.counts.sum()).to(points)[None])
+
+
+def _of_one(net: ReluNetwork, x: Tensor, kind: str, values: str) -> tuple[Tensor, Tensor, Tensor]:
+    s = splinter(net, x)
+    assert s.ids is not None
+    if kind == "samples":
+        shares = x.new_full((len(x),), 1 / len(x))
+        found = s.jacobian()[s.ids, 0] if values == "gradients" else net(x)
+        return x, found, shares
+    points = _means(x, s.ids, s.counts)
+    found = s.jacobian()[:, 0] if values == "gradients" else _means(net(x), s.ids, s.counts)
+    return points, found, (s.counts / len(x)).to(x.dtype)
+
+
+def _means(x: Tensor, ids: Tensor, counts: Tensor) -> Tensor:
+    """Of the examples of each mode, `[U, d]`; an affine function of them has its own mean there."""
+    sums = torch.zeros(len(counts), x.shape[1], dtype=torch.float64, device=x.device)
+    return (sums.index_add_(0, ids, x.double()) / counts.unsqueeze(1)).to(x.dtype)

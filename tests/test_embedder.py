@@ -1,0 +1,286 @@
+"""Tokens of networks, and the model that fills in the hidden ones."""
+
+import pytest
+import torch
+
+from gradsplinter import ReluNetwork, splinter
+from gradsplinter.embedder import Embedder, EmbedderConfig
+from gradsplinter.embedder_training import EmbedderTrainingConfig, _hide, train_embedder
+from gradsplinter.tokens import Tokens, of_splinters, tokens_of
+from gradsplinter.train import initialise
+
+NETS = [initialise([2, 8, 8, 1], seed) for seed in range(12)]
+
+
+def draw(n, generator):
+    return torch.rand(n, 2, generator=generator)
+
+
+def random_tokens(sets=3, count=20, inputs=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    points, values = torch.randn(2, sets, count, inputs, generator=generator)
+    shares = torch.rand(sets, count, generator=generator)
+    return Tokens(points, values, shares / shares.sum(1, keepdim=True))
+
+
+# --- tokens -----------------------------------------------------------------------------------------
+
+
+def test_tokens_by_hand():
+    """relu(x1) + relu(x2): three modes, the last two of one example each."""
+    net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.tensor([5.0])])
+    x = torch.tensor([[1.0, 3.0], [3.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    tokens = tokens_of([net], x)
+    assert tokens.points.tolist() == [[[2, 2], [-1, 1], [-1, -1]]]
+    assert tokens.values.tolist() == [[[1, 1], [0, 1], [0, 0]]]
+    assert tokens.shares.tolist() == [[0.5, 0.25, 0.25]]
+    outputs = tokens_of([net], x, values="outputs")
+    assert outputs.values.tolist() == [[[9], [6], [5]]]
+    samples = tokens_of([net], x, kind="samples")
+    assert torch.equal(samples.points[0], x)
+    assert samples.values.tolist() == [[[1, 1], [1, 1], [0, 1], [0, 0]]]
+    assert samples.shares.tolist() == [[0.25] * 4]
+
+
+def test_shorter_sets_are_filled_up():
+    one = ReluNetwork([torch.ones(1, 2), torch.ones(1, 1)], [torch.full((1,), 9.0), torch.zeros(1)])
+    x = torch.rand(100, 2, generator=torch.Generator().manual_seed(0))
+    tokens = tokens_of([NETS[0], one], x)
+    count = splinter(NETS[0], x).n_modes
+    assert tokens.shares.shape == (2, count)
+    assert count > 1
+    assert tokens.shares.sum(1).tolist() == pytest.approx([1, 1])
+    assert tokens.shares[1].tolist() == [1.0] + [0.0] * (count - 1)
+    alone = tokens[1:]
+    assert alone.points.shape == (1, 1, 2)
+
+
+def test_each_network_can_have_its_own_examples():
+    x = torch.rand(2, 50, 2, generator=torch.Generator().manual_seed(0))
+    both = tokens_of(NETS[:2], x)
+    second = tokens_of(NETS[1:2], x[1])
+    count = second.shares.shape[1]
+    assert torch.equal(both.values[1, :count], second.values[0])
+
+
+def test_tokens_of_a_part():
+    net = initialise([3, 8, 8, 2], 0)
+    x = torch.rand(200, 3, generator=torch.Generator().manual_seed(0))
+    s = splinter(net, x, source=0, target=2)
+    tokens = of_splinters(s, x, direction=5)
+    assert torch.equal(tokens.values[0], s.jacobian()[:, 5])
+    assert float(tokens.shares.sum()) == pytest.approx(1)
+    mode = x[s.ids == 1]
+    torch.testing.assert_close(tokens.points[0, 1], mode.mean(0))
+
+
+# --- the model --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_permutations_of_tokens_change_nothing(pooling):
+    embedder = Embedder(EmbedderConfig(pooling=pooling), seed=1).double()
+    tokens = random_tokens()
+    tokens = Tokens(tokens.points.double(), tokens.values.double(), tokens.shares.double())
+    visible = torch.rand(3, 20, generator=torch.Generator().manual_seed(1)) < 0.5
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(2))
+    other = Tokens(tokens.points[:, order], tokens.values[:, order], tokens.shares[:, order])
+    torch.testing.assert_close(
+        embedder.encode(tokens, visible),
+        embedder.encode(other, visible[:, order]),
+        rtol=1e-12,
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_what_fills_up_and_what_is_hidden_changes_nothing(pooling):
+    embedder = Embedder(EmbedderConfig(pooling=pooling), seed=1)
+    tokens = random_tokens()
+    more = random_tokens(count=5, seed=3)
+    filled = Tokens(
+        torch.cat([tokens.points, more.points], 1),
+        torch.cat([tokens.values, more.values], 1),
+        torch.cat([tokens.shares, torch.zeros(3, 5)], 1),
+    )
+    torch.testing.assert_close(embedder.encode(tokens), embedder.encode(filled))
+    visible = torch.rand(3, 20, generator=torch.Generator().manual_seed(1)) < 0.5
+    changed = Tokens(
+        tokens.points,
+        torch.where(visible.unsqueeze(2), tokens.values, torch.tensor(7.0)),
+        tokens.shares,
+    )
+    assert torch.equal(embedder.encode(tokens, visible), embedder.encode(changed, visible))
+    assert not torch.equal(embedder.encode(tokens), embedder.encode(changed))
+
+
+def test_a_token_counts_by_its_share():
+    embedder = Embedder(EmbedderConfig(), seed=1)
+    tokens, of_tokens, pooled = random_tokens(sets=1), [], []
+    embedder.of_token.register_forward_hook(lambda _, __, found: of_tokens.append(found))
+    embedder.of_set.register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0]))
+    with torch.no_grad():
+        embedder.encode(tokens)
+    torch.testing.assert_close(pooled[0], tokens.shares @ of_tokens[0][0])
+
+
+def test_standardised_by_the_training_set():
+    embedder = Embedder(EmbedderConfig())
+    tokens = random_tokens(sets=4)
+    tokens = Tokens(tokens.points * 3 + 1, tokens.values * 0.1 - 2, tokens.shares)
+    embedder.standardise(tokens)
+    weights = tokens.shares.flatten() / 4
+    values = (tokens.values.flatten(0, 1) - embedder.value_mean) / embedder.value_scale
+    assert (weights @ values).tolist() == pytest.approx([0, 0], abs=1e-5)
+    assert (weights @ values**2).tolist() == pytest.approx([1, 1], rel=1e-5)
+
+
+def test_the_loss_by_hand():
+    """Only what is hidden counts, by its share."""
+    embedder = Embedder(EmbedderConfig(), seed=2)
+    tokens = random_tokens(sets=1, count=3)
+    visible = torch.tensor([[True, False, False]])
+    embedder.requires_grad_(False)
+    found = embedder.decode(embedder.encode(tokens, visible), tokens.points)
+    errors = (found - tokens.values).abs()
+    huber = torch.where(errors < 1, errors**2 / 2, errors - 0.5).mean(2)
+    shares = tokens.shares[0, 1:]
+    expected = float(huber[0, 1:] @ shares / shares.sum())
+    assert float(embedder.cloze_loss(tokens, visible)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_saved_and_loaded(tmp_path):
+    embedder = Embedder(EmbedderConfig(inputs=2, size=4, pooling="attention"), seed=3)
+    embedder.standardise(random_tokens(seed=5))
+    embedder.save(tmp_path / "embedder.safetensors")
+    loaded = Embedder.load(tmp_path / "embedder.safetensors")
+    assert loaded.config == embedder.config
+    assert torch.equal(loaded.encode(random_tokens()), embedder.encode(random_tokens()))
+
+
+def test_files_that_are_no_embedder(tmp_path):
+    path = tmp_path / "embedder.safetensors"
+    path.write_bytes(b"something else")
+    with pytest.raises(ValueError, match="path must be a safetensors file"):
+        Embedder.load(path)
+    NETS[0].save(path)
+    with pytest.raises(ValueError, match=r"path must be a file written by Embedder\.save"):
+        Embedder.load(path)
+
+
+# --- training ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_some_are_hidden_and_some_are_shown(share):
+    tokens = random_tokens(sets=50, count=10)
+    tokens.shares[:, 7:] = 0
+    hidden = _hide(tokens, (share,), torch.Generator().manual_seed(0))
+    assert not hidden[:, 7:].any()
+    expected = {0.01: 1, 0.5: 4, 0.99: 6}[share]
+    assert hidden.sum(1).tolist() == [expected] * 50
+
+
+def test_what_it_learns():
+    """Networks of one linear piece each: a single visible gradient says all others."""
+    generator = torch.Generator().manual_seed(0)
+    nets = []
+    for _ in range(40):
+        direction = torch.randn(1, 2, generator=generator)
+        nets.append(
+            ReluNetwork(
+                [torch.cat([torch.eye(2), -torch.eye(2)]), torch.cat([direction, -direction], 1)],
+                [torch.zeros(4), torch.zeros(1)],
+            )
+        )
+    config = EmbedderTrainingConfig(steps=300, batch=20, points=20, patience=100)
+    found = train_embedder(
+        nets, lambda n, g: 2 * torch.rand(n, 2, generator=g) - 1, config=config, progress=False
+    )
+    first, last = float(found.losses[:10].mean()), min(loss for _, loss in found.validations)
+    assert last < first / 4
+
+
+def test_resumed_to_the_same_bits(tmp_path):
+    """Interrupted after a validation, and gone on with: as if nothing had happened."""
+    config = EmbedderTrainingConfig(steps=60, batch=6, points=40, refresh=20)
+    whole = train_embedder(NETS, draw, config=config, progress=False)
+
+    class Stop(Exception):
+        pass
+
+    calls = []
+
+    def stops(n, generator):
+        calls.append(n)
+        if len(calls) == 4:  # two at first, then one after each validation
+            raise Stop
+        return draw(n, generator)
+
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(Stop):
+        train_embedder(NETS, stops, config=config, checkpoint=path, progress=False)
+    again = train_embedder(NETS, draw, config=config, checkpoint=path, progress=False)
+    assert torch.equal(again.losses, whole.losses)
+    assert again.validations == whole.validations
+    for name, value in whole.embedder.state_dict().items():
+        assert torch.equal(again.embedder.state_dict()[name], value), name
+    once_more = train_embedder(NETS, draw, config=config, checkpoint=path, progress=False)
+    assert torch.equal(once_more.losses, whole.losses)
+
+
+def test_a_checkpoint_of_another_training(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    config = EmbedderTrainingConfig(steps=2, batch=6, points=40)
+    train_embedder(NETS, draw, config=config, checkpoint=path, progress=False)
+    for nets, changed, what in (
+        (NETS[1:], config, "networks"),
+        (NETS, EmbedderTrainingConfig(steps=3, batch=6, points=40), "config"),
+    ):
+        with pytest.raises(ValueError, match=f"of the same training, got .* with another {what}"):
+            train_embedder(nets, draw, config=changed, checkpoint=path, progress=False)
+    path.write_bytes(b"?")
+    with pytest.raises(ValueError, match="checkpoint must be a safetensors file"):
+        train_embedder(NETS, draw, config=config, checkpoint=path, progress=False)
+
+
+def test_it_stops_when_it_gets_no_better():
+    config = EmbedderTrainingConfig(
+        steps=200, batch=6, points=20, refresh=5, patience=2, learning_rate=1e-9
+    )
+    found = train_embedder(NETS, draw, config=config, progress=False)
+    losses = [loss for _, loss in found.validations]
+    assert len(found.losses) < 200
+    assert losses.index(min(losses)) == len(losses) - 3
+
+
+@pytest.mark.parametrize(
+    ("nets", "shape", "error", "message"),
+    [
+        (NETS[:3], EmbedderConfig(), ValueError, "networks must be at least 4, got 3"),
+        (NETS, EmbedderConfig(inputs=3), ValueError, r"networks\[0\] must have 3 inputs"),
+        ([*NETS, None], EmbedderConfig(), TypeError, r"networks\[12\] must be a ReluNetwork"),
+    ],
+)
+def test_networks_that_do_not_fit(nets, shape, error, message):
+    with pytest.raises(error, match=message):
+        train_embedder(nets, draw, shape, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("make", "values", "message"),
+    [
+        (EmbedderTrainingConfig, {"mask": ()}, "mask"),
+        (EmbedderTrainingConfig, {"mask": (1.0,)}, r"mask must be in \(0, 1\), got 1.0"),
+        (EmbedderTrainingConfig, {"tokens": "words"}, "tokens must be one of modes, samples"),
+        (EmbedderTrainingConfig, {"validation": 0.0}, "validation must be in"),
+        (EmbedderTrainingConfig, {"noise": -1.0}, "noise at least 0"),
+        (EmbedderTrainingConfig, {"steps": 0}, "steps must be at least 1"),
+        (EmbedderConfig, {"pooling": "max"}, "pooling must be one of mean, attention"),
+        (EmbedderConfig, {"values": "logits"}, "values must be one of gradients, outputs"),
+        (EmbedderConfig, {"size": 0}, "size must be at least 1"),
+    ],
+)
+def test_bad_configurations(make, values, message):
+    with pytest.raises(ValueError, match=message):
+        make(**values)

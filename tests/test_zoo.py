@@ -1,0 +1,179 @@
+"""Families of tasks, and zoos of networks trained on them."""
+
+import json
+
+import pytest
+import torch
+
+from gradsplinter.families import FAMILIES, Varied, Waves, family
+from gradsplinter.formula import Formula
+from gradsplinter.zoo import Zoo, ZooConfig, make_zoo
+
+SMALL = ZooConfig(
+    "formulae", tasks=3, networks=4, hidden=(8,), examples=64, steps=20, batch_size=32
+)
+
+
+@pytest.fixture(scope="module")
+def zoo():
+    return make_zoo(SMALL, progress=False)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families(name):
+    """All tasks differ and have one output; the first ones do not depend on how many there are."""
+    tasks = family(name, 40)
+    assert len({task.name for task in tasks}) == 40
+    assert {(task.n_inputs, task.n_outputs) for task in tasks} == {(tasks[0].n_inputs, 1)}
+    assert family(name, 10) == tasks[:10]
+    generator = torch.Generator().manual_seed(0)
+    x = tasks[0].sample(200, generator=generator, dtype=torch.float64)
+    gradients = torch.stack([task.gradient(x).flatten() for task in tasks])
+    assert float(torch.pdist(gradients).min()) > 0.1  # no two are the same up to a constant
+
+
+@pytest.mark.parametrize(
+    "task", [Waves(3, 2), Waves(5, 1, -2.0, 2.0, 2.0), Varied(Formula("x1 * x2"), Waves(1, 2), 0.3)]
+)
+def test_gradients_of_waves(task):
+    generator = torch.Generator().manual_seed(0)
+    x = task.sample(50, generator=generator, dtype=torch.float64).requires_grad_()
+    (expected,) = torch.autograd.grad(task.target(x).sum(), x)
+    torch.testing.assert_close(task.gradient(x).squeeze(1), expected)
+
+
+def test_waves_by_hand():
+    """One term: ±sqrt(2) sin(w x + φ), whose root mean square over a period is 1."""
+    task = Waves(0, 1, 0.0, 1.0, 1.0, terms=1)
+    sizes, waves, phases = task._parameters
+    x = torch.tensor([[0.25]], dtype=torch.float64)
+    expected = sizes[0].sign() * 2**0.5 * torch.sin(waves[0, 0] * 0.25 + phases[0])
+    assert float(task.target(x)) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_the_networks_of_a_zoo(zoo):
+    assert len(zoo.networks) == 12
+    assert {net.widths for net in zoo.networks} == {(2, 8, 1)}
+    assert len({net.fingerprint for net in zoo.networks}) == 12
+    assert zoo.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    again = make_zoo(SMALL, progress=False)
+    assert again.fingerprint == zoo.fingerprint
+    assert torch.equal(again.r2, zoo.r2)
+
+
+def test_what_is_learned_is_measured_on_fresh_examples(zoo):
+    """R² is 1 - mean squared error / variance; these have not learned, and are told, not dropped."""
+    assert len(zoo.failed) > 0
+    assert f"{len(zoo.failed)} have not learned theirs" in repr(zoo)
+    net, task = zoo.networks[5], zoo.tasks[1]
+    x = task.sample(4000, generator=torch.Generator().manual_seed(123))
+    y = task.target(x)
+    r2 = 1 - float((net(x) - y).square().mean() / y.var())
+    assert float(zoo.r2[5]) == pytest.approx(r2, abs=0.05 * (1 + abs(r2)))
+
+
+def test_enough_steps_learn():
+    config = ZooConfig("curves", tasks=2, networks=2, examples=256, steps=400)
+    assert float(make_zoo(config, progress=False).r2.min()) > 0.95
+
+
+@pytest.mark.parametrize("held_out", [1, 3])
+def test_splits_are_of_networks(zoo, held_out):
+    """All tasks on both sides, no network on both, by their weights."""
+    splits = [zoo.split(held_out, seed) for seed in range(5)]
+    for training, out in splits:
+        assert sorted([*training.tolist(), *out.tolist()]) == list(range(12))
+        assert zoo.labels[out].bincount().tolist() == [held_out] * 3
+        left, right = (
+            {zoo.networks[i].fingerprint for i in part.tolist()} for part in (training, out)
+        )
+        assert not left & right
+    assert len({tuple(out.tolist()) for _, out in splits}) > 1
+
+
+def test_saved_and_loaded(zoo, tmp_path):
+    zoo.save(tmp_path / "zoo")
+    loaded = Zoo.load(tmp_path / "zoo")
+    assert loaded.config == SMALL
+    assert loaded.fingerprint == zoo.fingerprint
+    assert torch.equal(loaded.labels, zoo.labels)
+    torch.testing.assert_close(loaded.r2, zoo.r2, atol=1e-6, rtol=0)
+    assert sorted(path.name for path in (tmp_path / "zoo").iterdir()) == [
+        "manifest.json",
+        "networks.safetensors",
+    ]
+
+
+def _change(folder, **values):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_folders_that_hold_no_whole_zoo(zoo, tmp_path):
+    folder = tmp_path / "zoo"
+    with pytest.raises(ValueError, match=r"folder must hold a zoo, got .*, which has no networks"):
+        Zoo.load(folder)
+    zoo.save(folder)
+    manifest, networks = folder / "manifest.json", folder / "networks.safetensors"
+    whole = manifest.read_text(), networks.read_bytes()
+    networks.write_bytes(whole[1][:-10])
+    with pytest.raises(ValueError, match=r"networks\.safetensors must be a safetensors file"):
+        Zoo.load(folder)
+    networks.write_bytes(whole[1][:-1] + b"?")
+    with pytest.raises(ValueError, match="whose networks are not those of its manifest"):
+        Zoo.load(folder)
+    networks.write_bytes(whole[1])
+    for changes, message in (
+        ({"gradsplinter.Zoo": 2}, "with schema 2: make it again"),
+        ({"tasks": ["x1 * x2", "x1", "x2"]}, "whose tasks differ: make it again"),
+        ({"config": {"family": "formulae"}}, "with a damaged manifest"),
+        ({"r2": None}, "with a damaged manifest"),
+        ({"r2": [1.0]}, "are not those of its manifest"),
+    ):
+        manifest.write_text(whole[0])
+        _change(folder, **changes)
+        with pytest.raises(ValueError, match=message):
+            Zoo.load(folder)
+    manifest.unlink()
+    with pytest.raises(ValueError, match=r"which has no manifest\.json"):
+        Zoo.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ({"family": "cubes"}, ValueError, "family must be one of curves, formulae"),
+        ({"tasks": 41}, ValueError, "tasks must be at most 40, got 41"),
+        ({"tasks": 1}, ValueError, "tasks must be at least 2"),
+        ({"networks": 1}, ValueError, "networks must be at least 2"),
+        ({"networks": 2.5}, TypeError, "networks must be an integer"),
+        ({"hidden": (0,)}, ValueError, "widths"),
+        ({"batch_size": 2000}, ValueError, "batch_size must be at most examples = 1024"),
+        ({"learned": 1.0}, ValueError, r"learned must be in \(0, 1\)"),
+        ({"learning_rate": -1.0}, ValueError, "learning_rate must be positive"),
+    ],
+)
+def test_bad_configurations(values, error, message):
+    with pytest.raises(error, match=message):
+        ZooConfig(**values)
+
+
+def test_bad_splits(zoo):
+    with pytest.raises(ValueError, match="held_out must be below 4"):
+        zoo.split(4, 0)
+    with pytest.raises(ValueError, match="held_out must be at least 1"):
+        zoo.split(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Waves(0, 1, 1.0, 1.0), "low must be below high"),
+        (lambda: Waves(0, frequency=0.0), "frequency must be positive"),
+        (lambda: Varied(Formula("x1"), Waves(0, 2), 0.1), "task must have 2 inputs"),
+        (lambda: Varied(Formula("x1"), Waves(0, 1), 0.0), "size must be positive"),
+    ],
+)
+def test_bad_tasks(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
