@@ -1,0 +1,70 @@
+"""A linear probe: does a linear function of an embedding tell the task?"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from gradsplinter.wording import missing_extra
+
+PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
+"""1 / strength of the squared penalty, of which one is chosen by cross-validation in the training set."""
+FOLDS = 3
+
+
+def probe_accuracy(
+    features: Tensor,
+    labels: Tensor,
+    training: Tensor,
+    test: Tensor,
+    *,
+    per_class: int | None = None,
+) -> float:
+    """Share of test rows whose class a linear classifier names; multinomial logistic regression.
+
+    Features are standardised by the training rows. The penalty is chosen by cross-validation among the training
+    rows, where each class has enough; else it is 1.
+
+    Args:
+        features: `[M, F]`.
+        labels: int `[M]`.
+        training, test: indices of rows.
+        per_class: only the first so many training rows of each class.
+
+    Raises:
+        ImportError: scikit-learn is missing.
+
+    Examples:
+        >>> features = torch.tensor([[0.0], [0.1], [1.0], [1.1], [0.2], [0.9]])
+        >>> labels = torch.tensor([0, 0, 1, 1, 0, 1])
+        >>> probe_accuracy(features, labels, torch.arange(4), torch.tensor([4, 5]))
+        1.0
+    """
+    try:
+        from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+        from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+        from sklearn.model_selection import GridSearchCV  # noqa: PLC0415
+    except ImportError as error:
+        raise ImportError(missing_extra("probes", "cluster", error)) from error
+    if per_class is not None:
+        training = torch.cat(
+            [training[labels[training] == label][:per_class] for label in labels[training].unique()]
+        )
+    known = features[training].double()
+    mean, spread = known.mean(0), known.std(0, correction=0)
+    scaled = ((features.double() - mean) / spread.where(spread > 0, 1.0)).numpy()
+    x, y = scaled[training.numpy()], labels[training].numpy()
+    model = LogisticRegression(max_iter=1000)
+    if _fewest(labels[training]) >= FOLDS:
+        model = GridSearchCV(model, {"C": list(PENALTIES)}, cv=FOLDS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a separable set has no end
+        model.fit(x, y)
+    return float(model.score(scaled[test.numpy()], labels[test].numpy()))
+
+
+def _fewest(labels: Tensor) -> int:
+    """Rows of the smallest class."""
+    return int(labels.unique(return_counts=True)[1].min())
