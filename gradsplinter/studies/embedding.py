@@ -22,6 +22,7 @@ from gradsplinter.embedder_training import EmbedderTrainingConfig, TrainedEmbedd
 from gradsplinter.network import ReluNetwork
 from gradsplinter.studies import embedding_baselines as baselines
 from gradsplinter.studies.probe import probe_accuracy
+from gradsplinter.studies.statistics import rank_correlation
 from gradsplinter.tokens import Tokens, tokens_of
 from gradsplinter.zoo import Zoo
 
@@ -87,6 +88,21 @@ class ClozeRow:
     r2: float
 
 
+@dataclass(frozen=True)
+class StructureRow:
+    """Which networks lie near each other."""
+
+    seed: int
+    method: str
+    networks: str
+    """As in `ClozeRow`."""
+    neighbours: float
+    """Share of held-out networks whose nearest other one has the same task."""
+    correlation: float
+    """Rank correlation, over pairs of tasks, of the distance of their mean embeddings with the distance of their
+    exact gradient fields (root mean square)."""
+
+
 @dataclass(frozen=True, eq=False)
 class EmbeddingResult:
     """Rows, and of the first seed the embeddings of all networks."""
@@ -95,6 +111,7 @@ class EmbeddingResult:
     zoo: Zoo
     probes: list[ProbeRow]
     cloze: list[ClozeRow]
+    structure: list[StructureRow]
     embeddings: Tensor
     trained: TrainedEmbedder
 
@@ -108,15 +125,17 @@ def run_embedding(config: EmbeddingConfig, zoo: Zoo, *, progress: bool = True) -
     config = replace(config, shape=replace(config.shape, inputs=zoo.config.widths[0]))
     probes: list[ProbeRow] = []
     cloze: list[ClozeRow] = []
+    structure: list[StructureRow] = []
     first: tuple[Tensor, TrainedEmbedder] | None = None
     for seed in tqdm(config.seeds, disable=not progress, desc="seeds", unit="seed"):
         one = _Seed(config, zoo, seed, progress)
         probes += one.probes()
         cloze += one.cloze()
+        structure += one.structure()
         if first is None:
             first = one.embedding.clone(), one.trained
     assert first is not None
-    return EmbeddingResult(config, zoo, probes, cloze, *first)
+    return EmbeddingResult(config, zoo, probes, cloze, structure, *first)
 
 
 class _Seed:
@@ -268,6 +287,35 @@ class _Seed:
                 for method, fill in _fills(embedder, process):
                     r2 = baselines.cloze_r2(tokens, hidden, fill, mean)
                     yield ClozeRow(self.seed, method, networks, share, r2)
+
+    def structure(self) -> Iterator[StructureRow]:
+        """After `probes`."""
+        labels, fixed = self.zoo.labels, self.x[:FIXED_POINTS]
+        _, others = self.halves()
+        fields = torch.stack([task.gradient(self.x).flatten() for task in self.zoo.tasks])
+        raw = baselines.gradients_at(self.zoo.networks, fixed)
+        untrained = self.untrained().encode(self.tokens)
+        for networks, tasks, embedding in (
+            ("known tasks", torch.arange(self.zoo.config.tasks), self.embedding),
+            ("unseen tasks", others.sort().values, self.half.embedder.encode(self.tokens)),
+        ):
+            index = self.test[torch.isin(labels[self.test], tasks)]
+            for method, features in (
+                ("embedder", embedding),
+                ("untrained embedder", untrained),
+                (f"gradients at {FIXED_POINTS} points", raw),
+            ):
+                found = features[index]
+                distances = torch.cdist(found, found).fill_diagonal_(torch.inf)
+                nearest = labels[index][distances.argmin(1)]
+                means = torch.stack([found[labels[index] == task].mean(0) for task in tasks])
+                yield StructureRow(
+                    self.seed,
+                    method,
+                    networks,
+                    float((nearest == labels[index]).double().mean()),
+                    rank_correlation(torch.pdist(means), torch.pdist(fields[tasks])),
+                )
 
     def hide(self, tokens: Tokens, share: float) -> Tensor:
         there = tokens.shares > 0

@@ -108,8 +108,8 @@ class GaussianProcess:
         tokens, hidden: of these networks.
     """
 
-    LENGTHS = (0.1, 0.2, 0.4, 0.8, 1.6)
-    NOISES = (0.01, 0.1, 0.3)
+    LENGTHS = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
+    NOISES = (0.03, 0.1, 0.3, 1.0)
 
     def __init__(self, tokens: Tokens, hidden: Tensor) -> None:
         weights = (tokens.shares / len(tokens)).unsqueeze(2)
