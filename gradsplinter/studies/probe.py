@@ -24,14 +24,14 @@ def probe_accuracy(
 ) -> float:
     """Share of test rows whose class a linear classifier names; multinomial logistic regression.
 
-    Features are standardised by the training rows. The penalty is chosen by cross-validation among the training
+    Features are standardised by all training rows, which needs no labels. The penalty is chosen by cross-validation among the training
     rows, where each class has enough; else it is 1.
 
     Args:
         features: `[M, F]`.
         labels: int `[M]`.
         training, test: indices of rows.
-        per_class: only the first so many training rows of each class.
+        per_class: only the labels of the first so many training rows of each class.
 
     Raises:
         ImportError: scikit-learn is missing.
@@ -48,12 +48,12 @@ def probe_accuracy(
         from sklearn.model_selection import GridSearchCV  # noqa: PLC0415
     except ImportError as error:
         raise ImportError(missing_extra("probes", "cluster", error)) from error
+    known = features[training].double()
+    mean, spread = known.mean(0), known.std(0, correction=0)
     if per_class is not None:
         training = torch.cat(
             [training[labels[training] == label][:per_class] for label in labels[training].unique()]
         )
-    known = features[training].double()
-    mean, spread = known.mean(0), known.std(0, correction=0)
     scaled = ((features.double() - mean) / spread.where(spread > 0, 1.0)).numpy()
     x, y = scaled[training.numpy()], labels[training].numpy()
     model = LogisticRegression(max_iter=200, tol=1e-3)
