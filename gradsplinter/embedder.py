@@ -68,9 +68,9 @@ class Embedder(nn.Module):
     """Tokens → one embedding → the value at any point. Permutations of tokens change nothing.
 
     Each token (its point, its value or that it is hidden, its share) goes through the same small network; the
-    mean of the results over tokens, weighted by shares, through a second one to the embedding. A third one
-    takes the embedding and a point to the value there. Points and values are standardised by the training
-    set, not by the network: sizes of gradients tell functions apart.
+    means of the results over those that are shown and over all, weighted by shares, go through a second one to
+    the embedding. A third one takes the embedding and a point to the value there. Points and values are
+    standardised by the training set, not by the network: sizes of gradients tell functions apart.
 
     After: Zaheer et al., Deep Sets (2017); Garnelo et al., Conditional Neural Processes (2018).
 
@@ -94,7 +94,7 @@ class Embedder(nn.Module):
         for name, count in (("point", d), ("value", v)):
             self.register_buffer(f"{name}_mean", torch.zeros(count))
             self.register_buffer(f"{name}_scale", torch.ones(count))
-        pooled = width * (_HEADS if config.pooling == "attention" else 1)
+        pooled = width * (1 + (_HEADS if config.pooling == "attention" else 1))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(check_integer(seed, "seed", 0))
             self.of_token = _mlp(config.features + v + 2, width, width)
@@ -131,13 +131,16 @@ class Embedder(nn.Module):
             dim=2,
         )
         hidden = self.of_token(token)
+        shares = tokens.shares * shown
         if self.attention is None:
-            pooled = (hidden * tokens.shares.unsqueeze(2)).sum(1)
+            weights = (shares / shares.sum(1, keepdim=True).clamp_min(1e-12)).unsqueeze(1)
         else:
             logits = self.attention(hidden) + log_share.unsqueeze(2)
-            logits = logits.masked_fill((tokens.shares == 0).unsqueeze(2), -math.inf)
-            pooled = (logits.softmax(dim=1).mT @ hidden).flatten(1)
-        embedding: Tensor = nn.functional.layer_norm(self.of_set(pooled), (self.config.size,))
+            logits = logits.masked_fill((shares == 0).unsqueeze(2), -1e9)
+            weights = logits.softmax(dim=1).mT
+        pooled = torch.cat([weights, tokens.shares.unsqueeze(1)], dim=1) @ hidden
+        found = self.of_set(pooled.flatten(1))
+        embedding: Tensor = nn.functional.layer_norm(found, (self.config.size,))
         return embedding
 
     def decode(self, embedding: Tensor, points: Tensor) -> Tensor:

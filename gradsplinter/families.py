@@ -48,8 +48,8 @@ _SPACE = (
     "sin(3 * x1) * x2 + cos(3 * x3) * x4",
 )
 _MOST = 40
-_SIZE = 0.05
-"""Root mean square of what is added to the tasks of a hard family."""
+_SIZE, _SIZE_OF_CURVES = 0.05, 0.2
+"""Root mean square of what is added in a hard family; gradients change by some 20 to 35 %."""
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,8 @@ def family(name: str, tasks: int = 10) -> tuple[Task, ...]:
         formulae = _formulae(inputs)
     if name == kind:
         return (*formulae, *waves)[:tasks]
-    base = formulae[0] if formulae else waves.pop()
-    return tuple(Varied(base, wave, _SIZE) for wave in waves[:tasks])
+    base, size = (formulae[0], _SIZE) if formulae else (waves.pop(), _SIZE_OF_CURVES)
+    return tuple(Varied(base, wave, size) for wave in waves[:tasks])
 
 
 @cache

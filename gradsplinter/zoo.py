@@ -39,7 +39,7 @@ class ZooConfig:
     """
 
     family: str = "formulae"
-    """As `families.family` knows it."""
+    """curves, formulae, formulae-4d, hard-curves, hard-formulae or hard-formulae-4d (`families.family`)."""
     tasks: int = 10
     """The first ones of the family."""
     networks: int = 50

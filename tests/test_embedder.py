@@ -6,6 +6,7 @@ import torch
 from gradsplinter import ReluNetwork, splinter
 from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig, _hide, train_embedder
+from gradsplinter.embedding import embed
 from gradsplinter.tokens import Tokens, of_splinters, tokens_of
 from gradsplinter.train import initialise
 
@@ -121,7 +122,7 @@ def test_a_token_counts_by_its_share():
     embedder.of_set.register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0]))
     with torch.no_grad():
         embedder.encode(tokens)
-    torch.testing.assert_close(pooled[0], tokens.shares @ of_tokens[0][0])
+    torch.testing.assert_close(pooled[0], (tokens.shares @ of_tokens[0][0]).repeat(1, 2))
 
 
 def test_standardised_by_the_training_set():
@@ -284,3 +285,60 @@ def test_networks_that_do_not_fit(nets, shape, error, message):
 def test_bad_configurations(make, values, message):
     with pytest.raises(ValueError, match=message):
         make(**values)
+
+
+# --- embed ------------------------------------------------------------------------------------------
+
+
+def examples(n=200, inputs=2):
+    return torch.rand(n, inputs, generator=torch.Generator().manual_seed(0))
+
+
+def test_embeddings_of_networks_and_their_parts():
+    embedder = Embedder(EmbedderConfig(), seed=1).requires_grad_(False)
+    net, x = initialise([3, 2, 16, 2], 4), examples(inputs=3)
+    hidden = ReluNetwork(net.weights[:1], net.biases[:1])(x).relu()
+    rest = ReluNetwork(net.weights[1:], net.biases[1:])
+    whole = embed(rest, hidden, embedder)
+    part = embed(net, x, embedder, source=1)
+    assert part.shape == (2, 16)
+    torch.testing.assert_close(part, whole, rtol=1e-4, atol=1e-4)
+    tokens = of_splinters(splinter(rest, hidden), hidden, 1)
+    assert torch.equal(whole[1:], embedder.encode(tokens))
+    mixed = embed(rest, hidden, embedder, directions=torch.tensor([[0.0, 1.0]]))
+    torch.testing.assert_close(mixed, whole[1:])
+
+
+def test_the_order_of_examples_hardly_matters():
+    embedder = Embedder(EmbedderConfig(), seed=1)
+    found = embed(NETS[0], examples(), embedder)
+    torch.testing.assert_close(found, embed(NETS[0], examples().flip(0), embedder))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            {"net": initialise([3, 8, 1], 0), "x": examples(inputs=3)},
+            ValueError,
+            "2 units at site 0",
+        ),
+        ({"source": 1}, ValueError, "net must have 2 units at site 1, as the embedder, got 8"),
+        ({"x": examples()[:1]}, ValueError, "x must visit at least 2 modes of the network, got 1"),
+        ({"x": examples() * torch.nan}, ValueError, "x must be finite"),
+        ({"net": None}, TypeError, "net must be a ReluNetwork, got NoneType"),
+        ({"embedder": None}, TypeError, "embedder must be an Embedder, got NoneType"),
+        ({"embedder": Embedder(EmbedderConfig(values="outputs"))}, ValueError, "one of gradients"),
+    ],
+)
+def test_what_cannot_be_embedded(change, error, message):
+    call = {"net": NETS[0], "x": examples(), "embedder": Embedder(EmbedderConfig())} | change
+    with pytest.raises(error, match=message):
+        embed(**call)
+
+
+def test_a_constant_network():
+    net = NETS[0]
+    net = ReluNetwork((*net.weights[:-1], torch.zeros(1, 8)), net.biases)
+    with pytest.raises(ValueError, match=r"got direction 0, which is constant at these examples"):
+        embed(net, examples(), Embedder(EmbedderConfig()))

@@ -26,7 +26,7 @@ FLOORS = [  # from the top down
     {"graph_view", "communities"},
     {"graph"},
     {"trie", "store_index", "distinct"},
-    {"embedder_training"},
+    {"embedder_training", "embedding"},
     {"embedder"},
     {"tokens", "zoo"},
     {"table", "field", "region_statistics"},

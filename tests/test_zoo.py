@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from gradsplinter import cli
 from gradsplinter.families import FAMILIES, Varied, Waves, family
 from gradsplinter.formula import Formula
 from gradsplinter.zoo import Zoo, ZooConfig, make_zoo
@@ -177,3 +178,43 @@ def test_bad_splits(zoo):
 def test_bad_tasks(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# --- the command ------------------------------------------------------------------------------------
+
+LINE = "--family curves --tasks 2 --networks 3 --hidden 8 --examples 64 --steps 5 --batch-size 32"
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["gradsplinter", "zoo", *LINE.split(), *arguments])
+    cli.main()
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run(monkeypatch)
+    printed = capsys.readouterr().out
+    zoo = Zoo.load(tmp_path / "zoo" / "curves")
+    assert len(zoo.networks) == 6
+    assert len(zoo.failed) > 0
+    assert f"{len(zoo.failed)} networks with an R² below 0.9 stay in the zoo" in printed
+    assert "waves 1" in printed
+
+
+def test_the_command_replaces_nothing_unasked(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "zoo"
+    run(monkeypatch, "--out", str(out))
+    before = Zoo.load(out).fingerprint
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "--out", str(out), "--seed", "1")
+    assert "error: --out must be a new folder" in " ".join(capsys.readouterr().err.split())
+    assert Zoo.load(out).fingerprint == before
+    run(monkeypatch, "--out", str(out), "--seed", "1", "--overwrite")
+    assert Zoo.load(out).fingerprint != before
+
+
+def test_errors_name_the_option(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "--out", str(tmp_path / "zoo"), "--networks", "1")
+    assert "error: --networks must be at least 2" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "zoo").exists()

@@ -1,4 +1,4 @@
-"""The command line: `gradsplinter mixing`, `communities`, `field`, `smooth`, `mnist`, `adversarial`, `relevance`, `graph`, `extract`, `merge` and `info`."""
+"""The command line: `gradsplinter mixing`, `communities`, `field`, `smooth`, `mnist`, `adversarial`, `relevance`, `zoo`, `graph`, `extract`, `merge` and `info`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from gradsplinter.cli.mnist import MnistStudy
 from gradsplinter.cli.relevance import RelevanceStudy
 from gradsplinter.cli.smooth import SmoothStudy
 from gradsplinter.cli.tables import Extract, Info, Merge
+from gradsplinter.cli.zoo import MakeZoo
 
 COMMANDS: dict[str, type[Command]] = {
     "mixing": Mixing,
@@ -24,6 +25,7 @@ COMMANDS: dict[str, type[Command]] = {
     "mnist": MnistStudy,
     "adversarial": AdversarialStudy,
     "relevance": RelevanceStudy,
+    "zoo": MakeZoo,
     "graph": Graph,
     "extract": Extract,
     "merge": Merge,
