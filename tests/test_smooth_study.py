@@ -9,6 +9,7 @@ from torch import nn
 
 from gradsplinter import splinter
 from gradsplinter.plot.smooth import figures
+from gradsplinter.scores import orthogonality
 from gradsplinter.studies.smooth import (
     ACTIVATIONS,
     SmoothConfig,
@@ -16,7 +17,6 @@ from gradsplinter.studies.smooth import (
     _of_clusters,
     _trained,
     gradients,
-    orthogonality,
     run_smooth,
 )
 from gradsplinter.tasks import ParallelProducts, SoftMixing
@@ -40,8 +40,8 @@ def test_gradients_and_their_orthogonality():
     found = gradients(net, x)
     expected = torch.stack([torch.func.jacrev(net)(one) for one in x]).detach()
     torch.testing.assert_close(found, expected)
-    made = torch.tensor([[[1.0, 0], [0, 2]], [[1, 0], [3, 0]], [[1, 0], [1, 1]]])
-    assert orthogonality(made) == pytest.approx(1 - (0 + 1 + 0.5**0.5) / 3)
+    made = torch.tensor([[[1.0, 0], [0, 2]], [[1, 0], [3, 0]], [[1, 0], [1, 1]], [[0, 0], [0, 1]]])
+    assert orthogonality(made) == pytest.approx(1 - (0 + 1 + 0.5**0.5 + 0) / 4)
 
 
 def test_errors_by_hand():
