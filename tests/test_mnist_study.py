@@ -23,7 +23,13 @@ from gradsplinter.studies.mnist_rows import (
     pair_rows,
     training_rows,
 )
-from gradsplinter.studies.mnist_tables import MEASURES, cluster_rows, comparisons, site_rows
+from gradsplinter.studies.mnist_tables import (
+    MEASURES,
+    cluster_rows,
+    compare,
+    comparisons,
+    site_rows,
+)
 
 TINY = MnistConfig(
     ("digits", "iris"), ("24-16", "linear", "conv"), (0, 1, 2), examples=150, steps=400, checkpoints=3,
@@ -161,6 +167,14 @@ def test_one_seed_has_no_errors():
     found = run_mnist(config, both_parts("iris"), progress=False)
     for one in comparisons(found):
         assert (one.trained_error, one.from_untrained, one.from_shuffled) == (None,) * 3
+
+
+def test_two_seeds_have_errors_and_no_differences_in_errors():
+    """Which would be large by chance."""
+    values = {"trained": [1.0, 1.1], "untrained": [0.0, 0.1001], "shuffled": [0.0, 0.1]}
+    found = compare("d", "8", 0, "modes", values)
+    assert found.trained_error == pytest.approx(0.05)
+    assert (found.from_untrained, found.from_shuffled) == (None, None)
 
 
 def test_a_convolutional_network():
