@@ -225,6 +225,27 @@ def test_natural_errors_and_noise_that_fools(result):
         assert fooled.examples == round(noise.success * int((~wrong).sum())) > 0
 
 
+def test_regressions_against_natural_errors(monkeypatch):
+    """With the first score in place of a regression."""
+    shown = []
+
+    def first_score(*tables):
+        shown.append(tables[-1][:, 0].contiguous())
+        return shown[-1]
+
+    monkeypatch.setattr("gradsplinter.studies.adversarial.logistic_scores", first_score)
+    config = dataclasses.replace(TINY, seeds=(0,), linf=(0.1,), steps=2)
+    rows = run_adversarial(config, TRAIN, TEST, progress=False).combined
+    net = train_classifier(ClassifierConfig("12-9", 100), first(TRAIN, 600), 0)
+    wrong = (predict(net, TEST.x[:80]).argmax(1) != TEST.y[:80])[1::2]
+    assert 0 < wrong.sum() < 40
+    assert len(shown) == 2 * len(rows) > 0
+    for row, attacked, clean in zip(rows, shown[::2], shown[1::2], strict=True):
+        for found, usual in ((row.auroc, clean), (row.auroc_wrong, clean[wrong])):
+            won = (attacked[:, None] > usual).double() + 0.5 * (attacked[:, None] == usual)
+            assert found == pytest.approx(float(won.mean()))
+
+
 def first(of, count):
     return dataclasses.replace(of, x=of.x[:count], y=of.y[:count])
 
