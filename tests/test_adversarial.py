@@ -175,9 +175,12 @@ def test_rows(result):
 
 def test_rows_are_the_same_again(result):
     other = dataclasses.replace(TEST, x=TEST.x[:50].flip(1))
-    again = run_adversarial(TINY, TRAIN, TEST, other, progress=False)
-    for rows in ("networks", "attacks", "separations", "combined"):
-        assert repr(getattr(again, rows)) == repr(getattr(result, rows))  # a NaN equals none
+    again = run_adversarial(
+        dataclasses.replace(TINY, seeds=(2,)), TRAIN, TEST, other, progress=False
+    )
+    for name in ("networks", "attacks", "separations", "combined"):
+        expected = [row for row in getattr(result, name) if row.seed == 2]
+        assert repr(getattr(again, name)) == repr(expected)  # a NaN equals none
 
 
 def test_separations_are_those_of_the_scores(result):

