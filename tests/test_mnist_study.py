@@ -378,7 +378,7 @@ def test_a_missing_extra_is_said(tmp_path, monkeypatch, capsys):
 
 
 def test_ctrl_c_leaves_nothing(tmp_path, monkeypatch, capsys):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
