@@ -32,7 +32,7 @@ class AdversarialConfig:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """A network for each."""
     epochs: int = 10
-    """Of training."""
+    """Passes through the training data."""
     training_examples: int = 8000
     """The first ones; all, where there are fewer."""
     examples: int = 1000
