@@ -19,7 +19,7 @@ from gradsplinter.studies.smooth import (
     gradients,
     run_smooth,
 )
-from gradsplinter.tasks import ParallelProducts, SoftMixing
+from gradsplinter.tasks import ParallelProducts, SoftMixing, exact_orthogonality
 from gradsplinter.train import initialise
 
 TINY = SmoothConfig(
@@ -107,6 +107,28 @@ def test_groups_of_relu_are_its_splinters(result):
     expected = sum(len(s.gradients(d).values) for d in range(2)) / 2
     (found,) = [g for g in result.groupings if (g.way, g.seed) == ("modes", seed)]
     assert found.groups == expected
+
+
+def test_the_curve_of_theory_is_dense(result):
+    strengths, values = zip(*result.theory, strict=True)
+    assert (len(strengths), strengths[0], strengths[-1]) == (101, 0, 0.5)
+    assert list(values) == sorted(values, reverse=True)
+    for i, strength in ((0, 0.0), (-1, 0.5)):
+        own = [score.theory for score in result.scores if score.strength == strength]
+        assert values[i] == pytest.approx(sum(own) / len(own))
+    middle = SoftMixing(ParallelProducts(2), 0.25)
+    x = [middle.sample(200, generator=torch.Generator().manual_seed(s + 2**33)) for s in TINY.seeds]
+    expected = sum(exact_orthogonality(middle, one) for one in x) / 2
+    assert (strengths[50], values[50]) == (0.25, pytest.approx(expected))
+    (line,) = [
+        line
+        for line in figures(result)["orthogonality"].axes[0].lines
+        if line.get_label() == "theory"
+    ]
+    assert line.get_ydata().tolist() == list(values)
+    few = dataclasses.replace(TINY, activations=("relu",), lambdas=(0.2,), seeds=(0,), steps=2)
+    (point,) = run_smooth(few, progress=False).theory
+    assert point[0] == 0.2
 
 
 def test_figures_are_drawn(result):

@@ -84,7 +84,11 @@ def orthogonality(result: SmoothResult) -> Figure:
         figure = Figure(figsize=(7.6, 3.3), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         for ax in (left, right):
-            ax.plot(*zip(*result.theory, strict=True), color=INK, lw=1.4, label="theory")
+            alone = len(result.theory) == 1  # a line through one point is not seen
+            ax.plot(
+                *zip(*result.theory, strict=True), color=INK, lw=1.4, label="theory",
+                marker="D" if alone else None, ms=9, mfc="none",
+            )  # fmt: skip
             ax.set_xlabel("mixing λ")
             ax.set_ylim(-0.03, 1.03)
         for activation, color in zip(config.activations, COLORS[1:], strict=False):

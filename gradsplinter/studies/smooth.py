@@ -187,7 +187,8 @@ def _examples(config: SmoothConfig, task: SoftMixing, seed: int) -> tuple[Tensor
 def _theory(config: SmoothConfig) -> list[tuple[float, float]]:
     found = []
     least, most = min(config.lambdas), max(config.lambdas)
-    for strength in torch.linspace(least, most, CURVE, dtype=torch.float64).tolist():
+    points = CURVE if most > least else 1
+    for strength in torch.linspace(least, most, points, dtype=torch.float64).tolist():
         task = SoftMixing(ParallelProducts(2), strength)
         values = [
             exact_orthogonality(task, _examples(config, task, seed)[0]) for seed in config.seeds
