@@ -98,7 +98,8 @@ def _report(result: AdversarialResult) -> None:
         "AUROC of a logistic regression that has seen an attack on other examples; against clean ones, and "
         "against those that the network has wrong"
     )
-    table = _table("", "ε", "attack seen", *COLUMNS, *(f"{of},\nwrong" for of in COLUMNS))
+    columns = [name.replace("baselines", "base-\nlines") for name in COLUMNS]  # for 80 columns
+    table = _table("", "ε", "attack\nseen", *columns, *(f"wrong:\n{name}" for name in columns))
     areas: dict[tuple[str, float, str], list[Any]] = {}
     for row in result.combined_means():
         areas.setdefault((row["kind"], row["epsilon"], row["fitted_on"]), []).append(row)
