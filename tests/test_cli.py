@@ -1,6 +1,5 @@
 """The command line: files, messages, exit codes."""
 
-import builtins
 import csv
 import json
 import os
@@ -14,7 +13,6 @@ import torch
 from networks import random_inputs, random_network
 
 import gradsplinter
-import gradsplinter_command
 from gradsplinter import (
     _C,
     ReluNetwork,
@@ -211,21 +209,6 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, capsys):
     assert stopped.value.code == 130
     assert "interrupted" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_ctrl_c_while_the_package_is_imported(monkeypatch, capsys):
-    imported = builtins.__import__
-
-    def interrupted(name, *rest):
-        if name == "gradsplinter.cli":
-            raise KeyboardInterrupt
-        return imported(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", interrupted)
-    with pytest.raises(SystemExit) as stopped:
-        gradsplinter_command.main()
-    assert stopped.value.code == 130
-    assert capsys.readouterr().err == "interrupted; nothing was begun\n"
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path, monkeypatch, capsys):
