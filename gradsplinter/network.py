@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +24,17 @@ from gradsplinter.modules import read_layers
 _METADATA = {"gradsplinter.ReluNetwork": "schema 1"}
 _PICKLED = {b"PK", *(bytes([0x80, protocol]) for protocol in range(2, 6))}
 """How files of torch.save (archives with a pickle in them) and pickles begin."""
-_CONVERT = (
-    "it looks like a file of torch.save or a pickle, which can run any code when it is loaded and so is not. "
-    "Convert it once: module.load_state_dict(torch.load(path, weights_only=True)), then "
-    "ReluNetwork.from_module(module).save(new_path)"
-)
+
+
+def why_pickled(path: str | Path, save: str) -> str:
+    """Why a file that is no safetensors file is not opened, if it is a pickle, and how to convert it."""
+    with suppress(OSError), Path(path).open("rb") as file:
+        if file.read(2) in _PICKLED:
+            return (
+                ", a file of torch.save or a pickle. These are never opened, since they can run any code. "
+                f"Convert it once: module.load_state_dict(torch.load(path, weights_only=True)), then {save}"
+            )
+    return ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -179,8 +186,8 @@ class ReluNetwork:
             OSError: the file cannot be read.
             ValueError: the file is not a safetensors file or holds something else.
         """
-        with Path(path).open("rb") as file:  # whose errors say more than those of safetensors
-            pickled = file.read(2) in _PICKLED
+        with Path(path).open("rb"):  # whose errors say more than those of safetensors
+            pass
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -188,9 +195,9 @@ class ReluNetwork:
         except OSError as error:
             raise OSError(f"path must be a file that can be read, got {path}: {error}") from error
         except SafetensorError as error:
-            advice = f"; {_CONVERT}" if pickled else ""
+            reason = why_pickled(path, "ReluNetwork.from_module(module).save(new_path)")
             raise ValueError(
-                f"path must be a safetensors file, got {path}: {error}{advice}"
+                f"path must be a safetensors file, got {path}{reason or f': {error}'}"
             ) from error
         if metadata != _METADATA:
             raise ValueError(

@@ -69,6 +69,24 @@ def all_pairs(gradients: Sequence[Tensor]) -> Tensor:
     return result
 
 
+def orthogonality(gradients: Tensor) -> float:
+    """1 - mean over examples of the mean abs(cos) of every two directions' gradients, in [0, 1].
+
+    Args:
+        gradients: `[N, D, h]`, D at least 2; the cosine with a zero gradient is 0.
+
+    Examples:
+        >>> orthogonality(torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [3.0, 0.0]]]))
+        0.5
+    """
+    gradients = gradients.double()
+    norms = gradients.norm(dim=2, keepdim=True)
+    units = gradients / norms.where(norms > 0, 1.0)
+    cosines = (units @ units.mT).abs().clamp_max(1)  # equal gradients reach 1 + 2e-16
+    i, j = torch.triu_indices(units.shape[1], units.shape[1], offset=1)
+    return float(1 - cosines[:, i, j].mean())
+
+
 def mean_of_pairs(matrix: Tensor) -> float:
     """The mean of a symmetric matrix above its diagonal.
 

@@ -44,7 +44,9 @@ def segments_of(traced: Trace) -> tuple[list[fx.Node], list[Segment]]:
         is_result = operation.node is traced.result
         used_up = reach <= i  # all that was made before
         if used_up and operation.node in traced.shapes:
-            counts = any(one.unit or one.refused for one in waiting)
+            # What a refused operation takes, as the logits before a softmax, can still be looked at.
+            ends = i < len(traced.operations) and traced.operations[i].refused
+            counts = ends or any(one.unit or one.refused for one in waiting)
             if counts or is_result:
                 sites.append(operation.node)
                 segments.append(_segment(waiting, traced.shapes))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradsplinter.checks import DTYPES, check_finite, check_integer, check_tensor
+from gradsplinter.scores import orthogonality
 
 
 class Task(ABC):
@@ -391,12 +392,7 @@ def exact_orthogonality(task: Task, x: Tensor) -> float:
     task._check(x)
     if len(x) == 0:
         raise ValueError(f"x must hold at least one example, got shape {list(x.shape)}")
-    gradient = task.gradient(x.double())
-    norms = gradient.norm(dim=2, keepdim=True)
-    units = gradient / norms.where(norms > 0, 1.0)
-    cosines = (units @ units.mT).abs().clamp_max(1)  # equal gradients reach 1 + 2e-16
-    i, j = torch.triu_indices(task.n_outputs, task.n_outputs, offset=1)
-    return float(1 - cosines[:, i, j].mean())
+    return orthogonality(task.gradient(x.double()))
 
 
 def _check_unit(value: object, name: str, *, closed: bool = False) -> None:

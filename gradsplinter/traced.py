@@ -192,18 +192,17 @@ class TracedNetwork:
 
     def check_linear(self, source: int, target: int) -> None:
         """Raise NotImplementedError unless all between two sites is linear in pieces."""
-        bad = [s for s in range(1, self.depth + 1) if self.segments[s - 1].refused]
-        between = [site for site in bad if source < site <= target]
-        if between:
-            last = bad[-1]
-            instead = (
-                f"a source from {last} ('{self.names[last]}') on works"
-                if last < self.depth
-                else f"a target up to {between[0] - 1} works"
-            )
+        bad = [site for site in range(source + 1, target + 1) if self.segments[site - 1].refused]
+        if bad:
+            before, after = bad[0] - 1, bad[-1]
+            works = []
+            if before > source:
+                works.append(f"a target up to {before} ('{self.names[before]}') works")
+            if any(segment.operations for segment in self.segments[after:target]):
+                works.append(f"a source from {after} ('{self.names[after]}') on works")
             raise NotImplementedError(
-                f"{self.segments[between[0] - 1].refused}; between the sites {source} and {target} all must "
-                f"be, so that a pattern has one gradient; {instead}"
+                f"{self.segments[before].refused}; between the sites {source} and {target} all must "
+                f"be, so that a pattern has one gradient{'; ' * bool(works)}{', and '.join(works)}"
             )
 
     def forward_segment(self, site: int, a: Tensor, keep: bool) -> tuple[Tensor, Tensor]:

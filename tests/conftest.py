@@ -3,8 +3,9 @@
 import pytest
 import torch
 from hypothesis import settings
+from networks import libm_fma
 
-from gradsplinter import _C, ops
+from gradsplinter import _C, ops, reference
 
 # The same examples in every run: a failure can be repeated, and none comes by chance. The long form
 # looks for new ones, and prints how to repeat a failure.
@@ -33,10 +34,26 @@ def pytest_configure(config):
     settings.load_profile("soak" if config.getoption("--soak") else "repeatable")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def coarse_figures():
+    """Drawing and packing pixels takes longer than most of what is tested."""
+    from gradsplinter.plot import style  # noqa: PLC0415 (matplotlib takes its time)
+
+    style._SETTINGS["savefig.dpi"] = 40
+
+
 @pytest.fixture
 def soak(request):
     """Whether a test shall run its long form: `make soak`."""
     return request.config.getoption("--soak")
+
+
+@pytest.fixture(scope="module")
+def libm_in_reference():
+    """The reference with the C library's fma."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "fma", lambda a, b, c, dtype: libm_fma[dtype](a, b, c))
+        yield
 
 
 @pytest.fixture(params=ops.instruction_sets())

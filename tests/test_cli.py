@@ -24,6 +24,7 @@ from gradsplinter import (
     regions,
     splinter,
 )
+from gradsplinter.plot import field_study
 
 UMASK = os.umask(0)
 os.umask(UMASK)
@@ -37,7 +38,13 @@ def run(monkeypatch, *arguments):
 
 
 @pytest.fixture
-def out(tmp_path, monkeypatch):
+def no_figures(monkeypatch):
+    """Drawing takes longer than all else."""
+    monkeypatch.setattr("gradsplinter.plot.mixing.figures", lambda _: {})
+
+
+@pytest.fixture
+def out(tmp_path, monkeypatch, no_figures):  # noqa: ARG001
     path = tmp_path / "mixing"
     run(monkeypatch, "mixing", *TINY.split(), "--out", str(path))
     return path
@@ -66,6 +73,7 @@ def test_mixing_writes_tables_networks_and_figures(tmp_path, monkeypatch, capsys
     assert str(out) in printed
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_second_run_uses_the_networks_of_the_first(out, monkeypatch, capsys):
     before = {p.name: p.read_bytes() for p in (out / "networks").iterdir()}
     table = (out / "results.csv").read_text()
@@ -79,6 +87,7 @@ def test_a_second_run_uses_the_networks_of_the_first(out, monkeypatch, capsys):
     assert (out / "results.csv").read_text() == table
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_another_configuration_is_not_overwritten(out, monkeypatch, capsys):
     before = (out / "config.json").read_text()
     other = TINY.replace("--steps 5", "--steps 6").split()
@@ -125,12 +134,6 @@ def flip_a_sign(path):
     data = bytearray(path.read_bytes())
     data[-1] ^= 0x80
     path.write_bytes(data)
-
-
-@pytest.fixture
-def no_figures(monkeypatch):
-    """Drawing takes longer than all else."""
-    monkeypatch.setattr("gradsplinter.plot.mixing.figures", lambda _: {})
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -258,26 +261,23 @@ def test_modes_and_kinds_of_files(data):
     assert (data / "net.safetensors").stat().st_mode & 0o777 == 0o666 & ~UMASK
 
 
-def test_commands_that_draw_nothing_do_not_load_matplotlib():
-    script = "import sys, gradsplinter.cli; print('matplotlib' in sys.modules)"
-    found = subprocess.run(
+def test_version(monkeypatch, capsys):
+    run(monkeypatch, "--version")
+    assert capsys.readouterr().out == f"gradsplinter {gradsplinter.__version__}\n"
+
+
+def test_info_as_a_command_which_does_not_load_matplotlib():
+    script = (
+        "import atexit, runpy, sys; sys.argv = ['gradsplinter', 'info'];"
+        "atexit.register(lambda: print('matplotlib' in sys.modules));"
+        "runpy.run_module('gradsplinter.cli', run_name='__main__')"
+    )
+    info = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert found.stdout.split()[-1] == "False"
-
-
-def test_info_and_version_as_commands():
-    version = subprocess.run(
-        [sys.executable, "-m", "gradsplinter.cli", "--version"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert version.stdout.splitlines()[-1] == f"gradsplinter {gradsplinter.__version__}"
-    info = subprocess.run(
-        [sys.executable, "-m", "gradsplinter.cli", "info"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
     assert "portable" in info.stdout
     assert "CUDA" in info.stdout
+    assert info.stdout.split()[-1] == "False"
 
 
 @pytest.mark.parametrize(
@@ -419,17 +419,26 @@ FIELD = (
 def test_the_field_study(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gradsplinter.studies.field.FRAMES", 2)
+    monkeypatch.setattr("gradsplinter.plot.regions.FRAMES_A_SECOND", 1)
+    figures = (
+        field_study.figures
+    )  # of which those of the gate are drawn in tests/test_field_study.py
+    monkeypatch.setattr(
+        field_study,
+        "figures",
+        lambda result: {n: figure for n, figure in figures(result).items() if "gate" not in n},
+    )
     run(monkeypatch, *FIELD.split(), "--tasks", "gate", "formula", "--expression", "x1 * exp(x2)")
     names = {path.relative_to("f").as_posix() for path in Path("f").rglob("*") if path.is_file()}
     tasks = ("gate", "formula")
-    figures = [f"{kind}-{task}" for kind in ("field", "regions") for task in tasks]
     assert names == {
         "config.json",
         *(f"{name}.csv" for name in ("fields", "mixing", "switching", "counts", "sampled")),
-        *(f"{name}.{end}" for name in (*figures, "counts", "mixing") for end in ("png", "pdf")),
+        *(f"{name}.{end}" for name in ("field-formula", "regions-formula", "counts", "mixing")
+          for end in ("png", "pdf")),
         *(f"training-{task}.gif" for task in tasks),
         *(f"networks/{task}-seed-{seed}.safetensors" for task in tasks for seed in (0, 1)),
-    }
+    }  # fmt: skip
     with Path("f/fields.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["task"], row["slice"], row["seed"]) for row in rows] == [
@@ -485,7 +494,9 @@ def test_bad_studies_leave_nothing(arguments, message, tmp_path, monkeypatch, ca
 def test_a_formula_may_begin_with_a_minus(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     begun = []
-    monkeypatch.setattr("gradsplinter.cli.field.run_field", begun.append)
+    monkeypatch.setattr(
+        "gradsplinter.cli.field.run_field", lambda config, **_: begun.append(config)
+    )
     with pytest.raises(AttributeError):  # without results
         run(monkeypatch, "field", "--tasks", "formula", "--expression", "-x1*x2", "--no-sizes")
     assert begun[0].expression == "-x1*x2"

@@ -167,7 +167,7 @@ def none(tensors):
         (renamed, "which has 'head.bias', which is none of the module's"),
         (reshaped, "which has '6.weight' as float32 [3, 4] instead of float32 [3, 8]"),
         (doubled, "which has '6.weight' as float64 [3, 8] instead of float32 [3, 8]"),
-        (none, "which has no '0.weight'; has no '0.bias'; has no '1.weight'; and 6 more"),
+        (none, "which has no '0.weight'; has no '0.bias'; has no '1.weight'; and 5 more"),
     ],
 )
 def test_weights_that_are_refused(here, module, change, message, monkeypatch, capsys):
@@ -185,6 +185,18 @@ def test_weights_that_are_refused(here, module, change, message, monkeypatch, ca
     assert not (here / "x.html").exists()
 
 
+def test_batches_need_not_be_counted(here, module, monkeypatch):
+    """Old files do not say how many batches a normalisation has seen."""
+    tensors = module.state_dict()
+    del tensors["1.num_batches_tracked"]
+    save_file(tensors, "old.safetensors")
+    for name in ("net", "old"):
+        run(monkeypatch, "extract", f"{name}.safetensors", "images.npy", "-o", name,
+            "--module", "nets:conv")  # fmt: skip
+    found, expected = (Store(here / name).table().modes() for name in ("old", "net"))
+    assert torch.equal(found.signatures, expected.signatures)
+
+
 class Dangerous:
     def __reduce__(self):
         return (print, ("it ran",))
@@ -195,7 +207,7 @@ class Dangerous:
     ("named", "advice"),
     [
         ([], "weights_only=True"),
-        (["--module", "nets:conv"], "save_file(module.state_dict(), path)"),
+        (["--module", "nets:conv"], "save_file(module.state_dict(), new_path)"),
     ],
 )
 def test_pickles_are_never_opened(here, named, advice, name, monkeypatch, capsys):
@@ -204,6 +216,7 @@ def test_pickles_are_never_opened(here, named, advice, name, monkeypatch, capsys
         run(monkeypatch, "extract", name, "images.npy", "-o", "x", *named)
     printed = capsys.readouterr()
     assert printed.err.startswith("error: MODEL must be a ")
+    assert f"got {name}, a file of torch.save or a pickle. These are never opened" in printed.err
     assert advice in printed.err
     assert "it ran" not in printed.out
     assert not (here / "x").exists()

@@ -8,7 +8,7 @@ from networks import random_inputs, random_network, same_bits
 import gradsplinter
 from gradsplinter import ReluNetwork, ops, reference
 
-pytestmark = pytest.mark.usefixtures("restore_threads")
+pytestmark = pytest.mark.usefixtures("restore_threads", "libm_in_reference")
 
 F32, F64 = torch.float32, torch.float64
 SPANS = [(s, t) for s in range(4) for t in range(s + 1, 5)]  # of a network with L = 4

@@ -343,7 +343,7 @@ def test_how_components_became_nodes_is_said(load):
     words = load("small").locator("#left-out").inner_text()
     assert words == "Nodes are the components of a site that differ, whatever their mode."
     words = load("merged").locator("#left-out").inner_text()
-    assert "merged within 12.5° (--angle), whatever their mode; " in words
+    assert "merged within 12.5° of each other, whatever their mode; " in words
     for at in NEAR.merges:
         assert (
             f"site {at.site}: {at.components} components became {at.nodes} nodes, the widest of"
@@ -351,10 +351,10 @@ def test_how_components_became_nodes_is_said(load):
         )
     assert any(at.nodes < at.components for at in NEAR.merges)
     shown = load("pruned").locator("#shown")
-    assert "--angle makes one of those that are near" in shown.inner_text()
+    assert "makes one of those that are near with --angle" in shown.inner_text()
     assert shown.locator("code").all_inner_texts() == ["--nodes", "--angle"]
     words = load("merged").locator("#shown").inner_text()
-    assert "--nodes puts in more" in words
+    assert "gradsplinter graph puts in more with --nodes" in words
     assert "--angle" not in words
 
 
@@ -408,7 +408,7 @@ def test_a_large_graph_starts_pruned_and_says_so(load):
     assert f"Showing 300 of {len(LARGE.nodes):,} nodes" in words
     out = sum(left.nodes for left in LARGE.left_out)
     assert f"{out:,} more nodes" in words
-    assert "--nodes puts in more" in words
+    assert "gradsplinter graph puts in more with --nodes" in words
     page.locator("#most").press("End")
     assert len(drawn(page, "node")) == 1000
     assert page.locator("[role=option]").count() == 1000

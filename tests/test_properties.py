@@ -1,16 +1,14 @@
 """Every kernel against the reference, on random networks of awkward numbers."""
 
-import ctypes
-import ctypes.util
 import math
 from itertools import pairwise, product
 from typing import NamedTuple
 
 import pytest
 import torch
-from hypothesis import event, example, given
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
-from networks import same_bits
+from networks import libm_fma, same_bits
 
 import gradsplinter
 from gradsplinter import ReluNetwork, ops, reference
@@ -19,18 +17,6 @@ pytestmark = pytest.mark.usefixtures("restore_threads", "poisoned", "libm_in_ref
 
 F32, F64 = torch.float32, torch.float64
 exact_fma = reference.fma
-libm = ctypes.CDLL(ctypes.util.find_library("m"))
-libm_fma = {F32: libm.fmaf, F64: libm.fma}
-for function, number in ((libm.fmaf, ctypes.c_float), (libm.fma, ctypes.c_double)):
-    function.argtypes, function.restype = [number] * 3, number
-
-
-@pytest.fixture(scope="module")
-def libm_in_reference():
-    """The reference with the C library's fma, which takes a fiftieth of the time of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reference, "fma", lambda a, b, c, dtype: libm_fma[dtype](a, b, c))
-        yield
 
 
 @pytest.mark.parametrize("dtype", [F32, F64])
@@ -130,6 +116,7 @@ def check(data, rows, compute, compute_by_reference):
             assert same_bits(torch.cat(got), want), (name, threads, batch)
 
 
+@settings(max_examples=settings().max_examples * 3 // 5)
 @given(cases(most_weights=30_000, most_inputs=150), st.data())
 def test_signatures(case, data):
     net, x = case.build()
@@ -276,6 +263,7 @@ def test_cross(shape, dtype, kind, normalize, seed, data):
     )
 
 
+@settings(max_examples=settings().max_examples * 2 // 5)
 @given(
     st.sampled_from([torch.int64, F32, F64]),
     st.sampled_from(KINDS),

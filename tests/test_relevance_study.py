@@ -165,7 +165,7 @@ def test_rows(result):
 def test_groups_that_are_finer_explain_more(result):
     for seed in TINY.seeds:
         rows = {(r.way, r.angle): r for r in result.groups if r.seed == seed}
-        assert rows["modes", 0].by_gradient == pytest.approx(1)
+        assert rows["class and mode", 0].by_gradient == pytest.approx(1)
         assert rows["class", 0].by_map == pytest.approx(0)
         assert rows["class", 0].by_gradient == rows["class", 0].chance_by_gradient
         widest, middle, finest = (rows["clusters", angle] for angle in (180, 30, 5))
@@ -202,9 +202,9 @@ def test_the_explained_examples_are_of_the_first_network(result, digits):
 
 
 def test_the_same_again(result, digits):
-    again = run_relevance(TINY, *digits, progress=False)
+    again = run_relevance(dataclasses.replace(TINY, seeds=(3,)), *digits, progress=False)
     for name in ("networks", "rules", "groups", "pairs", "sites"):
-        assert getattr(again, name) == getattr(result, name)
+        assert getattr(again, name) == [row for row in getattr(result, name) if row.seed == 3]
 
 
 def test_figures_are_drawn(result):
@@ -268,13 +268,9 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "Means ± standard deviations over 2 networks" in printed
     mean = sum(float(row["cosine"]) for row in rows if row["rule"] == "ε = 0.01") / 2
     assert f"{mean:.3f} ± " in printed
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
-    monkeypatch.setattr("gradsplinter.plot.relevance.figures", lambda _: {})  # which take long
     with pytest.raises(SystemExit):
         run(monkeypatch, *COMMAND, "--out", str(out))
     assert "--overwrite" in capsys.readouterr().err
-    run(monkeypatch, *COMMAND, "--out", str(out), "--overwrite")
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from torch import nn
 
 from gradsplinter import splinter
 from gradsplinter.plot.smooth import figures
+from gradsplinter.scores import orthogonality
 from gradsplinter.studies.smooth import (
     ACTIVATIONS,
     SmoothConfig,
@@ -16,10 +17,9 @@ from gradsplinter.studies.smooth import (
     _of_clusters,
     _trained,
     gradients,
-    orthogonality,
     run_smooth,
 )
-from gradsplinter.tasks import ParallelProducts, SoftMixing
+from gradsplinter.tasks import ParallelProducts, SoftMixing, exact_orthogonality
 from gradsplinter.train import initialise
 
 TINY = SmoothConfig(
@@ -40,8 +40,8 @@ def test_gradients_and_their_orthogonality():
     found = gradients(net, x)
     expected = torch.stack([torch.func.jacrev(net)(one) for one in x]).detach()
     torch.testing.assert_close(found, expected)
-    made = torch.tensor([[[1.0, 0], [0, 2]], [[1, 0], [3, 0]], [[1, 0], [1, 1]]])
-    assert orthogonality(made) == pytest.approx(1 - (0 + 1 + 0.5**0.5) / 3)
+    made = torch.tensor([[[1.0, 0], [0, 2]], [[1, 0], [3, 0]], [[1, 0], [1, 1]], [[0, 0], [0, 1]]])
+    assert orthogonality(made) == pytest.approx(1 - (0 + 1 + 0.5**0.5 + 0) / 4)
 
 
 def test_errors_by_hand():
@@ -94,9 +94,9 @@ def test_rows(result):
             assert g.error < 1e-6
         if g.way == "clusters":
             assert g.angle <= g.parameter
-    again = run_smooth(TINY, progress=False)
-    assert again.groupings == result.groupings
-    assert again.scores == result.scores
+    again = run_smooth(dataclasses.replace(TINY, activations=("gelu",)), progress=False)
+    assert again.groupings == [g for g in result.groupings if g.activation == "gelu"]
+    assert again.scores == [s for s in result.scores if s.activation == "gelu"]
 
 
 def test_groups_of_relu_are_its_splinters(result):
@@ -107,6 +107,28 @@ def test_groups_of_relu_are_its_splinters(result):
     expected = sum(len(s.gradients(d).values) for d in range(2)) / 2
     (found,) = [g for g in result.groupings if (g.way, g.seed) == ("modes", seed)]
     assert found.groups == expected
+
+
+def test_the_curve_of_theory_is_dense(result):
+    strengths, values = zip(*result.theory, strict=True)
+    assert (len(strengths), strengths[0], strengths[-1]) == (101, 0, 0.5)
+    assert list(values) == sorted(values, reverse=True)
+    for i, strength in ((0, 0.0), (-1, 0.5)):
+        own = [score.theory for score in result.scores if score.strength == strength]
+        assert values[i] == pytest.approx(sum(own) / len(own))
+    middle = SoftMixing(ParallelProducts(2), 0.25)
+    x = [middle.sample(200, generator=torch.Generator().manual_seed(s + 2**33)) for s in TINY.seeds]
+    expected = sum(exact_orthogonality(middle, one) for one in x) / 2
+    assert (strengths[50], values[50]) == (0.25, pytest.approx(expected))
+    (line,) = [
+        line
+        for line in figures(result)["orthogonality"].axes[0].lines
+        if line.get_label() == "theory"
+    ]
+    assert line.get_ydata().tolist() == list(values)
+    few = dataclasses.replace(TINY, activations=("relu",), lambdas=(0.2,), seeds=(0,), steps=2)
+    (point,) = run_smooth(few, progress=False).theory
+    assert point[0] == 0.2
 
 
 def test_figures_are_drawn(result):

@@ -529,13 +529,31 @@ class Pair(nn.Module):
         return x, x
 
 
+def test_what_is_before_and_after_a_softmax():
+    torch.manual_seed(0)
+    chain = [nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 4)]
+    last = nn.Linear(4, 2)
+    net = TracedNetwork.from_module(nn.Sequential(*chain, nn.Softmax(1), last), (3,))
+    assert net.names == ("input", "1", "2", "3", "output")
+    both = r"; a target up to 2 \('2'\) works, and a source from 3 \('3'\) on works$"
+    x = random_inputs(50, 3)
+    with pytest.raises(NotImplementedError, match=both):
+        splinter(net, x)
+    logits, expected = splinter(net, x, target=2), splinter(nn.Sequential(*chain), x)
+    assert logits.n_modes == expected.n_modes
+    torch.testing.assert_close(logits.jacobian()[logits.ids], expected.jacobian()[expected.ids])
+    torch.testing.assert_close(splinter(net, x, source=3).jacobian()[0], last.weight.data)
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
         (nn.Sequential(nn.Linear(2, 2), nn.Sigmoid()), "^Sigmoid at '1' is smooth, not piecewise linear"),
-        (nn.Sequential(nn.Linear(2, 2), nn.Softmax(1)), "^Softmax at '1' is not piecewise linear"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Softmax(1)), "^Softmax at '1' is not piecewise linear; .* a target up to 1 \\('0'\\) works$"),
+        (nn.Sequential(nn.Softmax(1), nn.ReLU()), "^Softmax at '0' is .* a source from 1 \\('0'\\) on works$"),
+        (nn.Softmax(1), "^softmax is not piecewise linear; .* so that a pattern has one gradient$"),
         (Products(), "^mul multiplies data with data"),
-        (Ends(torch.exp), "^exp is not piecewise linear; .* a source from 2 \\('exp\'\\) on works"),
+        (Ends(torch.exp), "^exp is not piecewise linear; .* a target up to 1 \\('relu'\\) works$"),
         (Ends(lambda x: F.dropout(x, 0.5)), "^dropout must be called with training=False"),
         (Branches(), "^module must do the same with all data: its control flow"),
         (Mixes(), "^module must give each example a result of its own"),
@@ -636,14 +654,14 @@ def test_slopes_of_smooth_activations_in_levels(module, function, quantiles):
     for bits in (1, 2, 4, 8):
         levels = SlopeLevels(bits, quantiles)
         found = []
-        for network in (by_module, by_function):
+        for network in (by_module, by_function)[: 1 + (bits == 2)]:
             net = TracedNetwork.from_module(network, levels=levels, calibration=x)
             assert net.bits == (0, 8 * bits, 0)
             with torch.no_grad():
                 torch.testing.assert_close(net(x), by_module(x), rtol=1e-12, atol=1e-12)
             found.append(splinter(net, x))
         s = found[0]
-        assert torch.equal(s.signatures, found[1].signatures)
+        assert torch.equal(s.signatures, found[-1].signatures)
         error = float((s.jacobian()[s.ids] - expected).norm(dim=2).mean() / lengths)
         assert error < 0.7 * before
         before = error

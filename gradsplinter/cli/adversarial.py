@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import tyro
@@ -17,7 +17,7 @@ from rich.table import Table
 
 import gradsplinter
 from gradsplinter import data, io
-from gradsplinter.cli.command import Command, console, options_of, results_folder
+from gradsplinter.cli.command import Study, console, options_of, results_folder
 from gradsplinter.studies.adversarial import COLUMNS, run_adversarial
 from gradsplinter.studies.adversarial_result import (
     OTHERS,
@@ -29,7 +29,7 @@ from gradsplinter.studies.detectors import BASELINES
 
 
 @dataclass(frozen=True)
-class AdversarialStudy(Command):
+class AdversarialStudy(Study):
     """Do adversarial examples take unusual routes through a network?
 
     Trains networks on images, attacks them, and measures how well scores of modes and gradients, and those that
@@ -43,8 +43,6 @@ class AdversarialStudy(Command):
     )
     out: Path = Path("results/adversarial")
     """Folder to write."""
-    overwrite: bool = False
-    """Replace the results that are there; other files beside them stay."""
 
     def run(self) -> None:
         # Only here, since matplotlib takes its time.
@@ -52,11 +50,11 @@ class AdversarialStudy(Command):
         from gradsplinter.plot.style import save  # noqa: PLC0415
 
         begin = time.perf_counter()
-        with results_folder(self.out, self.overwrite) as folder:
+        with results_folder(self.out, self.overwrite, "adversarial") as folder:
             train, test = (data.load(self.config.dataset, part) for part in ("train", "test"))
             name = OTHERS[self.config.dataset]
             other = None if name is None else data.load(name, "test")
-            result = run_adversarial(self.config, train, test, other)
+            result = run_adversarial(self.config, train, test, other, progress=self.shows_bar)
             _write(result, folder)
             for name_of, figure in plot_adversarial.figures(result).items():
                 save(figure, folder, name_of)
@@ -96,13 +94,17 @@ def _report(result: AdversarialResult) -> None:
         table.add_row(row["kind"], _epsilon(row["epsilon"]), *cells)
     console.print(table)
     _report_scores(result)
-    console.print("AUROC of a logistic regression that has seen an attack on other examples")
-    table = _table("", "ε", "attack seen", *COLUMNS)
-    areas: dict[tuple[str, float, str], list[str]] = {}
+    console.print(
+        "AUROC of a logistic regression that has seen an attack on other examples; against clean ones, and "
+        "against those that the network has wrong"
+    )
+    columns = [name.replace("baselines", "base-\nlines") for name in COLUMNS]  # for 80 columns
+    table = _table("", "ε", "attack\nseen", *columns, *(f"wrong:\n{name}" for name in columns))
+    areas: dict[tuple[str, float, str], list[Any]] = {}
     for row in result.combined_means():
-        key = row["kind"], row["epsilon"], row["fitted_on"]
-        areas.setdefault(key, []).append(_cell(row["auroc"]))
-    for (kind, epsilon, seen), cells in areas.items():
+        areas.setdefault((row["kind"], row["epsilon"], row["fitted_on"]), []).append(row)
+    for (kind, epsilon, seen), rows in areas.items():
+        cells = [_cell(row[name]) for name in ("auroc", "auroc_wrong") for row in rows]
         table.add_row(kind, _epsilon(epsilon), seen, *cells)
     console.print(table)
 

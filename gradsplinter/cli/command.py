@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -36,6 +39,20 @@ class Command:
     def after_interrupt(self) -> str:
         """What Ctrl-C has left."""
         return "the results are as they were before"
+
+
+@dataclass(frozen=True)
+class Study(Command):
+    """One that trains networks, and writes a folder of results."""
+
+    overwrite: bool = field(default=False, kw_only=True)
+    """Replace the results that are there; other files beside them stay."""
+    progress: bool = field(default=True, kw_only=True)
+    """Show a bar, if this is a terminal."""
+
+    @property
+    def shows_bar(self) -> bool:
+        return self.progress and sys.stderr.isatty()
 
 
 def command_of_line(
@@ -71,8 +88,8 @@ def options_of(config: type) -> dict[str, str]:
 
 
 @contextmanager
-def results_folder(out: Path, overwrite: bool) -> Iterator[Path]:
-    """`io.new_folder`, for one writer only.
+def results_folder(out: Path, overwrite: bool, name: str) -> Iterator[Path]:
+    """`replaced_folder`, for one writer only.
 
     Raises:
         ValueError: it holds files that must not be overwritten, or cannot be written to.
@@ -83,5 +100,37 @@ def results_folder(out: Path, overwrite: bool) -> Iterator[Path]:
             f"out must be a new folder, got {out}, which holds files; choose another --out or "
             "replace the results with --overwrite"
         )
-    with io.only_writer(out), io.new_folder(out) as folder:
+    with io.only_writer(out), replaced_folder(out, name) as folder:
         yield folder
+
+
+@contextmanager
+def replaced_folder(out: Path, name: str) -> Iterator[Path]:
+    """`io.new_folder`, whose config.json then lists the files that the command `name` wrote.
+
+    Those of an earlier run of it that this one does not write are removed, unless they were changed since.
+    """
+    earlier = _files_of(out, name)
+    with io.new_folder(out) as folder:
+        yield folder
+        about = folder / "config.json"
+        files = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+        files.pop(about.name)
+        io.write_json(about, io.read_json(about) | {"command": name, "files": files})
+    for path in out.iterdir():
+        of_earlier = path.name in earlier and path.name not in files and path.is_file()
+        if of_earlier and not path.is_symlink() and _sha256(path) == earlier[path.name]:
+            path.unlink()
+
+
+def _files_of(out: Path, name: str) -> dict[str, str]:
+    """Checksums of what an earlier run of this command wrote there."""
+    with suppress(ValueError):
+        found = io.read_json(out / "config.json")
+        if found.get("command") == name and isinstance(found.get("files"), dict):
+            return dict(found["files"])
+    return {}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

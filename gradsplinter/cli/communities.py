@@ -16,13 +16,13 @@ from rich.table import Table
 
 import gradsplinter
 from gradsplinter import io
-from gradsplinter.cli.command import Command, console, options_of, results_folder
+from gradsplinter.cli.command import Study, console, options_of, results_folder
 from gradsplinter.studies.ablation import KINDS
 from gradsplinter.studies.communities import METHODS, CommunitiesConfig, Row, run_communities
 
 
 @dataclass(frozen=True)
-class CommunitiesStudy(Command):
+class CommunitiesStudy(Study):
     """Are independent tasks found in the neurons alone, and when are they not?
 
     Trains networks on products side by side, fixes what each neuron is for by what goes wrong without it,
@@ -37,8 +37,6 @@ class CommunitiesStudy(Command):
     )
     out: Path = Path("results/communities")
     """Folder to write."""
-    overwrite: bool = False
-    """Replace the results that are there; other files beside them stay."""
 
     def run(self) -> None:
         # Only here, since matplotlib takes its time.
@@ -46,8 +44,8 @@ class CommunitiesStudy(Command):
         from gradsplinter.plot.style import save  # noqa: PLC0415
 
         begin = time.perf_counter()
-        with results_folder(self.out, self.overwrite) as folder:
-            rows = run_communities(self.config)
+        with results_folder(self.out, self.overwrite, "communities") as folder:
+            rows = run_communities(self.config, progress=self.shows_bar)
             io.write_csv(folder / "results.csv", (row.columns() for row in rows))
             versions = {"gradsplinter": gradsplinter.__version__, "torch": torch.__version__}
             about = {"config": dataclasses.asdict(self.config), "versions": versions}

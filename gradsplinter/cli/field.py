@@ -19,7 +19,7 @@ from torch import Tensor
 
 import gradsplinter
 from gradsplinter import io
-from gradsplinter.cli.command import Command, console, options_of, results_folder
+from gradsplinter.cli.command import Study, console, options_of, results_folder
 from gradsplinter.regions import TooManyRegionsError
 from gradsplinter.studies.field import (
     MOST_DRAWN,
@@ -31,7 +31,7 @@ from gradsplinter.studies.field import (
 
 
 @dataclass(frozen=True)
-class FieldStudy(Command):
+class FieldStudy(Study):
     """How well does the gradient field of a network follow the exact one of its task?
 
     Trains networks on tasks whose gradients are known, finds every linear region on planes through
@@ -45,8 +45,6 @@ class FieldStudy(Command):
     )
     out: Path = Path("results/field")
     """Folder to write."""
-    overwrite: bool = False
-    """Replace the results that are there; other files beside them stay."""
 
     def run(self) -> None:
         # Only here, since matplotlib takes its time.
@@ -54,9 +52,9 @@ class FieldStudy(Command):
         from gradsplinter.plot.style import save  # noqa: PLC0415
 
         begin = time.perf_counter()
-        with results_folder(self.out, self.overwrite) as folder:
+        with results_folder(self.out, self.overwrite, "field") as folder:
             try:
-                result = run_field(self.config)
+                result = run_field(self.config, progress=self.shows_bar)
             except TooManyRegionsError as error:
                 raise ValueError(f"{str(error).split(';')[0]}; nothing is kept") from error
             _write(result, folder)

@@ -18,14 +18,14 @@ from rich.table import Table
 
 import gradsplinter
 from gradsplinter import io
-from gradsplinter.cli.command import Command, console, options_of
+from gradsplinter.cli.command import Study, console, options_of, replaced_folder
 from gradsplinter.network import ReluNetwork
 from gradsplinter.studies.mixing import MixingConfig, MixingResult, run_mixing
 from gradsplinter.train import Trained
 
 
 @dataclass(frozen=True)
-class Mixing(Command):
+class Mixing(Study):
     """How does task orthogonality inside a network fall as two tasks are mixed?
 
     Trains networks on two products whose targets are mixed by λ, compares the gradients of the two
@@ -40,7 +40,7 @@ class Mixing(Command):
     )
     out: Path = Path("results/mixing")
     """Folder to write."""
-    overwrite: bool = False
+    overwrite: bool = dataclasses.field(default=False, kw_only=True)
     """Replace the results of another configuration; other files beside them stay."""
 
     def run(self) -> None:
@@ -52,13 +52,13 @@ class Mixing(Command):
         out = self.out.resolve()  # which stays the same where "." becomes another folder
         with io.only_writer(out):
             trained = _earlier(out, self.config, self.overwrite)
-            with io.new_folder(out) as folder:
+            with replaced_folder(out, "mixing") as folder:
                 if trained is not None:
                     console.print(
                         f"using the {len(trained)} trained networks in {self.out}: nothing is trained "
                         "(--overwrite trains again)"
                     )
-                result = run_mixing(self.config, trained=trained)
+                result = run_mixing(self.config, trained=trained, progress=self.shows_bar)
                 _write(result, folder)
                 for name, figure in plot_mixing.figures(result).items():
                     save(figure, folder, name)

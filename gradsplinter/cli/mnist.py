@@ -16,7 +16,7 @@ from rich.table import Table
 
 import gradsplinter
 from gradsplinter import data, io
-from gradsplinter.cli.command import Command, console, options_of, results_folder
+from gradsplinter.cli.command import Study, console, options_of, results_folder
 from gradsplinter.communities import communities
 from gradsplinter.graph_choice import view
 from gradsplinter.page import Examples, chosen_examples, graph_page
@@ -39,7 +39,7 @@ PRINTED = (
 
 
 @dataclass(frozen=True)
-class MnistStudy(Command):
+class MnistStudy(Study):
     """What structure do the gradients of networks have that classify MNIST, and what is only chance?
 
     Trains networks on real images, on the same with their classes in random order, and compares them with
@@ -57,8 +57,6 @@ class MnistStudy(Command):
     )
     out: Path = Path("results/mnist")
     """Folder to write."""
-    overwrite: bool = False
-    """Replace the results that are there; other files beside them stay."""
 
     def run(self) -> None:
         # Only here, since matplotlib takes its time.
@@ -66,9 +64,9 @@ class MnistStudy(Command):
         from gradsplinter.plot.style import save  # noqa: PLC0415
 
         begin = time.perf_counter()
-        with results_folder(self.out, self.overwrite) as folder:
+        with results_folder(self.out, self.overwrite, "mnist") as folder:
             sets = {name: _load(name) for name in self.config.datasets}
-            result = run_mnist(self.config, sets)
+            result = run_mnist(self.config, sets, progress=self.shows_bar)
             compared = mnist_tables.comparisons(result)
             console.print("Writing tables, pages and figures ...")
             _write(folder, result, compared)
@@ -180,8 +178,8 @@ def _report_sites(result: MnistResult) -> None:
 
 def _report_measures(result: MnistResult, compared: list[Comparison]) -> None:
     console.print(
-        "Means over seeds, and how many standard errors trained networks are from each null; docs/mnist.md "
-        "says what the measures are, comparisons.csv has the errors"
+        "Means over seeds, and how many standard errors trained networks are from each null (of at "
+        f"least {mnist_tables.LEAST_SEEDS} seeds); docs/mnist.md says what the measures are, comparisons.csv has the errors"
     )
     columns = ("trained", "un-\ntrained", "shuffled", "from un-\ntrained", "from\nshuffled")
     for name, architecture in mnist_tables.settings(result):

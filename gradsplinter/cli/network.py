@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gradsplinter.batches import shape_of
 from gradsplinter.cli.command import Command
-from gradsplinter.network import ReluNetwork
+from gradsplinter.network import ReluNetwork, why_pickled
 from gradsplinter.traced import Network, network_of
 
 
@@ -117,12 +117,14 @@ def _load_weights(module: nn.Module, path: Path) -> None:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
+        save = "safetensors.torch.save_file(module.state_dict(), new_path)"
+        reason = why_pickled(path, save) or f": {error}; in Python, {save} writes one"
         raise ValueError(
-            f"MODEL must be a .safetensors file of weights, got {path}: {error}; in Python, "
-            "safetensors.torch.save_file(module.state_dict(), path) writes one (other files can run code "
-            "when they are opened, and are not)"
+            f"MODEL must be a .safetensors file of weights, got {path}{reason}"
         ) from error
     own = module.state_dict()
+    # What older files lack, and nothing but training looks at.
+    tensors = {name: own[name] for name in own if name.endswith("num_batches_tracked")} | tensors
     faults = [
         *(f"has no '{name}'" for name in own if name not in tensors),
         *(f"has '{name}', which is none of the module's" for name in tensors if name not in own),

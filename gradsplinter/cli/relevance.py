@@ -17,13 +17,13 @@ from rich.table import Table
 
 import gradsplinter
 from gradsplinter import data, io
-from gradsplinter.cli.command import Command, console, options_of, results_folder
+from gradsplinter.cli.command import Study, console, options_of, results_folder
 from gradsplinter.studies.relevance import RelevanceConfig, RelevanceResult, run_relevance
 from gradsplinter.wording import counted
 
 
 @dataclass(frozen=True)
-class RelevanceStudy(Command):
+class RelevanceStudy(Study):
     """What do splinters say that a heat map of relevance does not?
 
     Trains networks that classify images, explains their outputs by gradient × input and by layer-wise relevance
@@ -37,8 +37,6 @@ class RelevanceStudy(Command):
     )
     out: Path = Path("results/relevance")
     """Folder to write."""
-    overwrite: bool = False
-    """Replace the results that are there; other files beside them stay."""
 
     def run(self) -> None:
         # Only here, since matplotlib takes its time.
@@ -47,8 +45,8 @@ class RelevanceStudy(Command):
 
         begin = time.perf_counter()
         train, test = (data.load(self.config.dataset, part) for part in ("train", "test"))
-        with results_folder(self.out, self.overwrite) as folder:
-            result = run_relevance(self.config, train, test)
+        with results_folder(self.out, self.overwrite, "relevance") as folder:
+            result = run_relevance(self.config, train, test, progress=self.shows_bar)
             for name in ("networks", "rules", "groups", "pairs", "sites"):
                 io.write_csv(folder / f"{name}.csv", [vars(row) for row in getattr(result, name)])
             versions = {"gradsplinter": gradsplinter.__version__, "torch": torch.__version__}

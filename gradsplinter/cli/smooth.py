@@ -15,12 +15,12 @@ from rich.table import Table
 
 import gradsplinter
 from gradsplinter import io
-from gradsplinter.cli.command import Command, console, options_of, results_folder
+from gradsplinter.cli.command import Study, console, options_of, results_folder
 from gradsplinter.studies.smooth import SmoothConfig, SmoothResult, run_smooth
 
 
 @dataclass(frozen=True)
-class SmoothStudy(Command):
+class SmoothStudy(Study):
     """Do splinters say anything of networks with smooth activations, whose gradients never repeat?
 
     Trains the same networks with ReLU and with smooth activations, groups their gradients by the levels of
@@ -34,8 +34,6 @@ class SmoothStudy(Command):
     )
     out: Path = Path("results/smooth")
     """Folder to write."""
-    overwrite: bool = False
-    """Replace the results that are there; other files beside them stay."""
 
     def run(self) -> None:
         # Only here, since matplotlib takes its time.
@@ -43,8 +41,8 @@ class SmoothStudy(Command):
         from gradsplinter.plot.style import save  # noqa: PLC0415
 
         begin = time.perf_counter()
-        with results_folder(self.out, self.overwrite) as folder:
-            result = run_smooth(self.config)
+        with results_folder(self.out, self.overwrite, "smooth") as folder:
+            result = run_smooth(self.config, progress=self.shows_bar)
             io.write_csv(folder / "groups.csv", [vars(row) for row in result.groupings])
             io.write_csv(folder / "orthogonality.csv", [row.columns() for row in result.scores])
             versions = {"gradsplinter": gradsplinter.__version__, "torch": torch.__version__}

@@ -24,9 +24,9 @@ function showExample() {
         : `${whole(data.examples.length)} of ${counted(data.nExamples, "example")} are in this file, the`
           + " rarest among them. Pick one: its path lights up."),
       ...(some ? [element("p", {}, ...withOptions(wholePaths.length === 0
-        ? "Of every path this file has a part only: --examples keeps some whole."
+        ? "Of every path this file has a part only: gradsplinter graph keeps some whole with --examples."
         : `The whole path of ${whole(wholePaths.length)} is in this file; of the others it has a part:`
-          + " --examples keeps more of them whole."))] : []),
+          + " gradsplinter graph keeps more of them whole with --examples."))] : []),
     );
     return;
   }

@@ -103,7 +103,7 @@ function showSites() {
       ...inOrder.map((site) => head(String(site.site), "col")))),
     element("tbody", {}, ...rows.map(([name, text]) => element("tr", {}, head(name, "row"),
       ...inOrder.map((site) => element("td", {}, text(site))))))));
-  $("left-out").replaceChildren(...withOptions(nodesText()));
+  $("left-out").textContent = nodesText();
 }
 
 // How components became nodes.
@@ -113,7 +113,7 @@ function nodesText() {
     `site ${site}: ${counted(components, "component")} became ${counted(nodes, "node")}, the widest of`
     + ` ${number(widest)}°`);
   return `Nodes are components of a site that were merged within ${number(data.merge.degrees)}°`
-    + ` (--angle), whatever their mode; ${sites.join("; ")}.`;
+    + ` of each other, whatever their mode; ${sites.join("; ")}.`;
 }
 
 function swatch({ colour, shape }) {

@@ -65,7 +65,8 @@ function shownText() {
   if (out > 0) {
     const flow = Math.max(...sites.map((site) => site.leftOutFlow));
     parts.push(`${whole(out)} more nodes, with up to ${percent(flow)} of a site's flow, are left out of`
-      + ` this file: --nodes puts in more${data.merge ? "" : ", --angle makes one of those that are near"}`);
+      + " this file: gradsplinter graph puts in more with --nodes"
+      + (data.merge ? "" : ", and makes one of those that are near with --angle"));
   }
   if (data.leftOutEdges > 0) parts.push(`${counted(data.leftOutEdges, "weak edge")} left out, too`);
   if (data.zero) parts.push(`${edges.length === 0 ? "there are no edges, since " : ""}${data.zero}`);

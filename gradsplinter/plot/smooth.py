@@ -84,8 +84,11 @@ def orthogonality(result: SmoothResult) -> Figure:
         figure = Figure(figsize=(7.6, 3.3), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         for ax in (left, right):
-            theory = [_mean(result, None, strength, "theory") for strength in config.lambdas]
-            ax.plot(config.lambdas, theory, color=INK, lw=1.4, label="theory")
+            alone = len(result.theory) == 1  # a line through one point is not seen
+            ax.plot(
+                *zip(*result.theory, strict=True), color=INK, lw=1.4, label="theory",
+                marker="D" if alone else None, ms=9, mfc="none",
+            )  # fmt: skip
             ax.set_xlabel("mixing λ")
             ax.set_ylim(-0.03, 1.03)
         for activation, color in zip(config.activations, COLORS[1:], strict=False):
@@ -108,11 +111,11 @@ def orthogonality(result: SmoothResult) -> Figure:
 
 
 def _mean(
-    result: SmoothResult, activation: str | None, strength: float, what: str, bits: int = 0
+    result: SmoothResult, activation: str, strength: float, what: str, bits: int = 0
 ) -> float:
     some = [
         score for score in result.scores
-        if score.strength == strength and activation in (None, score.activation)
+        if (score.strength, score.activation) == (strength, activation)
     ]  # fmt: skip
     values = [score.levels[bits] if what == "levels" else getattr(score, what) for score in some]
     return float(np.mean(values))

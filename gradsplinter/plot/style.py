@@ -73,11 +73,11 @@ def wrapped(text: str, width: int, lines: int = 2) -> str:
 
 
 def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
-    """Write a figure as NAME.png and NAME.pdf; a folder that is not there is made."""
+    """Write a figure as NAME.png and NAME.pdf, the same bytes each time; a folder that is not there is made."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.{suffix}" for suffix in ("png", "pdf")]
+    png, pdf = (folder / f"{name}.{suffix}" for suffix in ("png", "pdf"))
     with style():
-        for path in paths:
-            figure.savefig(path)
-    return paths
+        figure.savefig(png)
+        figure.savefig(pdf, metadata={"CreationDate": None})
+    return [png, pdf]

@@ -265,9 +265,17 @@ class _Measured:
                 logistic_scores(fit, positive, of)
                 for of in (table(unseen[0], unseen[1] & ~even), table(self.clean, ~even))
             )
-            area, fpr = auroc(found, usual), false_positive_rate(found, usual)
             self.result.combined.append(
-                Combined(self.seed, examples.kind, examples.epsilon, fitted_on, columns, area, fpr)
+                Combined(
+                    self.seed,
+                    examples.kind,
+                    examples.epsilon,
+                    fitted_on,
+                    columns,
+                    auroc(found, usual),
+                    false_positive_rate(found, usual),
+                    auroc(found, usual[~self.right[~even]]),
+                )
             )
 
 

@@ -32,7 +32,7 @@ class AdversarialConfig:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """A network for each."""
     epochs: int = 10
-    """Of training."""
+    """Passes through the training data."""
     training_examples: int = 8000
     """The first ones; all, where there are fewer."""
     examples: int = 1000
@@ -144,7 +144,11 @@ class Combined:
     columns: str
     """Baselines, ours, or both."""
     auroc: float
+    """Against clean examples, right or wrong."""
     fpr: float
+    """False positives at 95 % recall."""
+    auroc_wrong: float
+    """AUROC against clean examples that the network has wrong, by the same regression."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +173,7 @@ class AdversarialResult:
     def combined_means(self) -> list[dict[str, Any]]:
         """Of each kind, ε, attack seen and columns."""
         keys = ("kind", "epsilon", "fitted_on", "columns")
-        return _means(self.combined, keys, ("auroc", "fpr"))
+        return _means(self.combined, keys, ("auroc", "fpr", "auroc_wrong"))
 
 
 def _means(

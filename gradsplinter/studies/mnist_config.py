@@ -35,7 +35,8 @@ class MnistConfig:
     conv_examples: int = 500
     """The same for "conv"; fewer only since it takes longer."""
     steps: int = 800
-    """Of Adam, at least: whole passes through the training examples."""
+    """Of Adam, at least: whole epochs. Not their number is given, so that small data sets are trained as long as large
+    ones."""
     batch_size: int = 100
     """Examples a step."""
     learning_rate: float = 1e-3

@@ -55,6 +55,8 @@ class SiteRow:
 
 ROUNDING = 1e-9
 """Standard errors below this part of the values are those of rounding, of differences that are all equal."""
+LEAST_SEEDS = 3
+"""From which on a difference is given in its standard errors: that of two numbers is too often near 0 by chance."""
 MEASURES = (
     *("modes", "unique", "orthogonality", "cosine", "spread", "agreement"),
     *("confusions", "likeness", "beyond", "groups", "group_agreement"),
@@ -127,7 +129,7 @@ class Comparison:
     shuffled: float | None
     shuffled_error: float | None
     from_untrained: float | None
-    """Mean of trained - untrained, in its standard errors; None with one seed, or where all are equal."""
+    """Mean of trained - untrained, in its standard errors; None with one or two seeds, or where all are equal."""
     from_shuffled: float | None
 
 
@@ -183,7 +185,7 @@ def compare(
 def _in_errors(a: Sequence[float | None], b: Sequence[float | None]) -> float | None:
     differences = [None if x is None or y is None else x - y for x, y in zip(a, b, strict=True)]
     mean, error = mean_and_error(differences)
-    if mean is None or error is None:
+    if mean is None or error is None or len(differences) < LEAST_SEEDS:
         return None
     largest = max(abs(value) for value in (*a, *b) if value is not None)
     return mean / error if error > ROUNDING * largest else None

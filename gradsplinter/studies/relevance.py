@@ -126,7 +126,7 @@ class GroupRow:
 
     seed: int
     way: str
-    """"class": one group a class; "clusters"; "modes"."""
+    """"class": one group a class; "clusters"; "class and mode": one for each mode in a class."""
     angle: float
     """Diameter of a cluster in degrees; else 0."""
     groups: int
@@ -259,7 +259,7 @@ def _groups(
 ) -> Iterator[GroupRow]:
     generator = torch.Generator().manual_seed(seed)
     modes = torch.stack([seen.chosen, heat_maps.ids_of(splinters)], dim=1)
-    ways = [("class", 0.0, seen.chosen), ("modes", 0.0, unique_rows(modes).ids)]
+    ways = [("class", 0.0, seen.chosen), ("class and mode", 0.0, unique_rows(modes).ids)]
     ways += [
         ("clusters", a, heat_maps.clusters_within(seen.gradients, seen.chosen, a)) for a in angles
     ]

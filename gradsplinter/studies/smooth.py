@@ -21,6 +21,7 @@ from gradsplinter.checks import check_integer, check_values
 from gradsplinter.clusters import clusters
 from gradsplinter.operations import SlopeLevels
 from gradsplinter.ops import unique_rows
+from gradsplinter.scores import orthogonality
 from gradsplinter.splinters import Splinters
 from gradsplinter.table import splinter
 from gradsplinter.tasks import ParallelProducts, SoftMixing, exact_orthogonality
@@ -34,6 +35,9 @@ ACTIVATIONS: dict[str, tuple[type[nn.Module], Callable[[Tensor], Tensor]]] = {
     "softplus": (nn.Softplus, F.softplus),
     "tanh": (nn.Tanh, torch.tanh),
 }
+
+CURVE = 101
+"""Points at which the curve of theory is drawn."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,8 @@ class SmoothResult:
     config: SmoothConfig
     groupings: list[Grouping]
     scores: list[Score]
+    theory: list[tuple[float, float]]
+    """λ, densely from the least to the greatest, and the orthogonality of the exact gradients: means over seeds."""
 
 
 def run_smooth(config: SmoothConfig, *, progress: bool = True) -> SmoothResult:
@@ -156,9 +162,7 @@ def run_smooth(config: SmoothConfig, *, progress: bool = True) -> SmoothResult:
             for strength in config.lambdas:
                 task = SoftMixing(ParallelProducts(2), strength)
                 for seed, module, loss in _trained(config, activation, task):
-                    generator = torch.Generator().manual_seed(seed + 2**33)
-                    x = task.sample(config.examples, generator=generator)
-                    other = task.sample(config.examples, generator=generator)
+                    x, other = _examples(config, task, seed)
                     exact = gradients(module, x)
                     levels = {
                         bits: _by_levels(module, SlopeLevels(bits), other, x).orthogonality()
@@ -170,7 +174,27 @@ def run_smooth(config: SmoothConfig, *, progress: bool = True) -> SmoothResult:
                     if strength == config.lambdas[0]:
                         groupings += _groupings(config, activation, seed, module, x, other, exact)
                     bar.update()
-    return SmoothResult(config, groupings, scores)
+    return SmoothResult(config, groupings, scores, _theory(config))
+
+
+def _examples(config: SmoothConfig, task: SoftMixing, seed: int) -> tuple[Tensor, Tensor]:
+    """Those that are measured, and those that choose the levels; the same for any λ."""
+    generator = torch.Generator().manual_seed(seed + 2**33)
+    x = task.sample(config.examples, generator=generator)
+    return x, task.sample(config.examples, generator=generator)
+
+
+def _theory(config: SmoothConfig) -> list[tuple[float, float]]:
+    found = []
+    least, most = min(config.lambdas), max(config.lambdas)
+    points = CURVE if most > least else 1
+    for strength in torch.linspace(least, most, points, dtype=torch.float64).tolist():
+        task = SoftMixing(ParallelProducts(2), strength)
+        values = [
+            exact_orthogonality(task, _examples(config, task, seed)[0]) for seed in config.seeds
+        ]
+        found.append((strength, sum(values) / len(values)))
+    return found
 
 
 def _trained(
@@ -219,14 +243,6 @@ def gradients(module: nn.Module, x: Tensor) -> Tensor:
             torch.autograd.grad(y[:, d].sum(), x, retain_graph=True)[0] for d in range(y.shape[1])
         ]
     return torch.stack(found, dim=1)
-
-
-def orthogonality(of_examples: Tensor) -> float:
-    """1 - mean abs(cos) of the gradients of every two outputs in an example; `[N, D, h_0]`."""
-    units = F.normalize(of_examples.double(), dim=2)
-    cosines = (units @ units.mT).abs()
-    i, j = torch.triu_indices(units.shape[1], units.shape[1], offset=1)
-    return float(1 - cosines[:, i, j].mean())
 
 
 def _by_levels(module: nn.Module, levels: SlopeLevels, other: Tensor, x: Tensor) -> Splinters:
