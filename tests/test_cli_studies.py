@@ -122,7 +122,8 @@ def test_a_bar_is_for_terminals(name, options, terminal, shown, run, monkeypatch
     }
     if name == "adversarial":  # of which there is nothing other
         monkeypatch.setitem(cli.adversarial.OTHERS, "digits", None)
-    monkeypatch.setattr(f"gradsplinter.cli.{name}.run_{name}", stop)
+    function = "make_zoo" if name == "zoo" else f"run_{name}"
+    monkeypatch.setattr(f"gradsplinter.cli.{name}.{function}", stop)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     with pytest.raises(SystemExit):
         run(f"{name} {data.get(name, '')} --out x {options}")

@@ -13,13 +13,13 @@ from rich import box
 from rich.table import Table
 
 from gradsplinter import io
-from gradsplinter.cli.command import Command, console, options_of
+from gradsplinter.cli.command import Study, console, options_of
 from gradsplinter.wording import counted
 from gradsplinter.zoo import Zoo, ZooConfig, make_zoo
 
 
 @dataclass(frozen=True)
-class MakeZoo(Command):
+class MakeZoo(Study):
     """Train many small networks of known tasks: what an embedding is learned from and judged by.
 
     Writes all weights to networks.safetensors, and to manifest.json what they were trained on and how well each
@@ -32,9 +32,7 @@ class MakeZoo(Command):
         default_factory=ZooConfig
     )
     out: Path | None = None
-    """Folder to write; by default zoo/ and the family's name."""
-    overwrite: bool = False
-    """Replace the zoo that is there."""
+    """Folder to write; by default zoo/FAMILY."""
 
     def run(self) -> None:
         begin = time.perf_counter()
@@ -45,7 +43,7 @@ class MakeZoo(Command):
                     f"out must be a new folder, got {out}, which holds files; choose another --out or "
                     "replace the zoo with --overwrite"
                 )
-            zoo = make_zoo(self.config)
+            zoo = make_zoo(self.config, progress=self.shows_bar)
             zoo.save(out)
         _report(zoo)
         console.print(f"Written to {self.out or out}/ in {time.perf_counter() - begin:.0f} s")
