@@ -133,6 +133,10 @@ __device__ T* shared_memory() {
 __device__ inline float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 __device__ inline double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
 
+// Of NaN and of -0: 0.
+__device__ inline float relu(float value) { return fmaxf(value, 0.0f); }
+__device__ inline double relu(double value) { return value > 0 ? value : 0; }
+
 // A load that sees what other threads have written meanwhile.
 template <class T>
 __device__ T fresh(const T* at) {
@@ -161,6 +165,16 @@ template <class T>
 bool aligned(const T* pointer) {
   return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
 }
+
+// Whether a number of at least 0 is more: by the sign of its negative, in a register that the next
+// shift takes it from.
+__device__ inline uint32_t is_positive(float value) {
+  const float negative = 0.0f - value;
+  uint32_t bits;
+  __builtin_memcpy(&bits, &negative, sizeof bits);
+  return bits >> 31;
+}
+__device__ inline uint32_t is_positive(double value) { return value > 0; }
 
 inline int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 

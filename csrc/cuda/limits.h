@@ -10,9 +10,13 @@
 
 namespace gradsplinter::cuda {
 
-// Of compute capability 8.0, which later ones have at least.
+// Bytes of shared memory of a block: those of compute capability 8.0. Later ones may have fewer
+// (12.0) or more.
+constexpr size_t most_block_bytes = 163 * 1024;
+
 inline void check_launch(int64_t blocks, int threads, size_t shared) {
-  if (blocks < 1 || blocks > INT32_MAX || threads < 1 || threads > 1024 || shared > 163 * 1024) {
+  if (blocks < 1 || blocks > INT32_MAX || threads < 1 || threads > 1024 ||
+      shared > most_block_bytes) {
     throw std::length_error("a launch of " + std::to_string(blocks) + " blocks of " +
                             std::to_string(threads) + " threads with " + std::to_string(shared) +
                             " bytes each");

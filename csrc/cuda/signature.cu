@@ -20,8 +20,6 @@ void signatures(const std::vector<Layer<T>>& layers, const std::vector<int64_t>&
     forward.word[l] = forward.words;
     forward.words += words_of(layers[l].outputs);
   }
-  // To be measured on a GPU: that whatever fits is faster by the kernel of small networks is a
-  // guess.
   if (!only_wide && is_small(forward)) return run_small(forward);
   run_wide(forward);
 }

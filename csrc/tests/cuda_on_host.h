@@ -107,6 +107,11 @@ inline float fused(float a, float b, float c) { return std::fma(a, b, c); }
 inline double fused(double a, double b, double c) { return std::fma(a, b, c); }
 
 template <class T>
+T relu(T value) {
+  return value > T(0) ? value : T(0);
+}
+
+template <class T>
 T fresh(const T* at) {
   const T value = *at;
   host::maybe_switch();  // and so what is done with the value may come too late
@@ -114,6 +119,7 @@ T fresh(const T* at) {
 }
 
 inline void __syncthreads() { host::sync_block(); }
+inline void __syncwarp() { host::exchange(0); }
 inline int __syncthreads_count(bool value) { return static_cast<int>(host::sum_block(value)); }
 inline unsigned __ballot_sync(unsigned, bool value) {
   const uint64_t* values = host::exchange(value);
