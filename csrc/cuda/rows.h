@@ -92,5 +92,15 @@ struct ShortRows {
   __device__ bool has_nan(int64_t) const { return false; }
 };
 
+// Calls call(rows) with rows of the type that suits them.
+template <class Entry, class Call>
+void with_rows(const Entry* rows, int64_t width, uint64_t hash_mask, const Call& call) {
+  if constexpr (std::is_same_v<Entry, uint64_t>) {
+    if (width == 1) return call(ShortRows<1>(rows, hash_mask));
+    if (width == 2 && aligned(rows)) return call(ShortRows<2>(rows, hash_mask));
+  }
+  call(Rows<Entry>(rows, width, hash_mask));
+}
+
 }  // namespace
 }  // namespace gradsplinter::cuda

@@ -144,7 +144,7 @@ template <class Entry>
 }
 
 constexpr uint64_t growth = 8;
-constexpr uint64_t most_tried = 256;  // in a table that may grow; reached at a load of about 0.6
+constexpr uint64_t most_tried = 128;  // in a table that may grow; reached at a load of about 0.6
 
 // The least power of two that leaves a third of the slots empty.
 uint64_t slots_for(int64_t rows) {
@@ -170,17 +170,6 @@ void insert_all(const Rows& rows, int64_t n, const Table& table, int64_t* places
            device.stream, rows, begin, end, table, places, status);
     begin = end;
   }
-}
-
-// The rows by the kernel for rows of their kind.
-template <class Entry, class Call>
-void with_rows(const Entry* rows, int64_t width, int hash_bits, const Call& call) {
-  const uint64_t mask = hash_mask_of(hash_bits);
-  if constexpr (std::is_same_v<Entry, uint64_t>) {
-    if (width == 1) return call(ShortRows<1>(rows, mask));
-    if (width == 2 && aligned(rows)) return call(ShortRows<2>(rows, mask));
-  }
-  call(Rows<Entry>(rows, width, mask));
 }
 
 }  // namespace
@@ -213,7 +202,7 @@ int64_t unique_rows(const Entry* rows, int64_t n, int64_t width, int hash_bits, 
     const Numbering numbering(n, device);
     auto* const status = device.memory.array<Status>(1);
     const auto attempt = [&](const Table& table) {
-      with_rows(rows, width, hash_bits,
+      with_rows(rows, width, hash_mask_of(hash_bits),
                 [&](const auto& all) { insert_all(all, n, table, ids, status, device); });
       launch(mark_first, blocks_at_once(device.index), threads, 0, device.stream, table,
              numbering.bitmap());
