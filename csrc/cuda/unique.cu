@@ -95,32 +95,58 @@ __global__ void number_slots(Table table, Numbers numbers, uint32_t* ids) {
   }
 }
 
-constexpr int64_t most_in_block = 4096;  // unique rows that a block counts in shared memory
+// Rows of frequent kinds meet in one counter, which has to be near: each block counts the first
+// kinds for itself, and the frequent ones are among those. In 16 bits; what does not fit goes to
+// `counts` before other threads of the block can fill the rest.
+struct BlockCounts {
+  unsigned* pairs;
+  unsigned long long* counts;
 
-// ids [n]: from slots to their ids.
-__global__ void write_ids(const uint32_t* of_slots, int64_t n, int64_t unique, int64_t* ids,
-                          unsigned long long* counts) {
-  unsigned* const own = shared_memory<unsigned>();  // [unique], where a block counts for itself
-  const bool in_block = unique <= most_in_block;
-  if (in_block) {
-    for (int64_t id = threadIdx.x; id < unique; id += threads) own[id] = 0;
-    __syncthreads();
+  __device__ void add(uint32_t id) const {
+    const unsigned shift = id % 2 * 16, half = 0x8000;
+    const unsigned before = atomicAdd(pairs + id / 2, 1u << shift);
+    if ((before >> shift & 0xFFFF) != half - 1) return;
+    atomicSub(pairs + id / 2, half << shift);
+    atomicAdd(counts + id, static_cast<unsigned long long>(half));
   }
-  for (int64_t i = int64_t{blockIdx.x} * threads + threadIdx.x; i < n;
-       i += int64_t{gridDim.x} * threads) {
-    const uint32_t id = of_slots[ids[i]];
-    ids[i] = id;
-    if (in_block) {
-      atomicAdd(own + id, 1u);
-    } else {
-      atomicAdd(counts + id, 1ull);
+  __device__ void give(uint32_t id) const {
+    const unsigned count = pairs[id / 2] >> (id % 2 * 16) & 0xFFFF;
+    if (count > 0) atomicAdd(counts + id, static_cast<unsigned long long>(count));
+  }
+};
+
+constexpr int id_threads = 1024;
+constexpr int ids_at_once = 2;  // that a thread waits for
+
+// ids [n]: from slots to their ids. A block counts the first `in_block` kinds for itself.
+__global__ void __launch_bounds__(id_threads)
+    write_ids(const uint32_t* of_slots, int64_t n, uint32_t in_block, int64_t* ids,
+              unsigned long long* counts) {
+  const BlockCounts own{shared_memory<unsigned>(), counts};
+  for (uint32_t pair = threadIdx.x; pair < (in_block + 1) / 2; pair += id_threads) {
+    own.pairs[pair] = 0;
+  }
+  __syncthreads();
+  for (int64_t first = int64_t{blockIdx.x} * (id_threads * ids_at_once) + threadIdx.x; first < n;
+       first += int64_t{gridDim.x} * (id_threads * ids_at_once)) {
+    uint32_t found[ids_at_once];
+    for (int k = 0; k < ids_at_once; ++k) {
+      const int64_t i = first + k * id_threads;
+      if (i < n) found[k] = of_slots[ids[i]];
+    }
+    for (int k = 0; k < ids_at_once; ++k) {
+      const int64_t i = first + k * id_threads;
+      if (i >= n) continue;
+      ids[i] = found[k];
+      if (found[k] < in_block) {
+        own.add(found[k]);
+      } else {
+        atomicAdd(counts + found[k], 1ull);
+      }
     }
   }
-  if (!in_block) return;
   __syncthreads();
-  for (int64_t id = threadIdx.x; id < unique; id += threads) {
-    if (own[id] > 0) atomicAdd(counts + id, static_cast<unsigned long long>(own[id]));
-  }
+  for (uint32_t id = threadIdx.x; id < in_block; id += id_threads) own.give(id);
 }
 
 // --- calls --------------------------------------------------------------------------------------
@@ -227,10 +253,14 @@ int64_t unique_rows(const Entry* rows, int64_t n, int64_t width, int hash_bits, 
              numbering.numbers(results.first), of_slots);
       auto* const counts = reinterpret_cast<unsigned long long*>(results.counts);
       clear(counts, static_cast<size_t>(now.unique) * sizeof(int64_t), device.stream);
-      const size_t shared = now.unique <= most_in_block ? static_cast<size_t>(now.unique) * 4 : 0;
-      launch(write_ids, std::min(divide_up(n, threads), blocks_at_once(device.index)), threads,
-             shared, device.stream, static_cast<const uint32_t*>(of_slots), n, now.unique, ids,
-             counts);
+      const size_t most = std::min(most_shared(device.index), 160 * 1024) / sizeof(uint16_t);
+      const size_t in_block = std::min(static_cast<size_t>(now.unique), most);
+      const size_t shared = (in_block + 1) / 2 * sizeof(unsigned);
+      const int64_t blocks =
+          int64_t{resident_blocks(write_ids, id_threads, shared)} * multiprocessors(device.index);
+      launch(write_ids, std::min(divide_up(n, id_threads * ids_at_once), blocks), id_threads,
+             shared, device.stream, static_cast<const uint32_t*>(of_slots), n,
+             static_cast<uint32_t>(in_block), ids, counts);
       return now.unique;
     }
   }

@@ -155,6 +155,10 @@ T atomicAdd(T* at, T value) {
   return before;
 }
 template <class T>
+T atomicSub(T* at, T value) {
+  return atomicAdd(at, T(0) - value);
+}
+template <class T>
 T atomicMin(T* at, T value) {
   host::maybe_switch();
   const T before = *at;
