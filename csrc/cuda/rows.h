@@ -29,6 +29,8 @@ template <class Entry>
 struct Rows {
   static constexpr bool floats = std::is_floating_point_v<Entry>;
   static constexpr auto per_word = static_cast<int64_t>(sizeof(uint64_t) / sizeof(Entry));
+  using Row = std::conditional_t<floats, FloatRow<Entry>, const Entry*>;
+  static constexpr bool in_registers = false;
   const Entry* data;
   int64_t width, words;
   uint64_t hash_mask;
@@ -36,18 +38,14 @@ struct Rows {
   Rows(const Entry* data, int64_t width, uint64_t hash_mask)
       : data(data), width(width), words(divide_up(width, per_word)), hash_mask(hash_mask) {}
 
-  __device__ auto operator[](int64_t i) const {
+  __device__ Row operator[](int64_t i) const {
     if constexpr (floats) {
-      return FloatRow<Entry>{data + i * width, width};
+      return {data + i * width, width};
     } else {
       return data + i * width;
     }
   }
-  template <class Row>
-  __device__ uint64_t hash(const Row& row) const {
-    return hash_row(row, words) & hash_mask;
-  }
-  template <class Row>
+  __device__ uint64_t hash(const Row& row) const { return hash_row(row, words) & hash_mask; }
   __device__ bool equal(const Row& row, int64_t i) const {
     const auto other = (*this)[i];
     for (int64_t k = 0; k < words; ++k) {
@@ -66,25 +64,23 @@ struct Rows {
 };
 
 // One or two words, in registers: loaded at once, so they have to be aligned.
-template <int count>
-struct alignas(8 * count) ShortRow {
-  uint64_t words[count];
+template <int size>
+struct alignas(8 * size) ShortRow {
+  static constexpr int count = size;
+  uint64_t words[size];
 };
 
 template <int count>
 struct ShortRows {
-  const ShortRow<count>* data;
+  using Row = ShortRow<count>;
+  static constexpr bool in_registers = true;
+  const Row* data;
   uint64_t hash_mask;
 
-  ShortRows(const uint64_t* data, uint64_t hash_mask)
-      : data(reinterpret_cast<const ShortRow<count>*>(data)), hash_mask(hash_mask) {}
-
-  __device__ ShortRow<count> operator[](int64_t i) const { return data[i]; }
-  __device__ uint64_t hash(const ShortRow<count>& row) const {
-    return hash_row(row.words, count) & hash_mask;
-  }
-  __device__ bool equal(const ShortRow<count>& row, int64_t i) const {
-    const ShortRow<count> other = data[i];
+  __device__ Row operator[](int64_t i) const { return data[i]; }
+  __device__ uint64_t hash(const Row& row) const { return hash_row(row.words, count) & hash_mask; }
+  __device__ bool equal(const Row& row, int64_t i) const {
+    const Row other = data[i];
     bool equal = true;
     for (int k = 0; k < count; ++k) equal = equal && row.words[k] == other.words[k];
     return equal;
@@ -96,8 +92,12 @@ struct ShortRows {
 template <class Entry, class Call>
 void with_rows(const Entry* rows, int64_t width, uint64_t hash_mask, const Call& call) {
   if constexpr (std::is_same_v<Entry, uint64_t>) {
-    if (width == 1) return call(ShortRows<1>(rows, hash_mask));
-    if (width == 2 && aligned(rows)) return call(ShortRows<2>(rows, hash_mask));
+    const auto short_rows = [&](auto row) {
+      using Row = decltype(row);
+      call(ShortRows<Row::count>{reinterpret_cast<const Row*>(rows), hash_mask});
+    };
+    if (width == 1) return short_rows(ShortRow<1>{});
+    if (width == 2 && aligned(rows)) return short_rows(ShortRow<2>{});
   }
   call(Rows<Entry>(rows, width, hash_mask));
 }

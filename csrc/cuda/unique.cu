@@ -5,13 +5,16 @@
 // The table begins small, meant for the second cache. Where it gets crowded, all begins again with
 // a larger one.
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
+#include "cuda/counting.h"
 #include "cuda/cuda_ops.h"
 #include "cuda/device.h"
 #include "cuda/numbering.h"
 #include "cuda/packing.h"
+#include "cuda/parts.h"
 #include "cuda/rows.h"
 #include "probe.h"
 
@@ -49,104 +52,60 @@ struct Table {
   Slots slots;
   uint64_t size;
   uint64_t most;  // slots that a row may try
+  Tally tally;    // of rows in parts
+
+  // Of the kind in a slot that is taken.
+  __device__ int64_t first_row(uint64_t at) const {
+    return tally.first == nullptr ? row_in(slots.slots[at]) : int64_t{~tally.first[at]};
+  }
 };
 
 // Blocks that run at once, or more.
 int64_t blocks_at_once(int device) { return int64_t{8} * multiprocessors(device); }
 
-// Rows begin <= i < end.
+// Rows begin <= i < end. The lanes of a warp wait for each other at every row: else they drift
+// apart, and so do the rows that are looked up at a time.
 template <class Rows>
 __global__ void insert_rows(Rows rows, int64_t begin, int64_t end, Table table, int64_t* places,
                             Status* status) {
-  for (int64_t i = begin + int64_t{blockIdx.x} * threads + threadIdx.x; i < end;
-       i += int64_t{gridDim.x} * threads) {
-    if (rows.has_nan(i)) {
+  for (int64_t first = begin + int64_t{blockIdx.x} * threads; first < end;
+       first += int64_t{gridDim.x} * threads) {
+    const int64_t i = first + threadIdx.x;
+    Inserted found{i, 0};
+    bool stop = false;
+    if (i < end && rows.has_nan(i)) {
       atomicMin(&status->first_nan, static_cast<unsigned long long>(i));
-      continue;
+    } else if (i < end) {
+      const auto row = rows[i];
+      const auto equal = [&](int64_t other, int64_t) { return rows.equal(row, other); };
+      found = insert_row(table.slots, table.size - 1, rows.hash(row), i, equal, table.most);
+      if (found.row < 0) status->crowded = true;
+      stop = found.row < 0 || (found.row == i && fresh(&status->crowded));
     }
-    const auto row = rows[i];
-    const auto equal = [&](int64_t other, int64_t) { return rows.equal(row, other); };
-    const Inserted found =
-        insert_row(table.slots, table.size - 1, rows.hash(row), i, equal, table.most);
-    if (found.row < 0) {
-      status->crowded = true;
-      return;
-    }
-    places[i] = static_cast<int64_t>(found.at);
-    if (found.row == i && fresh(&status->crowded)) return;
+    if (__ballot_sync(all_lanes, stop) != 0) return;
+    if (i < end) places[i] = static_cast<int64_t>(found.at);
   }
 }
 
 // --- numbers ------------------------------------------------------------------------------------
 
-__global__ void mark_first(Table table, Bitmap first) {
+__global__ void mark_first(Table table, const Status* status, Bitmap first) {
+  if (status->crowded) return;
   for (uint64_t at = uint64_t{blockIdx.x} * threads + threadIdx.x; at < table.size;
        at += uint64_t{gridDim.x} * threads) {
-    const uint64_t slot = table.slots.slots[at];
-    if (slot != 0) first.set(row_in(slot));
+    if (table.slots.slots[at] != 0) first.set(table.first_row(at));
   }
 }
 
-__global__ void number_slots(Table table, Numbers numbers, uint32_t* ids) {
+// ids of the slots; where they hold the counts, those go to the ids.
+__global__ void number_slots(Table table, Numbers numbers, uint32_t* ids, int64_t* counts) {
   for (uint64_t at = uint64_t{blockIdx.x} * threads + threadIdx.x; at < table.size;
        at += uint64_t{gridDim.x} * threads) {
-    const uint64_t slot = table.slots.slots[at];
-    if (slot != 0) ids[at] = static_cast<uint32_t>(numbers[row_in(slot)]);
+    if (table.slots.slots[at] == 0) continue;
+    const int64_t id = numbers[table.first_row(at)];
+    if (ids == table.tally.counts) counts[id] = ids[at];
+    ids[at] = static_cast<uint32_t>(id);
   }
-}
-
-// Rows of frequent kinds meet in one counter, which has to be near: each block counts the first
-// kinds for itself, and the frequent ones are among those. In 16 bits; what does not fit goes to
-// `counts` before other threads of the block can fill the rest.
-struct BlockCounts {
-  unsigned* pairs;
-  unsigned long long* counts;
-
-  __device__ void add(uint32_t id) const {
-    const unsigned shift = id % 2 * 16, half = 0x8000;
-    const unsigned before = atomicAdd(pairs + id / 2, 1u << shift);
-    if ((before >> shift & 0xFFFF) != half - 1) return;
-    atomicSub(pairs + id / 2, half << shift);
-    atomicAdd(counts + id, static_cast<unsigned long long>(half));
-  }
-  __device__ void give(uint32_t id) const {
-    const unsigned count = pairs[id / 2] >> (id % 2 * 16) & 0xFFFF;
-    if (count > 0) atomicAdd(counts + id, static_cast<unsigned long long>(count));
-  }
-};
-
-constexpr int id_threads = 1024;
-constexpr int ids_at_once = 2;  // that a thread waits for
-
-// ids [n]: from slots to their ids. A block counts the first `in_block` kinds for itself.
-__global__ void __launch_bounds__(id_threads)
-    write_ids(const uint32_t* of_slots, int64_t n, uint32_t in_block, int64_t* ids,
-              unsigned long long* counts) {
-  const BlockCounts own{shared_memory<unsigned>(), counts};
-  for (uint32_t pair = threadIdx.x; pair < (in_block + 1) / 2; pair += id_threads) {
-    own.pairs[pair] = 0;
-  }
-  __syncthreads();
-  for (int64_t first = int64_t{blockIdx.x} * (id_threads * ids_at_once) + threadIdx.x; first < n;
-       first += int64_t{gridDim.x} * (id_threads * ids_at_once)) {
-    uint32_t found[ids_at_once];
-    for (int k = 0; k < ids_at_once; ++k) {
-      const int64_t i = first + k * id_threads;
-      if (i < n) found[k] = of_slots[ids[i]];
-    }
-    for (int k = 0; k < ids_at_once; ++k) {
-      const int64_t i = first + k * id_threads;
-      if (i >= n) continue;
-      ids[i] = found[k];
-      if (found[k] < in_block) {
-        own.add(found[k]);
-      } else {
-        atomicAdd(counts + found[k], 1ull);
-      }
-    }
-  }
-  __syncthreads();
-  for (uint32_t id = threadIdx.x; id < in_block; id += id_threads) own.give(id);
 }
 
 // --- calls --------------------------------------------------------------------------------------
@@ -198,6 +157,70 @@ void insert_all(const Rows& rows, int64_t n, const Table& table, int64_t* places
   }
 }
 
+// Finds the kinds of rows by one table.
+template <class Rows>
+class Search {
+ public:
+  Search(const Rows& rows, int64_t n, int64_t* ids, const Device& device)
+      : rows_(rows),
+        n_(n),
+        ids_(ids),
+        numbering_(n, device),
+        status_(device.memory.array<Status>(1)),
+        device_(device) {}
+
+  // -> what was found. If that is all, in a table that was not crowded, `make` is asked for memory
+  // for the results.
+  Status run(uint64_t slots, uint64_t most, const std::function<Unique(int64_t)>& make) {
+    const Memory::Piecewise piece(device_.memory);
+    const auto size = static_cast<int64_t>(slots);
+    Table table{{device_.memory.array<unsigned long long>(size)}, slots, most, {nullptr, nullptr}};
+    auto* const of_slots = device_.memory.array<uint32_t>(size);
+    if constexpr (Rows::in_registers) {
+      if (parts_) {
+        table.tally = {of_slots, device_.memory.array<uint32_t>(size)};
+        clear(table.tally.counts, slots * sizeof(uint32_t), device_.stream);
+        clear(table.tally.first, slots * sizeof(uint32_t), device_.stream);
+        insert_all(parts_->rows(), n_, table, ids_, status_, device_);
+        parts_->tally(ids_, &status_->crowded, table.tally);
+      }
+    }
+    if (table.tally.first == nullptr) insert_all(rows_, n_, table, ids_, status_, device_);
+    launch(mark_first, blocks_at_once(device_.index), threads, 0, device_.stream, table,
+           static_cast<const Status*>(status_), numbering_.bitmap());
+    numbering_.count(&status_->unique);
+    Status found;
+    read(&found, status_, 1, device_);
+    if (found.crowded || found.first_nan != none) return found;
+    const Unique results = make(found.unique);
+    launch(number_slots, blocks_at_once(device_.index), threads, 0, device_.stream, table,
+           numbering_.numbers(results.first), of_slots, results.counts);
+    if constexpr (Rows::in_registers) {
+      if (parts_) {
+        parts_->write_ids(of_slots, ids_);
+        return found;
+      }
+    }
+    write_and_count_ids(of_slots, n_, found.unique, ids_, results.counts, device_);
+    return found;
+  }
+
+  void take_parts() {
+    if constexpr (Rows::in_registers) {
+      if (!parts_) parts_.emplace(rows_, n_, device_);
+    }
+  }
+
+ private:
+  Rows rows_;
+  int64_t n_;
+  int64_t* ids_;
+  Numbering numbering_;
+  Status* status_;
+  std::optional<Parts<Rows>> parts_;
+  const Device& device_;
+};
+
 }  // namespace
 
 void pack_bits(const uint8_t* bools, int64_t n, int64_t width, uint64_t* words,
@@ -225,44 +248,19 @@ int64_t unique_rows(const Entry* rows, int64_t n, int64_t width, int hash_bits, 
     }
     check_rows(n, "rows must be");
     const uint64_t enough = slots_for(n);
-    const Numbering numbering(n, device);
-    auto* const status = device.memory.array<Status>(1);
-    const auto attempt = [&](const Table& table) {
-      with_rows(rows, width, hash_mask_of(hash_bits),
-                [&](const auto& all) { insert_all(all, n, table, ids, status, device); });
-      launch(mark_first, blocks_at_once(device.index), threads, 0, device.stream, table,
-             numbering.bitmap());
-      numbering.count(&status->unique);
-      Status now;
-      read(&now, status, 1, device);
-      return now;
-    };
-    for (slots = std::min(slots, enough);; slots = std::min(growth * slots, enough)) {
-      const Memory::Piecewise piece(device.memory);
-      const Table table{{device.memory.array<unsigned long long>(static_cast<int64_t>(slots))},
-                        slots,
-                        slots < enough ? most_tried : ~uint64_t{0}};
-      const Status now = attempt(table);
-      if (now.crowded) continue;
-      if (now.first_nan != none) {
-        throw_nan(rows, static_cast<int64_t>(now.first_nan), width, device);
+    Status found;
+    with_rows(rows, width, hash_mask_of(hash_bits), [&](const auto& all) {
+      Search search(all, n, ids, device);
+      for (slots = std::min(slots, enough);; slots = std::min(growth * slots, enough)) {
+        found = search.run(slots, slots < enough ? most_tried : ~uint64_t{0}, make);
+        if (!found.crowded) return;
+        search.take_parts();
       }
-      const Unique results = make(now.unique);
-      auto* const of_slots = device.memory.array<uint32_t>(static_cast<int64_t>(slots));
-      launch(number_slots, blocks_at_once(device.index), threads, 0, device.stream, table,
-             numbering.numbers(results.first), of_slots);
-      auto* const counts = reinterpret_cast<unsigned long long*>(results.counts);
-      clear(counts, static_cast<size_t>(now.unique) * sizeof(int64_t), device.stream);
-      const size_t most = std::min(most_shared(device.index), 160 * 1024) / sizeof(uint16_t);
-      const size_t in_block = std::min(static_cast<size_t>(now.unique), most);
-      const size_t shared = (in_block + 1) / 2 * sizeof(unsigned);
-      const int64_t blocks =
-          int64_t{resident_blocks(write_ids, id_threads, shared)} * multiprocessors(device.index);
-      launch(write_ids, std::min(divide_up(n, id_threads * ids_at_once), blocks), id_threads,
-             shared, device.stream, static_cast<const uint32_t*>(of_slots), n,
-             static_cast<uint32_t>(in_block), ids, counts);
-      return now.unique;
+    });
+    if (found.first_nan != none) {
+      throw_nan(rows, static_cast<int64_t>(found.first_nan), width, device);
     }
+    return found.unique;
   }
 }
 

@@ -136,6 +136,10 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
 }
 
 template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return host::value_of<T>(host::exchange(host::bits_of(value))[lane]);
+}
+template <class T>
 T __shfl_up_sync(unsigned, T value, int distance) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   const uint64_t* const values = host::exchange(host::bits_of(value));
@@ -163,6 +167,13 @@ T atomicMin(T* at, T value) {
   host::maybe_switch();
   const T before = *at;
   if (value < before) *at = value;
+  return before;
+}
+template <class T>
+T atomicMax(T* at, T value) {
+  host::maybe_switch();
+  const T before = *at;
+  if (before < value) *at = value;
   return before;
 }
 template <class T>

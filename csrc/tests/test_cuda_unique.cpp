@@ -118,6 +118,20 @@ TEST_CASE("cuda unique rows: many, most of one kind") {
   check(rows.data(), n, 1, 64, 4096);
 }
 
+// In parts, with the first one of the frequent kind late in its part, or early.
+TEST_CASE("cuda unique rows: many kinds, one of them frequent") {
+  Random random(11);
+  for (const int64_t width : {1, 2}) {
+    const int64_t n = 9000;
+    Input<uint64_t> rows(n * width, [&] { return random.bits(); });
+    for (int64_t i = 0; i < n; ++i) {
+      if (random.below(2) == 0) continue;
+      for (int64_t k = 0; k < width; ++k) rows[i * width + k] = 5;
+    }
+    check(rows.data(), n, width, 64, 64);
+  }
+}
+
 TEST_CASE("cuda unique rows: hashes that collide") {
   Random random(3);
   const auto rows = some_rows<uint64_t>(random, 700, 2, 60, [&] { return random.bits(); });
