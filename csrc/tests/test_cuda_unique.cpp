@@ -168,11 +168,11 @@ TEST_CASE("cuda unique rows: bools, and bytes that are none") {
   Random random(5);
   for (const int64_t width : {1, 16, 31, 32, 33, 48, 63, 64, 65, 80, 128, 130, 784}) {
     CAPTURE(width);
-    for (const int64_t n : {1, 299}) {
+    for (const int64_t n : {1, 120}) {
       auto rows = some_rows<uint8_t>(random, n, width, 20,
                                      [&] { return static_cast<uint8_t>(random.below(2)); });
       check(rows.data(), n, width, 64, cuda::first_slots);
-      for (const int other : {2, 127, 128, 255}) {
+      for (const int other : {2, 128}) {
         rows[n * width - 1 - static_cast<int64_t>(random.below(std::min(n * width, int64_t{70})))] =
             static_cast<uint8_t>(other);
         const std::vector<uint8_t> copy = aligned(rows.data(), n * width);
