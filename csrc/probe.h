@@ -29,26 +29,30 @@ constexpr uint64_t hash_mask_of(int bits) {
 }
 
 struct Inserted {
-  int64_t row;   // i where no equal row was there, else the smallest equal row so far
-  bool claimed;  // an empty slot
+  int64_t row;  // i where no equal row was there, else the smallest equal row so far; -1: no room
+  uint64_t at;  // the slot
 };
 
-// Adds row i. An equal row after i is replaced by i, and is the one returned. Slots is a type with
+// Adds row i, if one of the first `most` slots from its own on has room for it. An equal row after
+// i is replaced by i, and is the one returned. Slots is a type with
 //   load(at)                           the slot, perhaps of a moment ago
 //   exchange(at, expected, desired)    compare-and-swap -> whether it did; else `expected` is fresh
 // and equal(row, i) compares two rows.
 template <class Slots, class Equal>
 GRADSPLINTER_HOST_DEVICE inline Inserted insert_row(const Slots& slots, uint64_t mask,
-                                                    uint64_t hash, int64_t i, const Equal& equal) {
+                                                    uint64_t hash, int64_t i, const Equal& equal,
+                                                    uint64_t most = ~uint64_t{0}) {
   const uint64_t mine = (hash & tag_mask) | static_cast<uint64_t>(i + 1);
-  for (uint64_t at = hash & mask;; at = (at + 1) & mask) {
+  uint64_t at = hash & mask;
+  for (uint64_t step = 0; step < most; ++step, at = (at + 1) & mask) {
     uint64_t slot = slots.load(at);
-    if (slot == 0 && slots.exchange(at, slot, mine)) return {i, true};
+    if (slot == 0 && slots.exchange(at, slot, mine)) return {i, at};
     if (!same_tag(slot, mine) || !equal(row_in(slot), i)) continue;
     while (row_in(slot) > i && !slots.exchange(at, slot, mine)) {
     }
-    return {row_in(slot), false};
+    return {row_in(slot), at};
   }
+  return {-1, at};
 }
 
 }  // namespace

@@ -143,6 +143,12 @@ __device__ T fresh(const T* at) {
   return *static_cast<const volatile T*>(at);
 }
 
+// A load that may see what the first cache still has: any value since the kernel began.
+template <class T>
+__device__ T cached(const T* at) {
+  return __ldca(at);
+}
+
 }  // namespace gradsplinter::cuda
 
 #else

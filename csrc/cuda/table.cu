@@ -31,8 +31,9 @@ __device__ bool equal_rows(const uint64_t* a, const uint64_t* b, int64_t words) 
   return true;
 }
 
-// ids[i] of the mode with signature i, or -1.
-__global__ void find_kernel(Slots table, const uint64_t* signatures, int64_t n, int64_t* ids) {
+// ids[i] of the mode with signature i, or -1 and bit i of `missing`.
+__global__ void find_kernel(Slots table, const uint64_t* signatures, int64_t n, int64_t* ids,
+                            Bitmap missing) {
   const int64_t i = int64_t{blockIdx.x} * threads + threadIdx.x;
   if (i >= n) return;
   const uint64_t* const row = signatures + i * table.words;
@@ -46,6 +47,7 @@ __global__ void find_kernel(Slots table, const uint64_t* signatures, int64_t n, 
     break;
   }
   ids[i] = id;
+  if (id < 0) missing.set(i);
 }
 
 // Enters modes that are not there yet and all different: they only compete for empty slots.
@@ -62,20 +64,24 @@ __global__ void enter_kernel(Slots table, int64_t begin, int64_t end) {
 
 struct Piece {
   const uint64_t* signatures;  // [n, words]
-  const int64_t *counts, *first, *ids;
+  const int64_t *counts, *first;
+  int64_t* ids;  // of find_kernel
   int64_t n;
   int64_t size, examples;  // of the table before
   int64_t words;
 };
 
-__global__ void add_kernel(Piece piece, uint64_t* rows, int64_t* counts, int64_t* first) {
+// Modes that the table has not are numbered on from its size.
+__global__ void add_kernel(Piece piece, Numbers missing, uint64_t* rows, int64_t* counts,
+                           int64_t* first) {
   const int64_t i = int64_t{blockIdx.x} * threads + threadIdx.x;
   if (i >= piece.n) return;
-  const int64_t id = piece.ids[i];
-  if (id < piece.size) {
-    counts[id] += piece.counts[i];
+  if (piece.ids[i] >= 0) {
+    counts[piece.ids[i]] += piece.counts[i];
     return;
   }
+  const int64_t id = piece.size + missing[i];
+  piece.ids[i] = id;
   for (int64_t k = 0; k < piece.words; ++k) {
     rows[id * piece.words + k] = piece.signatures[i * piece.words + k];
   }
@@ -105,6 +111,18 @@ void enter(const Slots& table, int64_t begin, int64_t end, const Device& device)
   if (begin == end) return;
   launch(enter_kernel, divide_up(end - begin, threads), threads, 0, device.stream, table, begin,
          end);
+}
+
+// -> how many are missing. Waits for the stream.
+int64_t find(const Slots& table, const uint64_t* signatures, int64_t n, int64_t* ids,
+             const Numbering& numbering, const Device& device) {
+  launch(find_kernel, divide_up(n, threads), threads, 0, device.stream, table, signatures, n, ids,
+         numbering.bitmap());
+  auto* const total = device.memory.array<int64_t>(1);
+  numbering.count(total);
+  int64_t missing = 0;
+  read(&missing, total, 1, device);
+  return missing;
 }
 
 }  // namespace
@@ -151,25 +169,20 @@ void ModeTable::reserve(int64_t rows, const Device& device) {
   slot_count_ = count;
 }
 
-void ModeTable::find(const uint64_t* signatures, int64_t n, int64_t* ids, const Device& device) {
-  reserve(size_, device);
-  launch(find_kernel, divide_up(n, threads), threads, 0, device.stream,
-         slots_of(slots_, slot_count_, rows_, words_, hash_mask_), signatures, n, ids);
-}
-
 void ModeTable::insert(const uint64_t* signatures, const int64_t* counts, const int64_t* first,
                        int64_t n, int64_t examples, int64_t undercount, int64_t* ids,
                        const Device& device) {
   move_to_stream(device);
   if (n > 0) {
-    find(signatures, n, ids, device);
-    const Numbering numbering(ids, n, -1, device);
-    const int64_t more = numbering.count();
+    const Numbering numbering(n, device);
+    reserve(size_, device);
+    const int64_t more = find(slots_of(slots_, slot_count_, rows_, words_, hash_mask_), signatures,
+                              n, ids, numbering, device);
     reserve(size_ + more, device);
-    numbering.write(size_, nullptr);
     launch(add_kernel, divide_up(n, threads), threads, 0, device.stream,
            Piece{signatures, counts, first, ids, n, size_, examples_, words_},
-           pointer<uint64_t>(rows_), pointer<int64_t>(counts_), pointer<int64_t>(first_));
+           numbering.numbers(nullptr), pointer<uint64_t>(rows_), pointer<int64_t>(counts_),
+           pointer<int64_t>(first_));
     enter(slots_of(slots_, slot_count_, rows_, words_, hash_mask_), size_, size_ + more, device);
     size_ += more;
   }
@@ -181,8 +194,9 @@ int64_t ModeTable::missing(const uint64_t* signatures, int64_t n, const Device& 
   if (n == 0) return 0;
   move_to_stream(device);
   auto* const ids = device.memory.array<int64_t>(n);
-  find(signatures, n, ids, device);
-  return Numbering(ids, n, -1, device).count();
+  reserve(size_, device);
+  return find(slots_of(slots_, slot_count_, rows_, words_, hash_mask_), signatures, n, ids,
+              Numbering(n, device), device);
 }
 
 void ModeTable::copy_to(uint64_t* signatures, int64_t* counts, int64_t* first,

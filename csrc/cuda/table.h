@@ -35,7 +35,6 @@ class ModeTable {
  private:
   void move_to_stream(const Device& device);
   void reserve(int64_t rows, const Device& device);
-  void find(const uint64_t* signatures, int64_t n, int64_t* ids, const Device& device);
 
   int64_t words_;
   uint64_t hash_mask_;

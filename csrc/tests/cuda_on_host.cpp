@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 #include <stdexcept>
+#include <unordered_map>
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -62,6 +63,13 @@ class Scheduler {
     Fiber* const fiber = running;
     switch_to(&fiber->context, &main_, &fiber->fake_stack, main_stack_, main_size_);
   }
+  // A cache keeps what it was given until it happens to forget it.
+  uint64_t through_cache(const void* at, uint64_t value) {
+    auto& cache = caches_[running->index / static_cast<size_t>(threads_)];
+    uint64_t& kept = cache.try_emplace(at, value).first->second;
+    if (random() % 4 == 0) kept = value;
+    return kept;
+  }
   uint64_t random() {  // xorshift64
     seed_ ^= seed_ << 13;
     seed_ ^= seed_ >> 7;
@@ -72,6 +80,7 @@ class Scheduler {
   void run_blocks(int64_t first, int64_t count) {
     fibers_.clear();
     memory_.clear();
+    caches_.assign(static_cast<size_t>(count), {});
     for (int64_t block = 0; block < count; ++block) {
       memory_.emplace_back(shared_, 0xA5);
       unsigned char* const begin = memory_.back().data();
@@ -180,7 +189,8 @@ class Scheduler {
   int threads_;
   size_t shared_;
   const std::function<void()>& thread_;
-  std::vector<std::vector<unsigned char>> memory_;  // shared by a block's threads
+  std::vector<std::vector<unsigned char>> memory_;                 // shared by a block's threads
+  std::vector<std::unordered_map<const void*, uint64_t>> caches_;  // of the blocks
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Fiber*> ready_;
   std::vector<size_t> at_warp_barrier_, at_block_barrier_;  // how many of each
@@ -219,6 +229,10 @@ const uint64_t* exchange(uint64_t value) {
 
 void maybe_switch() {
   if (Scheduler::current->random() % 4 == 0) Scheduler::current->yield();
+}
+
+uint64_t through_cache(const void* at, uint64_t value) {
+  return Scheduler::current->through_cache(at, value);
 }
 
 void run(int64_t blocks, int threads, size_t shared, const std::function<void()>& thread) {

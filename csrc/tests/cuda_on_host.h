@@ -37,6 +37,8 @@ int64_t sum_block(int64_t value);  // of all threads, with a barrier
 // The values of the 32 lanes of the warp, valid until the next call.
 const uint64_t* exchange(uint64_t value);
 void maybe_switch();  // to another thread
+// What the block's first cache shows where memory holds `value`: that, or what it held before.
+uint64_t through_cache(const void* at, uint64_t value);
 
 void run(int64_t blocks, int threads, size_t shared, const std::function<void()>& thread);
 
@@ -118,6 +120,12 @@ T fresh(const T* at) {
   return value;
 }
 
+template <class T>
+T cached(const T* at) {
+  host::maybe_switch();
+  return host::value_of<T>(host::through_cache(at, host::bits_of(*at)));
+}
+
 inline void __syncthreads() { host::sync_block(); }
 inline void __syncwarp() { host::exchange(0); }
 inline int __syncthreads_count(bool value) { return static_cast<int>(host::sum_block(value)); }
@@ -133,8 +141,21 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
   return host::value_of<T>(host::exchange(host::bits_of(value))[lane]);
 }
 
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return host::value_of<T>(host::exchange(host::bits_of(value))[lane]);
+}
+template <class T>
+T __shfl_up_sync(unsigned, T value, int distance) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const uint64_t* const values = host::exchange(host::bits_of(value));
+  return host::value_of<T>(values[lane < distance ? lane : lane - distance]);
+}
+
 inline int __ffs(unsigned bits) { return __builtin_ffs(static_cast<int>(bits)); }
+inline int __ffsll(uint64_t bits) { return __builtin_ffsll(static_cast<long long>(bits)); }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int __popcll(uint64_t bits) { return __builtin_popcountll(bits); }
 
 template <class T>
 T atomicAdd(T* at, T value) {
@@ -144,10 +165,28 @@ T atomicAdd(T* at, T value) {
   return before;
 }
 template <class T>
+T atomicSub(T* at, T value) {
+  return atomicAdd(at, T(0) - value);
+}
+template <class T>
 T atomicMin(T* at, T value) {
   host::maybe_switch();
   const T before = *at;
   if (value < before) *at = value;
+  return before;
+}
+template <class T>
+T atomicMax(T* at, T value) {
+  host::maybe_switch();
+  const T before = *at;
+  if (before < value) *at = value;
+  return before;
+}
+template <class T>
+T atomicOr(T* at, T value) {
+  host::maybe_switch();
+  const T before = *at;
+  *at = before | value;
   return before;
 }
 template <class T>

@@ -1,4 +1,5 @@
 // The CUDA kernels on the host (cuda_on_host.h) against the CPU's.
+#include <algorithm>
 #include <limits>
 #include <stdexcept>
 
@@ -46,6 +47,12 @@ struct FoundOnDevice {
   }
 };
 
+// The same entries where they can be loaded by 16 bytes: an Input is never aligned so.
+template <class Entry>
+std::vector<Entry> aligned(const Entry* entries, int64_t n) {
+  return {entries, entries + n};
+}
+
 template <class Entry>
 void check(const Entry* rows, int64_t n, int64_t width, int hash_bits, uint64_t slots) {
   CAPTURE(n);
@@ -53,11 +60,16 @@ void check(const Entry* rows, int64_t n, int64_t width, int hash_bits, uint64_t 
   CAPTURE(hash_bits);
   CAPTURE(slots);
   const Found<Entry> want(rows, n, width);
-  FoundOnDevice<Entry> found(rows, n, width, hash_bits, slots);
-  REQUIRE(found.unique == static_cast<int64_t>(want.first.size()));
-  found.ids.check(want.ids.data());
-  found.results[0].check(want.first.data());
-  found.results[1].check(want.counts.data());
+  const std::vector<Entry> copy = aligned(rows, n * width);
+  const bool matters = width * static_cast<int64_t>(sizeof(Entry)) % 16 == 0;
+  for (const Entry* const at : {rows, copy.data()}) {
+    if (at == copy.data() && !matters) continue;
+    FoundOnDevice<Entry> found(at, n, width, hash_bits, slots);
+    REQUIRE(found.unique == static_cast<int64_t>(want.first.size()));
+    found.ids.check(want.ids.data());
+    found.results[0].check(want.first.data());
+    found.results[1].check(want.counts.data());
+  }
 }
 
 // n rows of which each is one of `kinds`.
@@ -87,11 +99,36 @@ TEST_CASE("cuda unique rows: words") {
 
 TEST_CASE("cuda unique rows: more than a block counts for itself, and a table that grows") {
   Random random(2);
-  for (const int64_t kinds : {30, 4096, 4097, 100000}) {
-    const auto rows = some_rows<uint64_t>(random, 40000, 1, kinds, [&] { return random.bits(); });
-    for (const uint64_t slots : {uint64_t{1}, uint64_t{1} << 14, uint64_t{1} << 15}) {
-      check(rows.data(), 40000, 1, 64, slots);
+  for (const int64_t kinds : {30, 2001, 100000}) {
+    const int64_t width = kinds % 2 + 1;
+    const auto rows =
+        some_rows<uint64_t>(random, 9000, width, kinds, [&] { return random.bits(); });
+    for (const uint64_t slots : {uint64_t{1}, uint64_t{1} << 11, uint64_t{1} << 13}) {
+      check(rows.data(), 9000, width, 64, slots);
     }
+  }
+}
+
+// More than go in before the others, and than 16 bits can count.
+TEST_CASE("cuda unique rows: many, most of one kind") {
+  Random random(9);
+  const int64_t n = (int64_t{1} << 18) + 5000;
+  Input<uint64_t> rows(n, [&] { return random.below(4) == 0 ? random.below(100) : 7; });
+  for (int64_t i = n - 50; i < n; ++i) rows[i] = 1000 + static_cast<uint64_t>(i) % 9;
+  check(rows.data(), n, 1, 64, 4096);
+}
+
+// In parts, with the first one of the frequent kind late in its part, or early.
+TEST_CASE("cuda unique rows: many kinds, one of them frequent") {
+  Random random(11);
+  for (const int64_t width : {1, 2}) {
+    const int64_t n = 9000;
+    Input<uint64_t> rows(n * width, [&] { return random.bits(); });
+    for (int64_t i = 0; i < n; ++i) {
+      if (random.below(2) == 0) continue;
+      for (int64_t k = 0; k < width; ++k) rows[i * width + k] = 5;
+    }
+    check(rows.data(), n, width, 64, 64);
   }
 }
 
@@ -129,19 +166,46 @@ TEST_CASE_TEMPLATE("cuda unique rows: the first NaN is named", T, float, double)
 
 TEST_CASE("cuda unique rows: bools, and bytes that are none") {
   Random random(5);
-  for (const int64_t width : {1, 31, 32, 33, 63, 64, 65, 130}) {
-    auto rows = some_rows<uint8_t>(random, 300, width, 20,
-                                   [&] { return static_cast<uint8_t>(random.below(2)); });
-    check(rows.data(), 300, width, 64, cuda::first_slots);
-    Output<uint64_t> words(300 * words_of(width));
-    std::vector<uint64_t> want(static_cast<size_t>(300 * words_of(width)));
-    pack_bits(rows.data(), 300, width, want.data(), Run{});
-    TestDevice on;
-    cuda::pack_bits(rows.data(), 300, width, words.data(), on.device);
-    words.check(want.data());
-    rows[300 * width - 1] = 2;
-    CHECK_THROWS_AS(FoundOnDevice<uint8_t>(rows.data(), 300, width, 64, cuda::first_slots),
-                    std::invalid_argument);
+  for (const int64_t width : {1, 16, 31, 32, 33, 48, 63, 64, 65, 80, 128, 130, 784}) {
+    CAPTURE(width);
+    for (const int64_t n : {1, 120}) {
+      auto rows = some_rows<uint8_t>(random, n, width, 20,
+                                     [&] { return static_cast<uint8_t>(random.below(2)); });
+      check(rows.data(), n, width, 64, cuda::first_slots);
+      for (const int other : {2, 128}) {
+        rows[n * width - 1 - static_cast<int64_t>(random.below(std::min(n * width, int64_t{70})))] =
+            static_cast<uint8_t>(other);
+        const std::vector<uint8_t> copy = aligned(rows.data(), n * width);
+        for (const uint8_t* const at : {static_cast<const uint8_t*>(rows.data()), copy.data()}) {
+          CHECK_THROWS_AS(FoundOnDevice<uint8_t>(at, n, width, 64, cuda::first_slots),
+                          std::invalid_argument);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("cuda pack: a byte that is not 0 counts as 1") {
+  Random random(10);
+  for (const int64_t width : {1, 16, 31, 48, 63, 64, 65, 80, 128, 130, 784}) {
+    CAPTURE(width);
+    const int64_t n = 299, size = n * words_of(width);
+    for (const uint64_t values : {2, 256}) {
+      const Input<uint8_t> bytes(n * width, [&] {
+        return static_cast<uint8_t>(random.below(2) == 0 ? 0 : random.below(values));
+      });
+      std::vector<uint8_t> bools;
+      for (int64_t i = 0; i < n * width; ++i) bools.push_back(bytes[i] != 0);
+      std::vector<uint64_t> want(static_cast<size_t>(size));
+      pack_bits(bools.data(), n, width, want.data(), Run{});
+      const std::vector<uint8_t> copy = aligned(bytes.data(), n * width);
+      for (const uint8_t* const at : {bytes.data(), copy.data()}) {
+        Output<uint64_t> words(size);
+        TestDevice on;
+        cuda::pack_bits(at, n, width, words.data(), on.device);
+        words.check(want.data());
+      }
+    }
   }
 }
 
@@ -235,10 +299,13 @@ TEST_CASE("cuda hash: rows of a matrix") {
     for (const int64_t n : {0, 1, 255, 256, 257, 700}) {
       std::vector<uint64_t> want(static_cast<size_t>(n));
       hash_rows(rows.data(), n, words, want.data(), Run{});
-      Output<uint64_t> hashes(n);
-      TestDevice on;
-      cuda::hash_rows(rows.data(), n, words, hashes.data(), on.device);
-      hashes.check(want.data());
+      const std::vector<uint64_t> copy = aligned(rows.data(), n * words);
+      for (const uint64_t* const at : {rows.data(), copy.data()}) {
+        Output<uint64_t> hashes(n);
+        TestDevice on;
+        cuda::hash_rows(at, n, words, hashes.data(), on.device);
+        hashes.check(want.data());
+      }
     }
   }
 }
