@@ -3,6 +3,7 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <deque>
 #include <memory>
 #include <stdexcept>
 #include <vector>
@@ -22,6 +23,12 @@ constexpr int64_t resident = 3;  // blocks that run side by side
 
 enum class State { ready, at_block_barrier, at_warp_barrier, done };
 
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+};
+
 struct Fiber {
   ucontext_t context{};
   size_t index = 0;
@@ -31,7 +38,8 @@ struct Fiber {
   uint64_t value = 0;
   uint64_t warp_values[warp_size] = {};
   int64_t block_sum = 0;
-  void* fake_stack = nullptr;  // AddressSanitizer's
+  std::deque<std::vector<Copy>> batches{1};  // of copies ahead; the last one has not ended
+  void* fake_stack = nullptr;                // AddressSanitizer's
 };
 
 // Stacks are used again and again: to make them takes longer than most threads run.
@@ -219,6 +227,19 @@ const uint64_t* exchange(uint64_t value) {
 
 void maybe_switch() {
   if (Scheduler::current->random() % 4 == 0) Scheduler::current->yield();
+}
+
+void copy_ahead(void* to, const void* from, size_t bytes) {
+  Scheduler::current->running->batches.back().push_back({to, from, bytes});
+}
+
+void end_batch() { Scheduler::current->running->batches.emplace_back(); }
+
+void wait_for_batches(size_t but) {
+  auto& batches = Scheduler::current->running->batches;
+  for (; batches.size() > but + 1; batches.pop_front()) {
+    for (const Copy& copy : batches.front()) std::memcpy(copy.to, copy.from, copy.bytes);
+  }
 }
 
 void run(int64_t blocks, int threads, size_t shared, const std::function<void()>& thread) {

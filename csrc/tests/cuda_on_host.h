@@ -38,6 +38,11 @@ int64_t sum_block(int64_t value);  // of all threads, with a barrier
 const uint64_t* exchange(uint64_t value);
 void maybe_switch();  // to another thread
 
+// Copies of this thread that are done no sooner than they are waited for.
+void copy_ahead(void* to, const void* from, size_t bytes);
+void end_batch();
+void wait_for_batches(size_t but);
+
 void run(int64_t blocks, int threads, size_t shared, const std::function<void()>& thread);
 
 template <class T>
@@ -113,6 +118,18 @@ T fresh(const T* at) {
   return value;
 }
 
+template <int bytes>
+void copy_ahead(void* shared, const void* from) {
+  static_assert(bytes == 4 || bytes == 8 || bytes == 16);
+  host::copy_ahead(shared, from, bytes);
+}
+inline void end_batch() { host::end_batch(); }
+template <int but>
+void wait_for_batches() {
+  host::wait_for_batches(but);
+}
+
+inline void __syncwarp() { host::exchange(0); }
 inline void __syncthreads() { host::sync_block(); }
 inline int __syncthreads_count(bool value) { return static_cast<int>(host::sum_block(value)); }
 inline unsigned __ballot_sync(unsigned, bool value) {
