@@ -74,7 +74,7 @@ message(STATUS "gradsplinter: CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CU
 add_library(gradsplinter_cuda STATIC
   csrc/cuda/hash.cu csrc/cuda/signature.cu csrc/cuda/small_network.cu csrc/cuda/wide_layer.cu
   csrc/cuda/unique.cu csrc/cuda/table.cu csrc/cuda/jacobian.cu
-  csrc/cuda/cross.cu csrc/cuda/gram.cu)
+  csrc/cuda/step_back.cu csrc/cuda/cross.cu csrc/cuda/gram.cu)
 target_include_directories(gradsplinter_cuda PRIVATE csrc)
 # -fmad=false: which products are fused is written in the code, as on the CPU.
 # Pragmas: OpenMP's, of headers of the CPU's code, which these files do not use.

@@ -11,6 +11,7 @@
 
 #ifdef __CUDACC__
 
+#include <cuda_pipeline.h>
 #include <cuda_runtime.h>
 
 namespace gradsplinter::cuda {
@@ -147,6 +148,28 @@ __device__ T fresh(const T* at) {
 template <class T>
 __device__ T cached(const T* at) {
   return __ldca(at);
+}
+
+// Copies 4, 8 or 16 bytes to shared memory while the thread goes on. The second cache fetches the
+// 128 bytes around them.
+template <int bytes>
+__device__ void copy_ahead(void* shared, const void* from) {
+  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  if constexpr (bytes == 16) {
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from)
+                 : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], %2;" ::"r"(to), "l"(from),
+                 "n"(bytes)
+                 : "memory");
+  }
+}
+// Ends a batch of such copies.
+__device__ inline void end_batch() { __pipeline_commit(); }
+// Waits for all of this thread's batches but the last so many.
+template <int but>
+__device__ void wait_for_batches() {
+  __pipeline_wait_prior(but);
 }
 
 }  // namespace gradsplinter::cuda

@@ -12,15 +12,15 @@ namespace {
 
 constexpr int threads = 256;
 
-// Gradients of some modes at a time, meant to stay in the second cache.
-constexpr int64_t gradient_bytes = int64_t{1} << 24;
+// Gradients of some modes at a time: enough of them to fill a GPU.
+constexpr int64_t gradient_bytes = int64_t{1} << 27;
 
 template <class T>
 void by_gradients(const Chain<T>& chain, const uint64_t* patterns, int64_t modes, bool normalize,
                   T* out, Wanted wanted, const Device& device) {
   const int64_t size = chain.count * chain.width();
-  const int64_t at_once =
-      std::clamp(gradient_bytes / (size * static_cast<int64_t>(sizeof(T))), int64_t{1}, modes);
+  const int64_t at_once = piece_of(
+      modes, gradient_bytes / std::max(size * static_cast<int64_t>(sizeof(T)), int64_t{1}));
   T* const gradients = device.memory.template array<T>(at_once * size);
   for (int64_t mode = 0; mode < modes; mode += at_once) {
     const Memory::Piecewise scratch(device.memory);
@@ -32,13 +32,51 @@ void by_gradients(const Chain<T>& chain, const uint64_t* patterns, int64_t modes
   }
 }
 
-// K above the diagonal -> below it too; and the lengths of the rows of W.
-__global__ void mirror(double* k, int64_t units, double* lengths) {
-  const int64_t at = int64_t{blockIdx.x} * threads + threadIdx.x;
-  if (at >= units * units) return;
-  const int64_t i = at / units, j = at % units;
-  if (i < j) k[j * units + i] = k[at];
-  if (i == j) lengths[i] = sqrt(k[at]);
+constexpr int side = 16;  // of the square of K of a block
+static_assert(side * side == threads);
+constexpr int columns = 32;  // of weights, in shared memory at a time
+
+// K = W W^T in float64: a thread computes one entry, a chain over the inputs of the layer.
+__global__ void outer_product_kernel(const float* weight, int64_t units, int64_t inputs,
+                                     double* k) {
+  constexpr int stride = columns + 1;  // shared memory is banked
+  const int64_t tiles = (units + side - 1) / side;
+  const int64_t first[2] = {blockIdx.x / tiles * side, blockIdx.x % tiles * side};
+  const int own[2] = {static_cast<int>(threadIdx.x) / side, static_cast<int>(threadIdx.x) % side};
+  auto* const rows = shared_memory<double>();  // [2, side, columns]
+  double sum = 0;
+  for (int64_t begin = 0; begin < inputs; begin += columns) {
+    __syncthreads();  // the columns before are not needed any more
+#pragma unroll
+    for (int at = 0; at < 2 * side * columns; at += threads) {
+      const int line = (at + static_cast<int>(threadIdx.x)) / columns;
+      const int column = static_cast<int>(threadIdx.x) % columns;
+      const int64_t row = first[at / (side * columns)] + line % side;
+      const bool there = row < units && begin + column < inputs;
+      rows[line * stride + column] = there ? weight[row * inputs + begin + column] : 0;
+    }
+    __syncthreads();
+    const double* const left = rows + own[0] * stride;
+    const double* const right = rows + (side + own[1]) * stride;
+    const auto count = static_cast<int>(min(inputs - begin, int64_t{columns}));
+#pragma unroll 8
+    for (int i = 0; i < count; ++i) sum = fused(left[i], right[i], sum);
+  }
+  const int64_t i = first[0] + own[0], j = first[1] + own[1];
+  if (i < units && j < units) k[i * units + j] = sum;
+}
+
+__global__ void find_lengths(const double* k, int64_t units, double* lengths) {
+  const int64_t i = int64_t{blockIdx.x} * threads + threadIdx.x;
+  if (i < units) lengths[i] = sqrt(k[i * units + i]);
+}
+
+// K and the lengths of the rows of W.
+void outer_product(const Layer<float>& layer, double* k, double* lengths, const Device& device) {
+  const int64_t units = layer.outputs, tiles = divide_up(units, side);
+  launch(outer_product_kernel, tiles * tiles, threads, 2 * side * (columns + 1) * sizeof(double),
+         device.stream, layer.weight, units, layer.inputs, k);
+  launch(find_lengths, divide_up(units, threads), threads, 0, device.stream, k, units, lengths);
 }
 
 struct Lengths {
@@ -77,14 +115,12 @@ void by_outer_product(const Chain<float>& chain, const uint64_t* patterns, int64
   const int64_t units = layer.outputs, count = chain.count, words = chain.words();
   auto* const k = device.memory.array<double>(units * units);
   auto* const lengths = device.memory.array<double>(units);
-  dots(Dots<float, float>{layer.weight, layer.weight, 0, 1, units, layer.inputs, nullptr, 0, k, {}},
-       device);
-  launch(mirror, divide_up(units * units, threads), threads, 0, device.stream, k, units, lengths);
+  outer_product(layer, k, lengths, device);
 
-  const bool own = chain.layers.size() == 1;  // A are the directions
+  const bool own = chain.end_layer == 1;  // A are the directions
   const bool rectified = !(own && chain.output);
   const int64_t mode_bytes = count * (units * (own ? 8 : 12) + count * 8);
-  const int64_t at_once = std::clamp(outer_bytes / mode_bytes, int64_t{1}, modes);
+  const int64_t at_once = piece_of(modes, outer_bytes / mode_bytes);
   float* const gradients = own ? nullptr : device.memory.array<float>(at_once * count * units);
   auto* const product = device.memory.array<double>(at_once * count * units);
   auto* const sums = device.memory.array<double>(at_once * count * count);
@@ -104,10 +140,21 @@ void by_outer_product(const Chain<float>& chain, const uint64_t* patterns, int64
             a, stride, k, units, units, some, words, rectified ? 0 : -1, n, count, product, {}},
         device);
     const uint64_t* const bits = rectified ? some : nullptr;
-    dots(Dots<double, float>{product, a, stride, n, count, units, bits, words, sums, {}}, device);
+    dots(Dots<double, float>{product,
+                             a,
+                             stride,
+                             n,
+                             count,
+                             units,
+                             bits,
+                             words,
+                             normalize,
+                             out + mode * count * count,
+                             sums,
+                             {}},
+         device);
     launch(find_unsure, divide_up(n * count, threads), threads, 0, device.stream,
            Lengths{a, stride, n, count, units, bits, words, lengths, sums, unsure + mode});
-    finish(Finish<float>{sums, n, count, normalize, out + mode * count * count, {}}, device);
   }
   // Once more, from the gradients, where unsure.
   by_gradients(chain, patterns, modes, normalize, out, Wanted{unsure}, device);
@@ -119,7 +166,8 @@ template <class T>
 void gram(const std::vector<Layer<T>>& layers, bool output, const uint64_t* patterns, int64_t modes,
           const T* directions, int64_t count, bool normalize, T* out, const Device& device) {
   if (modes == 0 || count == 0) return;
-  const Chain<T> chain{layers, 0, output, directions, count};
+  const Chain<T> chain =
+      Chain<T>{layers, 0, layers.size(), output, directions, count}.below_output(device);
   if constexpr (std::is_same_v<T, float>) {
     if (by_outer_products(layers)) {
       return by_outer_product(chain, patterns, modes, normalize, out, device);

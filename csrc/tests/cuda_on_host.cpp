@@ -3,6 +3,7 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <deque>
 #include <memory>
 #include <stdexcept>
 #include <unordered_map>
@@ -23,6 +24,12 @@ constexpr int64_t resident = 3;  // blocks that run side by side
 
 enum class State { ready, at_block_barrier, at_warp_barrier, done };
 
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+};
+
 struct Fiber {
   ucontext_t context{};
   size_t index = 0;
@@ -32,7 +39,8 @@ struct Fiber {
   uint64_t value = 0;
   uint64_t warp_values[warp_size] = {};
   int64_t block_sum = 0;
-  void* fake_stack = nullptr;  // AddressSanitizer's
+  std::deque<std::vector<Copy>> batches{1};  // of copies ahead; the last one has not ended
+  void* fake_stack = nullptr;                // AddressSanitizer's
 };
 
 // Stacks are used again and again: to make them takes longer than most threads run.
@@ -233,6 +241,19 @@ void maybe_switch() {
 
 uint64_t through_cache(const void* at, uint64_t value) {
   return Scheduler::current->through_cache(at, value);
+}
+
+void copy_ahead(void* to, const void* from, size_t bytes) {
+  Scheduler::current->running->batches.back().push_back({to, from, bytes});
+}
+
+void end_batch() { Scheduler::current->running->batches.emplace_back(); }
+
+void wait_for_batches(size_t but) {
+  auto& batches = Scheduler::current->running->batches;
+  for (; batches.size() > but + 1; batches.pop_front()) {
+    for (const Copy& copy : batches.front()) std::memcpy(copy.to, copy.from, copy.bytes);
+  }
 }
 
 void run(int64_t blocks, int threads, size_t shared, const std::function<void()>& thread) {

@@ -40,6 +40,11 @@ void maybe_switch();  // to another thread
 // What the block's first cache shows where memory holds `value`: that, or what it held before.
 uint64_t through_cache(const void* at, uint64_t value);
 
+// Copies of this thread that are done no sooner than they are waited for.
+void copy_ahead(void* to, const void* from, size_t bytes);
+void end_batch();
+void wait_for_batches(size_t but);
+
 void run(int64_t blocks, int threads, size_t shared, const std::function<void()>& thread);
 
 template <class T>
@@ -124,6 +129,17 @@ template <class T>
 T cached(const T* at) {
   host::maybe_switch();
   return host::value_of<T>(host::through_cache(at, host::bits_of(*at)));
+}
+
+template <int bytes>
+void copy_ahead(void* shared, const void* from) {
+  static_assert(bytes == 4 || bytes == 8 || bytes == 16);
+  host::copy_ahead(shared, from, bytes);
+}
+inline void end_batch() { host::end_batch(); }
+template <int but>
+void wait_for_batches() {
+  host::wait_for_batches(but);
 }
 
 inline void __syncthreads() { host::sync_block(); }

@@ -77,6 +77,37 @@ TEST_CASE("cuda gradients: a thousand directions, more than shared memory holds"
   check<float>({3, 4}, false, 1, 1300, 50, {true});
 }
 
+// Memory of an allocation's own, whose vectors are aligned.
+TEST_CASE_TEMPLATE("cuda gradients: aligned", T, float, double) {
+  Random random(80);
+  for (const int64_t inputs : {4, 12, 64, 260, 272}) {
+    for (const int64_t count : {2, 10, 13}) {
+      CAPTURE(inputs);
+      CAPTURE(count);
+      const int64_t modes = 70;
+      const Steps<T> steps({inputs, 68, 20, 4}, true, [&] { return random.uniform<T>(); });
+      const auto patterns = steps.patterns(random, modes);
+      const Input<T> directions(count * 4, [&] { return random.uniform<T>(); });
+      auto layers = steps.layers();
+      std::vector<T> jacobians(static_cast<size_t>(modes * count * inputs)), want = jacobians;
+      jacobian(layers, true, patterns.data(), modes, directions.data(), count, want.data(), Run{});
+      std::vector<T> products(static_cast<size_t>(modes * count * count)), found = products;
+      cross(want.data(), modes, count, inputs, true, products.data(), Run{});
+      std::vector<std::vector<T>> weights;
+      for (auto& layer : layers) {
+        weights.emplace_back(layer.weight, layer.weight + layer.inputs * layer.outputs);
+        layer.weight = weights.back().data();
+      }
+      TestDevice on;
+      cuda::jacobian(layers, true, patterns.data(), modes, directions.data(), count,
+                     jacobians.data(), on.device);
+      CHECK(first_difference(jacobians.data(), want.data(), modes * count * inputs) == -1);
+      cuda::cross(want.data(), modes, count, inputs, true, found.data(), on.device);
+      CHECK(first_difference(found.data(), products.data(), modes * count * count) == -1);
+    }
+  }
+}
+
 // Two equal rows with opposite signs: their gradients cancel, to zero or to what rounding left.
 TEST_CASE("cuda gradients: terms that cancel are computed from the gradients") {
   Random random(60);
