@@ -6,7 +6,6 @@
 #include "cuda/device.h"
 #include "cuda/numbering.h"
 #include "cuda/rows.h"
-#include "cuda/slots.h"
 
 namespace gradsplinter::cuda {
 namespace {
@@ -108,11 +107,38 @@ __global__ void __launch_bounds__(part_threads)
   }
 }
 
-// values [n]: the ids of the slots of the rows.
-__global__ void number_moved(const int64_t* places, Slots slots, int64_t n, uint32_t* values) {
+// What is known of the rows of each slot.
+struct Tally {
+  uint32_t* counts;
+  uint32_t* first;  // ~ the number of the first row, so that all begin with 0
+};
+
+// slots [n]: of the rows that have come `from` elsewhere. Where all rows of a frequent kind come
+// one after the other, most of a warp's are often of the kind of the first.
+__global__ void tally_rows(const int64_t* slots, const uint32_t* from, int64_t n,
+                           const bool* crowded, Tally tally) {
+  if (*crowded) return;  // some rows have no slot
+  for (int64_t first = int64_t{blockIdx.x} * part_threads; first < n;
+       first += int64_t{gridDim.x} * part_threads) {
+    const int64_t j = first + threadIdx.x;
+    const int64_t slot = j < n ? slots[j] : -1;
+    const unsigned same = __ballot_sync(all_lanes, slot == __shfl_sync(all_lanes, slot, 0));
+    if (j >= n) continue;
+    if (threadIdx.x % warp == 0) {
+      atomicAdd(tally.counts + slot, static_cast<uint32_t>(__popc(same)));
+    } else if ((same >> threadIdx.x % warp & 1) == 0) {
+      atomicAdd(tally.counts + slot, 1u);
+    }
+    if (cached(tally.first + slot) < ~from[j]) atomicMax(tally.first + slot, ~from[j]);
+  }
+}
+
+// values [n]: what of_slots has for the slot of each row.
+__global__ void number_moved(const int64_t* slots, const uint32_t* of_slots, int64_t n,
+                             uint32_t* values) {
   for (int64_t j = int64_t{blockIdx.x} * part_threads + threadIdx.x; j < n;
        j += int64_t{gridDim.x} * part_threads) {
-    values[j] = *slots.tally(static_cast<uint64_t>(places[j]));
+    values[j] = of_slots[slots[j]];
   }
 }
 
@@ -123,14 +149,14 @@ __global__ void move_back(const uint32_t* values, const uint32_t* to, int64_t n,
   }
 }
 
-// A copy of rows that fit in registers, part by part.
+// A copy of the rows, part by part.
 template <class Rows>
 class Parts {
  public:
   Parts(const Rows& rows, int64_t n, const Device& device)
       : n_(n),
         blocks_(std::min(divide_up(n, part_threads), int64_t{4} * multiprocessors(device.index))),
-        rows_(rows),
+        hash_mask_(rows.hash_mask),
         moved_{device.memory.array<typename Rows::Row>(n), device.memory.array<uint32_t>(n),
                device.memory.array<uint32_t>(n)},
         device_(device) {
@@ -145,19 +171,17 @@ class Parts {
            device.stream, rows, n, next, moved_);
   }
 
-  Rows rows() const {
-    Rows moved = rows_;
-    if constexpr (Rows::in_registers) moved.data = moved_.rows;
-    return moved;
+  Rows rows() const { return {moved_.rows, hash_mask_}; }
+
+  void tally(const int64_t* slots, const bool* crowded, const Tally& tally) const {
+    launch(tally_rows, blocks_, part_threads, 0, device_.stream, slots,
+           static_cast<const uint32_t*>(moved_.from), n_, crowded, tally);
   }
 
-  const uint32_t* from() const { return moved_.from; }
-
-  // ids [n]: from the slots of the moved rows, which hold the ids, to the ids of the rows where
-  // they were.
-  void write_ids(const Slots& slots, int64_t* ids) const {
+  // ids [n]: from the slots of the moved rows to the ids of the rows where they were.
+  void write_ids(const uint32_t* of_slots, int64_t* ids) const {
     launch(number_moved, blocks_, part_threads, 0, device_.stream, static_cast<const int64_t*>(ids),
-           slots, n_, moved_.from);
+           of_slots, n_, moved_.from);
     launch(move_back, blocks_, part_threads, 0, device_.stream,
            static_cast<const uint32_t*>(moved_.from), static_cast<const uint32_t*>(moved_.to), n_,
            ids);
@@ -165,7 +189,7 @@ class Parts {
 
  private:
   int64_t n_, blocks_;
-  Rows rows_;
+  uint64_t hash_mask_;
   Moved<Rows> moved_;
   const Device& device_;
 };

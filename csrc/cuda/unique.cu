@@ -5,7 +5,7 @@
 // The table begins small, meant for the second cache. Where it gets crowded, all begins again with
 // a larger one.
 #include <algorithm>
-#include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -16,7 +16,6 @@
 #include "cuda/packing.h"
 #include "cuda/parts.h"
 #include "cuda/rows.h"
-#include "cuda/slots.h"
 #include "probe.h"
 
 namespace gradsplinter::cuda {
@@ -34,14 +33,41 @@ struct Status {
 
 // --- the table ----------------------------------------------------------------------------------
 
+// A slot that was taken keeps its kind of row. So what the first cache shows will do, and the
+// compare-and-swap says what is there where that was an empty slot, or a later row.
+struct Slots {
+  unsigned long long* slots;
+  __device__ uint64_t load(uint64_t at) const { return cached(slots + at); }
+  __device__ bool exchange(uint64_t at, uint64_t& expected, uint64_t desired) const {
+    const unsigned long long before =
+        atomicCAS(slots + at, static_cast<unsigned long long>(expected),
+                  static_cast<unsigned long long>(desired));
+    const bool done = before == expected;
+    expected = before;
+    return done;
+  }
+};
+
+struct Table {
+  Slots slots;
+  uint64_t size;
+  uint64_t most;  // slots that a row may try
+  Tally tally;    // of rows in parts
+
+  // Of the kind in a slot that is taken.
+  __device__ int64_t first_row(uint64_t at) const {
+    return tally.first == nullptr ? row_in(slots.slots[at]) : int64_t{~tally.first[at]};
+  }
+};
+
 // Blocks that run at once, or more.
 int64_t blocks_at_once(int device) { return int64_t{8} * multiprocessors(device); }
 
 // Rows begin <= i < end. The lanes of a warp wait for each other at every row: else they drift
 // apart, and so do the rows that are looked up at a time.
 template <class Rows>
-__global__ void insert_rows(Rows rows, const uint32_t* from, int64_t begin, int64_t end,
-                            Table table, int64_t* places, Status* status) {
+__global__ void insert_rows(Rows rows, int64_t begin, int64_t end, Table table, int64_t* places,
+                            Status* status) {
   for (int64_t first = begin + int64_t{blockIdx.x} * threads; first < end;
        first += int64_t{gridDim.x} * threads) {
     const int64_t i = first + threadIdx.x;
@@ -58,7 +84,6 @@ __global__ void insert_rows(Rows rows, const uint32_t* from, int64_t begin, int6
     }
     if (__ballot_sync(all_lanes, stop) != 0) return;
     if (i < end) places[i] = static_cast<int64_t>(found.at);
-    if (from != nullptr) table.slots.add(found.at, i < end, i < end ? from[i] : 0);
   }
 }
 
@@ -68,19 +93,18 @@ __global__ void mark_first(Table table, const Status* status, Bitmap first) {
   if (status->crowded) return;
   for (uint64_t at = uint64_t{blockIdx.x} * threads + threadIdx.x; at < table.size;
        at += uint64_t{gridDim.x} * threads) {
-    if (table.taken(at)) first.set(table.first_row(at));
+    if (table.slots.slots[at] != 0) first.set(table.first_row(at));
   }
 }
 
-// ids of the slots. With a tally, the counts go to the ids, and the ids where the counts were.
+// ids of the slots; where they hold the counts, those go to the ids.
 __global__ void number_slots(Table table, Numbers numbers, uint32_t* ids, int64_t* counts) {
   for (uint64_t at = uint64_t{blockIdx.x} * threads + threadIdx.x; at < table.size;
        at += uint64_t{gridDim.x} * threads) {
-    if (!table.taken(at)) continue;
+    if (table.slots.slots[at] == 0) continue;
     const int64_t id = numbers[table.first_row(at)];
-    uint32_t* const to = ids != nullptr ? ids + at : table.slots.tally(at);
-    if (ids == nullptr) counts[id] = *to;
-    *to = static_cast<uint32_t>(id);
+    if (ids == table.tally.counts) counts[id] = ids[at];
+    ids[at] = static_cast<uint32_t>(id);
   }
 }
 
@@ -104,6 +128,7 @@ template <class Entry>
                               std::to_string(row) + ", " + std::to_string(column) + "]");
 }
 
+constexpr uint64_t growth = 8;
 constexpr uint64_t most_tried = 128;  // in a table that may grow; reached at a load of about 0.6
 
 // The least power of two that leaves a third of the slots empty.
@@ -118,16 +143,16 @@ uint64_t slots_for(int64_t rows) {
 constexpr int64_t rows_before = int64_t{1} << 18;
 
 template <class Rows>
-void insert_all(const Rows& rows, const uint32_t* from, int64_t n, const Table& table,
-                int64_t* places, Status* status, const Device& device) {
-  clear(table.slots.words, (table.size << table.slots.shift) * sizeof(uint64_t), device.stream);
+void insert_all(const Rows& rows, int64_t n, const Table& table, int64_t* places, Status* status,
+                const Device& device) {
+  clear(table.slots.slots, table.size * sizeof(uint64_t), device.stream);
   launch(reset, 1, warp, 0, device.stream, status);
   int64_t begin = 0;
   for (const int64_t end : {std::min(n, rows_before), n}) {
     if (begin == end) break;
     launch(insert_rows<Rows>,
            std::min(divide_up(end - begin, threads), blocks_at_once(device.index)), threads, 0,
-           device.stream, rows, from, begin, end, table, places, status);
+           device.stream, rows, begin, end, table, places, status);
     begin = end;
   }
 }
@@ -149,11 +174,18 @@ class Search {
   Status run(uint64_t slots, uint64_t most, const std::function<Unique(int64_t)>& make) {
     const Memory::Piecewise piece(device_.memory);
     const auto size = static_cast<int64_t>(slots);
-    const int shift = parts_ ? 1 : 0;
-    const Table table{
-        {device_.memory.array<unsigned long long>(size << shift), shift}, slots, most};
-    insert_all(parts_ ? parts_->rows() : rows_, parts_ ? parts_->from() : nullptr, n_, table, ids_,
-               status_, device_);
+    Table table{{device_.memory.array<unsigned long long>(size)}, slots, most, {nullptr, nullptr}};
+    auto* const of_slots = device_.memory.array<uint32_t>(size);
+    if constexpr (Rows::in_registers) {
+      if (parts_) {
+        table.tally = {of_slots, device_.memory.array<uint32_t>(size)};
+        clear(table.tally.counts, slots * sizeof(uint32_t), device_.stream);
+        clear(table.tally.first, slots * sizeof(uint32_t), device_.stream);
+        insert_all(parts_->rows(), n_, table, ids_, status_, device_);
+        parts_->tally(ids_, &status_->crowded, table.tally);
+      }
+    }
+    if (table.tally.first == nullptr) insert_all(rows_, n_, table, ids_, status_, device_);
     launch(mark_first, blocks_at_once(device_.index), threads, 0, device_.stream, table,
            static_cast<const Status*>(status_), numbering_.bitmap());
     numbering_.count(&status_->unique);
@@ -161,21 +193,21 @@ class Search {
     read(&found, status_, 1, device_);
     if (found.crowded || found.first_nan != none) return found;
     const Unique results = make(found.unique);
-    auto* const of_slots = parts_ ? nullptr : device_.memory.array<uint32_t>(size);
     launch(number_slots, blocks_at_once(device_.index), threads, 0, device_.stream, table,
            numbering_.numbers(results.first), of_slots, results.counts);
-    if (parts_) {
-      parts_->write_ids(table.slots, ids_);
-    } else {
-      write_and_count_ids(of_slots, n_, found.unique, ids_, results.counts, device_);
+    if constexpr (Rows::in_registers) {
+      if (parts_) {
+        parts_->write_ids(of_slots, ids_);
+        return found;
+      }
     }
+    write_and_count_ids(of_slots, n_, found.unique, ids_, results.counts, device_);
     return found;
   }
 
-  bool in_parts() const { return parts_ != nullptr; }
   void take_parts() {
     if constexpr (Rows::in_registers) {
-      if (!parts_) parts_ = std::make_unique<Parts<Rows>>(rows_, n_, device_);
+      if (!parts_) parts_.emplace(rows_, n_, device_);
     }
   }
 
@@ -185,7 +217,7 @@ class Search {
   int64_t* ids_;
   Numbering numbering_;
   Status* status_;
-  std::unique_ptr<Parts<Rows>> parts_;
+  std::optional<Parts<Rows>> parts_;
   const Device& device_;
 };
 
@@ -219,11 +251,9 @@ int64_t unique_rows(const Entry* rows, int64_t n, int64_t width, int hash_bits, 
     Status found;
     with_rows(rows, width, hash_mask_of(hash_bits), [&](const auto& all) {
       Search search(all, n, ids, device);
-      uint64_t growth = 8;
       for (slots = std::min(slots, enough);; slots = std::min(growth * slots, enough)) {
         found = search.run(slots, slots < enough ? most_tried : ~uint64_t{0}, make);
         if (!found.crowded) return;
-        if (search.in_parts()) growth = 2;  // the first part shows whether that is enough
         search.take_parts();
       }
     });
