@@ -61,9 +61,10 @@ def test_signatures_and_outputs(device, widths, dtype):
 @pytest.mark.parametrize(
     ("widths", "dtype"),
     [
-        pytest.param((5, 20, 30, 3), F32, id="small_network<float, 32, 2>"),
-        pytest.param((5, 40, 64, 3), F32, id="small_network<float, 64, 1>"),
-        pytest.param((5, 20, 30, 3), F64, id="small_network<double, 32, 1>"),
+        pytest.param((5, 9, 16, 3), F32, id="small_network<float>, 16 units"),
+        pytest.param((5, 20, 30, 3), F32, id="small_network<float>, 32 units"),
+        pytest.param((5, 40, 64, 3), F32, id="small_network<float>, 64 units"),
+        pytest.param((5, 20, 30, 3), F64, id="small_network<double>, 32 units"),
         pytest.param((70, 130, 65, 3), F32, id="wide_layer<float>"),
         pytest.param((33, 70, 65, 3), F64, id="wide_layer<double>"),
     ],
