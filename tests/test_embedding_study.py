@@ -156,6 +156,24 @@ def test_the_same_call_gives_the_same(result):
     assert torch.equal(again.embeddings, result.embeddings)
 
 
+def test_figures(result):
+    from gradsplinter.plot import embedding  # noqa: PLC0415 (matplotlib takes its time)
+
+    found = embedding.figures(result)
+    assert set(found) == {"probes", "cloze", "map"}
+    first, *_, last = found["probes"].axes
+    methods = [text.get_text() for text in first.get_yticklabels()]
+    assert methods[-2:] == ["untrained embedder", "embedder"]
+    means = dict(zip(methods, (bar[0].get_xdata()[0] for bar in first.containers), strict=True))
+    rows = [
+        r.accuracy for r in result.probes if (r.method, r.question) == ("weights", "all labels")
+    ]
+    assert means["weights"] == pytest.approx(sum(rows) / 2)
+    assert [first.lines[-1].get_xdata()[0], last.lines[-1].get_xdata()[0]] == [1 / 6, 1 / 3]
+    (scattered, *_) = found["map"].subfigs[0].axes
+    assert sum(len(part.get_offsets()) for part in scattered.collections) == 24
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
