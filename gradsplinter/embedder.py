@@ -196,10 +196,10 @@ class Embedder(nn.Module):
             raise ValueError(
                 f"path must be a file written by Embedder.save ({SCHEMA}), got {path} with {about}"
             )
-        embedder = cls(EmbedderConfig(**about["config"]))
         try:
+            embedder = cls(EmbedderConfig(**about["config"]))
             embedder.load_state_dict(tensors)
-        except RuntimeError as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"path must be a file written by Embedder.save, got {path}: {error}"
             ) from error

@@ -232,18 +232,17 @@ class _State:
             raise ValueError(
                 f"checkpoint must be of the same training, got {path} with another {different[0]}"
             )
-        part = _Parts(tensors)
-        self.embedder.load_state_dict(part("model."))
-        self.best = part("best.")
+        self.embedder.load_state_dict(_part(tensors, "model."))
+        self.best = _part(tensors, "best.")
         groups = self.optimizer.state_dict()["param_groups"]
         moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in part("optimizer.").items():
+        for name, value in _part(tensors, "optimizer.").items():
             i, key = name.split(".")
             moments.setdefault(int(i), {})[key] = value
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.generator.set_state(tensors["generator"])
         self.losses, self.step = tensors["losses"], about["step"]
-        self.tokens = Tokens(**part("tokens."))
+        self.tokens = Tokens(**_part(tensors, "tokens."))
         self.validations = [(step, loss) for step, loss in about["validations"]]
 
     def _look(self, networks: Sequence[ReluNetwork]) -> Tokens:
@@ -252,26 +251,21 @@ class _State:
         return tokens_of(networks, x, kind=self.config.tokens, values=values)
 
 
-class _Parts:
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        self.tensors = tensors
-
-    def __call__(self, prefix: str) -> dict[str, Tensor]:
-        return {
-            name.removeprefix(prefix): value
-            for name, value in self.tensors.items()
-            if name.startswith(prefix)
-        }
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin so, by the rest of their names."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _hide(tokens: Tokens, shares: tuple[float, ...], generator: torch.Generator) -> Tensor:
     """bool `[B, T]`: a random share of each set's tokens, at least one, and not all where there are two."""
-    there = tokens.shares > 0
     rates = torch.tensor(shares)[torch.randint(len(shares), (len(tokens), 1), generator=generator)]
-    order = torch.rand(there.shape, generator=generator).masked_fill(~there, 2.0)
-    ranks = order.argsort(1).argsort(1)
-    counts = there.sum(1, keepdim=True)
-    return ranks < (rates * counts).round().clamp(min=1).minimum((counts - 1).clamp(min=1))
+    counts = (tokens.shares > 0).sum(1, keepdim=True)
+    hidden = (rates * counts).round().clamp(min=1).minimum((counts - 1).clamp(min=1))
+    return tokens.some(hidden, generator)
 
 
 def _half_cosine(progress: float) -> float:

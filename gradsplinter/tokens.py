@@ -47,8 +47,11 @@ class Tokens:
         longest = int((shares > 0).sum(1).max())
         return Tokens(self.points[sets, :longest], self.values[sets, :longest], shares[:, :longest])
 
-    def to(self, device: torch.device) -> Tokens:
-        return Tokens(self.points.to(device), self.values.to(device), self.shares.to(device))
+    def some(self, counts: Tensor | int, generator: torch.Generator) -> Tensor:
+        """bool `[B, T]`: random tokens of each set, as many as `counts` (`[B, 1]`) says, or all."""
+        there = self.shares > 0
+        order = torch.rand(there.shape, generator=generator).masked_fill(~there, 2.0)
+        return (order.argsort(1).argsort(1) < counts) & there
 
 
 def tokens_of(

@@ -1,7 +1,10 @@
 """Tokens of networks, and the model that fills in the hidden ones."""
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import save
 
 from gradsplinter import ReluNetwork, splinter
 from gradsplinter.embedder import Embedder, EmbedderConfig
@@ -167,6 +170,13 @@ def test_files_that_are_no_embedder(tmp_path):
     NETS[0].save(path)
     with pytest.raises(ValueError, match=r"path must be a file written by Embedder\.save"):
         Embedder.load(path)
+    for config in ({}, {"config": {"inputs": 0}}, {"config": {"inputs": 3}}, {"config": {"no": 1}}):
+        about = json.dumps({"schema": "schema 1"} | config)
+        path.write_bytes(
+            save(Embedder(EmbedderConfig()).state_dict(), {"gradsplinter.Embedder": about})
+        )
+        with pytest.raises(ValueError, match=r"path must be a file written by Embedder\.save"):
+            Embedder.load(path)
 
 
 # --- training ---------------------------------------------------------------------------------------

@@ -95,13 +95,21 @@ def results_folder(out: Path, overwrite: bool, name: str) -> Iterator[Path]:
         ValueError: it holds files that must not be overwritten, or cannot be written to.
     """
     out = out.resolve()  # which stays the same where "." becomes another folder
+    check_new(out, overwrite)
+    with io.only_writer(out), replaced_folder(out, name) as folder:
+        yield folder
+
+
+def check_new(out: Path, overwrite: bool) -> None:
+    """
+    Raises:
+        ValueError: it holds files that must not be overwritten.
+    """
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise ValueError(
             f"out must be a new folder, got {out}, which holds files; choose another --out or "
             "replace the results with --overwrite"
         )
-    with io.only_writer(out), replaced_folder(out, name) as folder:
-        yield folder
 
 
 @contextmanager

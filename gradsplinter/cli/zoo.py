@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from gradsplinter import io
-from gradsplinter.cli.command import Study, console, options_of
+from gradsplinter.cli.command import Study, check_new, console, options_of
 from gradsplinter.wording import counted
 from gradsplinter.zoo import Zoo, ZooConfig, make_zoo
 
@@ -37,12 +37,8 @@ class MakeZoo(Study):
     def run(self) -> None:
         begin = time.perf_counter()
         out = (self.out or Path("zoo") / self.config.family).resolve()
+        check_new(out, self.overwrite)
         with io.only_writer(out):
-            if any(out.iterdir()) and not self.overwrite:
-                raise ValueError(
-                    f"out must be a new folder, got {out}, which holds files; choose another --out or "
-                    "replace the zoo with --overwrite"
-                )
             zoo = make_zoo(self.config, progress=self.shows_bar)
             zoo.save(out)
         _report(zoo)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -211,9 +212,7 @@ class _Seed:
 
     def few(self) -> Tensor:
         """bool `[M, T]`: some modes of each network."""
-        there = self.tokens.shares > 0
-        order = torch.rand(there.shape, generator=self.generator).masked_fill(~there, 2.0)
-        return (order.argsort(1).argsort(1) < self.config.visible) & there
+        return self.tokens.some(self.config.visible, self.generator)
 
     def noisy(self) -> Tokens:
         noise = torch.randn(self.tokens.values.shape, generator=self.generator)
@@ -246,20 +245,25 @@ class _Seed:
             return embedder.encode(self.tokens)
 
     def halves(self) -> tuple[Tensor, Tensor]:
-        """Tasks that the embedder of `unseen` knows, and the others."""
+        """Tasks that `half` knows, and the others."""
         order = torch.randperm(
             self.zoo.config.tasks, generator=torch.Generator().manual_seed(self.seed)
         )
         half = len(order) // 2
         return order[:half], order[half:]
 
+    @cached_property
+    def half(self) -> TrainedEmbedder:
+        """Taught with the networks of half of the tasks."""
+        known, _ = self.halves()
+        return self.teach(self.training[torch.isin(self.zoo.labels[self.training], known)])
+
     def unseen(self) -> Iterator[ProbeRow]:
         labels = self.zoo.labels
-        known, others = self.halves()
+        _, others = self.halves()
         training, test = (
             index[torch.isin(labels[index], others)] for index in (self.training, self.test)
         )
-        self.half = self.teach(self.training[torch.isin(labels[self.training], known)])
         for method, features in (
             ("embedder", self.half.embedder.encode(self.tokens)),
             ("untrained embedder", self.untrained().encode(self.tokens)),
@@ -268,7 +272,6 @@ class _Seed:
             yield ProbeRow(self.seed, method, "unseen tasks", accuracy)
 
     def cloze(self) -> Iterator[ClozeRow]:
-        """After `probes`."""
         labels, training = self.zoo.labels, self.tokens[self.training]
         known, _ = self.halves()
         mean = (training.shares.unsqueeze(2) * training.values).sum((0, 1)) / len(training)
@@ -289,7 +292,6 @@ class _Seed:
                     yield ClozeRow(self.seed, method, networks, share, r2)
 
     def structure(self) -> Iterator[StructureRow]:
-        """After `probes`."""
         labels, fixed = self.zoo.labels, self.x[:FIXED_POINTS]
         _, others = self.halves()
         fields = torch.stack([task.gradient(self.x).flatten() for task in self.zoo.tasks])
@@ -318,10 +320,8 @@ class _Seed:
                 )
 
     def hide(self, tokens: Tokens, share: float) -> Tensor:
-        there = tokens.shares > 0
-        order = torch.rand(there.shape, generator=self.generator).masked_fill(~there, 2.0)
-        counts = (share * there.sum(1, keepdim=True)).round()
-        return (order.argsort(1).argsort(1) < counts) & there
+        counts = (share * (tokens.shares > 0).sum(1, keepdim=True)).round()
+        return tokens.some(counts, self.generator)
 
 
 def _fills(
