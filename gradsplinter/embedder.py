@@ -37,6 +37,8 @@ class EmbedderConfig:
     """Of the embedding."""
     width: int = 64
     """Of hidden layers."""
+    depth: int = 2
+    """Hidden layers of the encoder before, and of that after pooling."""
     frequencies: int = 3
     """Of sines and cosines of each coordinate of a point: π/2, π, 2π, ... by its standard deviation."""
     pooling: str = "mean"
@@ -45,7 +47,7 @@ class EmbedderConfig:
     """What is filled in: "gradients" or "outputs"."""
 
     def __post_init__(self) -> None:
-        for name in ("inputs", "size", "width"):
+        for name in ("inputs", "size", "width", "depth"):
             check_integer(getattr(self, name), name, 1)
         check_integer(self.frequencies, "frequencies", 0)
         for name, choices in (("pooling", POOLINGS), ("values", VALUES)):
@@ -97,10 +99,10 @@ class Embedder(nn.Module):
         pooled = width * (1 + (_HEADS if config.pooling == "attention" else 1))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(check_integer(seed, "seed", 0))
-            self.of_token = _mlp(config.features + v + 2, width, width)
+            self.of_token = _mlp(config.features + v + 2, width, width, config.depth)
             self.attention = nn.Linear(width, _HEADS) if config.pooling == "attention" else None
-            self.of_set = _mlp(pooled, width, config.size)
-            self.of_point = _mlp(config.size + config.features, width, v, hidden=2)
+            self.of_set = _mlp(pooled, width, config.size, config.depth)
+            self.of_point = _mlp(config.size + config.features, width, v, 2)
 
     def standardise(self, tokens: Tokens) -> None:
         """Take means and standard deviations of points and values from a training set."""
@@ -206,7 +208,7 @@ class Embedder(nn.Module):
         return embedder
 
 
-def _mlp(inputs: int, width: int, outputs: int, hidden: int = 1) -> nn.Sequential:
+def _mlp(inputs: int, width: int, outputs: int, hidden: int) -> nn.Sequential:
     sizes = [inputs, *[width] * hidden]
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):

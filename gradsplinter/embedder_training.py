@@ -34,11 +34,11 @@ class EmbedderTrainingConfig:
         TypeError, ValueError: a value of another type or out of range.
     """
 
-    steps: int = 1500
+    steps: int = 2000
     """Of AdamW, at most."""
     batch: int = 64
     """Networks a step."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-3
     """Of AdamW, at first; it falls to 0 along a half cosine."""
     points: int = 256
     """Examples at which each network is looked at."""
@@ -52,7 +52,7 @@ class EmbedderTrainingConfig:
     """Steps after which all networks are looked at anew, at other examples; 0: never."""
     validation: float = 0.1
     """Share of the networks that only say when to stop."""
-    patience: int = 10
+    patience: int = 40
     """Validations without a better one, after which it stops; there is one at every refresh."""
     seed: int = 0
     """Of the initial weights and all that is drawn."""
@@ -162,7 +162,7 @@ class _State:
         }
         self.embedder = Embedder(shape, config.seed)
         self.asked = self._look(self.validation)  # the same at each validation
-        self.hidden = _hide(self.asked, config.mask, self.generator)
+        self.hidden = hide(self.asked, config.mask, self.generator)
         self.tokens = self._look(self.training)
         self.embedder.standardise(self.tokens)
         self.optimizer = torch.optim.AdamW(self.embedder.parameters(), config.learning_rate)
@@ -183,7 +183,7 @@ class _State:
         for _ in range(min(config.refresh or 25, config.steps - self.step)):
             chosen = torch.randperm(len(self.training), generator=self.generator)[: config.batch]
             tokens = self.tokens[chosen]
-            visible = ~_hide(tokens, config.mask, self.generator)
+            visible = ~hide(tokens, config.mask, self.generator)
             noise = torch.randn(len(tokens), self.embedder.config.size, generator=self.generator)
             rate = config.learning_rate * _half_cosine(self.step / config.steps)
             self.optimizer.param_groups[0]["lr"] = rate
@@ -260,7 +260,7 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def _hide(tokens: Tokens, shares: tuple[float, ...], generator: torch.Generator) -> Tensor:
+def hide(tokens: Tokens, shares: tuple[float, ...], generator: torch.Generator) -> Tensor:
     """bool `[B, T]`: a random share of each set's tokens, at least one, and not all where there are two."""
     rates = torch.tensor(shares)[torch.randint(len(shares), (len(tokens), 1), generator=generator)]
     counts = (tokens.shares > 0).sum(1, keepdim=True)

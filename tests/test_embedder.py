@@ -8,7 +8,7 @@ from safetensors.torch import save
 
 from gradsplinter import ReluNetwork, splinter
 from gradsplinter.embedder import Embedder, EmbedderConfig
-from gradsplinter.embedder_training import EmbedderTrainingConfig, _hide, train_embedder
+from gradsplinter.embedder_training import EmbedderTrainingConfig, hide, train_embedder
 from gradsplinter.embedding import embed
 from gradsplinter.tokens import Tokens, of_splinters, tokens_of
 from gradsplinter.train import initialise
@@ -186,7 +186,7 @@ def test_files_that_are_no_embedder(tmp_path):
 def test_some_are_hidden_and_some_are_shown(share):
     tokens = random_tokens(sets=50, count=10)
     tokens.shares[:, 7:] = 0
-    hidden = _hide(tokens, (share,), torch.Generator().manual_seed(0))
+    hidden = hide(tokens, (share,), torch.Generator().manual_seed(0))
     assert not hidden[:, 7:].any()
     expected = {0.01: 1, 0.5: 4, 0.99: 6}[share]
     assert hidden.sum(1).tolist() == [expected] * 50

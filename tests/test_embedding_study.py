@@ -7,8 +7,10 @@ import torch
 
 from gradsplinter import ReluNetwork, ops
 from gradsplinter.embedder_training import EmbedderTrainingConfig
+from gradsplinter.formula import Formula
 from gradsplinter.studies import embedding_baselines as baselines
-from gradsplinter.studies.embedding import EmbeddingConfig, run_embedding
+from gradsplinter.studies.embedding import run_embedding
+from gradsplinter.studies.embedding_trial import EmbeddingConfig
 from gradsplinter.studies.probe import probe_accuracy
 from gradsplinter.tokens import Tokens
 from gradsplinter.train import initialise
@@ -31,6 +33,20 @@ def test_nearest_visible():
     assert found.flatten().tolist() == [5, 5, 5, 9, 5]
     at = baselines.nearest_at(tokens, visible, torch.tensor([[-3.0], [6.0]]))
     assert at.tolist() == [[5, 9]]
+
+
+def test_nearest_task():
+    """Networks that are a task exactly, and one that is the other where it is seen."""
+    tasks = (Formula("x1 * x2"), Formula("x1 + x2"))
+    points = torch.rand(2, 6, 2, generator=torch.Generator().manual_seed(0))
+    values = torch.stack(
+        [task.gradient(own)[:, 0] for task, own in zip(tasks, points, strict=True)]
+    )
+    tokens = Tokens(points, values, torch.full((2, 6), 1 / 6))
+    assert baselines.nearest_task(tokens, None, tasks).tolist() == [0, 1]
+    values[0, 0] = 1
+    visible = torch.arange(6).expand(2, 6) == 0
+    assert baselines.nearest_task(tokens, visible, tasks).tolist() == [1, 1]
 
 
 def test_r2_by_hand():
@@ -141,7 +157,7 @@ def test_all_of_it(result):
     }
     assert {row.seed for row in result.probes} == {0, 1}
     assert all(0 <= row.accuracy <= 1 for row in result.probes)
-    assert len(result.probes) == 2 * (9 * 2 + 3 + 4 + 2)
+    assert len(result.probes) == 2 * (9 * 2 + 5 + 6 + 2)
     assert len(result.cloze) == 2 * 3 * 2 * 3
     assert all(row.r2 <= 1 for row in result.cloze)
     assert len(result.structure) == 2 * 2 * 3
@@ -164,7 +180,7 @@ def test_figures(result):
     first, *_, last = found["probes"].axes
     methods = [text.get_text() for text in first.get_yticklabels()]
     assert methods[-2:] == ["untrained embedder", "embedder"]
-    means = dict(zip(methods, (bar[0].get_xdata()[0] for bar in first.containers), strict=True))
+    means = dict(zip(methods[1:], (bar[0].get_xdata()[0] for bar in first.containers), strict=True))
     rows = [
         r.accuracy for r in result.probes if (r.method, r.question) == ("weights", "all labels")
     ]

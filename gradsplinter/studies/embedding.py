@@ -8,62 +8,26 @@ and of one that learned from labels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from gradsplinter.checks import check_integer, check_values
-from gradsplinter.embedder import Embedder, EmbedderConfig
-from gradsplinter.embedder_training import EmbedderTrainingConfig, TrainedEmbedder, train_embedder
-from gradsplinter.network import ReluNetwork
+from gradsplinter.embedder import Embedder
+from gradsplinter.embedder_training import TrainedEmbedder
 from gradsplinter.studies import embedding_baselines as baselines
+from gradsplinter.studies.embedding_trial import FIXED_POINTS, EmbeddingConfig, Trial
 from gradsplinter.studies.probe import probe_accuracy
 from gradsplinter.studies.statistics import rank_correlation
-from gradsplinter.tokens import Tokens, tokens_of
+from gradsplinter.tokens import Tokens
 from gradsplinter.zoo import Zoo
 
-FIXED_POINTS = 64
-"""At which outputs and gradients are features."""
 CHOOSE_BY = 40
 """Training networks, by which the kernel of the Gaussian process is chosen."""
-
-
-@dataclass(frozen=True)
-class EmbeddingConfig:
-    """What is taught and asked.
-
-    Raises:
-        TypeError, ValueError: a value of another type or out of range.
-    """
-
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Of splits and trainings, one of each."""
-    held_out: int = 10
-    """Networks of each task that are only tested."""
-    points: int = 1024
-    """Examples at which a network is looked at to be embedded."""
-    visible: int = 8
-    """Modes that are shown where evidence is sparse."""
-    noise: float = 0.5
-    """Of noisy gradients, by their standard deviation over the training set."""
-    shape: EmbedderConfig = field(default_factory=EmbedderConfig)
-    """Of the embedder, but for the number of inputs, which is the zoo's."""
-    training: EmbedderTrainingConfig = field(default_factory=EmbedderTrainingConfig)
-    """Of the embedder, but for the seed."""
-
-    def __post_init__(self) -> None:
-        check_values(self.seeds, "seeds")
-        for seed in self.seeds:
-            check_integer(seed, "seeds", 0)
-        for name, least in (("held_out", 1), ("points", FIXED_POINTS), ("visible", 1)):
-            check_integer(getattr(self, name), name, least)
-        if not 0 <= self.noise < math.inf:
-            raise ValueError(f"noise must be at least 0 and finite, got {self.noise}")
+KNOWS = "knows the exact fields"
+"""Names the task whose exact gradients are nearest: what the evidence allows."""
 
 
 @dataclass(frozen=True)
@@ -123,205 +87,129 @@ def run_embedding(config: EmbeddingConfig, zoo: Zoo, *, progress: bool = True) -
     Raises:
         ValueError: a zoo that is too small.
     """
-    config = replace(config, shape=replace(config.shape, inputs=zoo.config.widths[0]))
     probes: list[ProbeRow] = []
     cloze: list[ClozeRow] = []
     structure: list[StructureRow] = []
     first: tuple[Tensor, TrainedEmbedder] | None = None
     for seed in tqdm(config.seeds, disable=not progress, desc="seeds", unit="seed"):
-        one = _Seed(config, zoo, seed, progress)
-        probes += one.probes()
-        cloze += one.cloze()
-        structure += one.structure()
+        trial = Trial(config, zoo, seed, progress=progress)
+        probes += probe_rows(trial)
+        cloze += cloze_rows(trial)
+        structure += structure_rows(trial)
         if first is None:
-            first = one.embedding.clone(), one.trained
+            first = trial.trained.embedder.encode(trial.tokens), trial.trained
     assert first is not None
     return EmbeddingResult(config, zoo, probes, cloze, structure, *first)
 
 
-class _Seed:
-    """One split and one training."""
+def probe_rows(trial: Trial) -> Iterator[ProbeRow]:
+    """What the probes say of the split's test networks."""
+    labels, training, test = trial.zoo.labels, trial.training, trial.test
 
-    def __init__(self, config: EmbeddingConfig, zoo: Zoo, seed: int, progress: bool) -> None:
-        self.config, self.zoo, self.seed, self.progress = config, zoo, seed, progress
-        self.training, self.test = zoo.split(config.held_out, seed)
-        self.generator = torch.Generator().manual_seed(1_000_000 + seed)
-        self.x = self.sample(config.points, self.generator)
-        self.tokens = tokens_of(zoo.networks, self.x)
-        self.trained = self.teach(self.training)
-        with torch.no_grad():
-            self.embedding = self.trained.embedder.encode(self.tokens)
+    def row(method: str, question: str, features: Tensor, per_class: int | None = None) -> ProbeRow:
+        accuracy = probe_accuracy(features, labels, training, test, per_class=per_class)
+        return ProbeRow(trial.seed, method, question, accuracy)
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        return self.zoo.tasks[0].sample(n, generator=generator)
+    for method, features in _features(trial):
+        yield row(method, "all labels", features)
+        yield row(method, "one label a class", features, 1)
+    for question, tokens, visible in (
+        (f"{trial.config.visible} visible modes", trial.tokens, trial.few()),
+        ("noisy gradients", trial.noisy(), None),
+    ):
+        for method, features in _of_tokens(trial, tokens, visible):
+            yield row(method, question, features)
+        named = baselines.nearest_task(tokens, visible, trial.zoo.tasks)
+        accuracy = float((named == labels)[test].double().mean())
+        yield ProbeRow(trial.seed, KNOWS, question, accuracy)
+    _, others = trial.halves()
+    training, test = (index[torch.isin(labels[index], others)] for index in (training, test))
+    for method, features in (
+        ("embedder", trial.half.embedder.encode(trial.tokens)),
+        ("untrained embedder", trial.untrained.encode(trial.tokens)),
+    ):
+        yield row(method, "unseen tasks", features)
 
-    def nets(self, index: Tensor) -> list[ReluNetwork]:
-        return [self.zoo.networks[i] for i in index.tolist()]
 
-    def teach(self, index: Tensor) -> TrainedEmbedder:
-        config = replace(self.config.training, seed=self.seed)
-        return train_embedder(
-            self.nets(index), self.sample, self.config.shape, config, progress=self.progress
-        )
-
-    def untrained(self) -> Embedder:
-        embedder = Embedder(self.config.shape, seed=self.seed)
-        embedder.standardise(self.tokens[self.training])
-        return embedder.requires_grad_(False)
-
-    def probes(self) -> Iterator[ProbeRow]:
-        labels = self.zoo.labels
-        for method, features in self.features():
-            for question, per_class in (("all labels", None), ("one label a class", 1)):
-                accuracy = probe_accuracy(
-                    features, labels, self.training, self.test, per_class=per_class
-                )
-                yield ProbeRow(self.seed, method, question, accuracy)
-        for question, tokens, visible in (
-            (f"{self.config.visible} visible modes", self.tokens, self.few()),
-            ("noisy gradients", self.noisy(), None),
+def cloze_rows(trial: Trial) -> Iterator[ClozeRow]:
+    """How well hidden gradients of the split's test networks are filled in."""
+    labels, training = trial.zoo.labels, trial.tokens[trial.training]
+    known, _ = trial.halves()
+    mean = (training.shares.unsqueeze(2) * training.values).sum((0, 1)) / len(training)
+    unseen = trial.test[~torch.isin(labels[trial.test], known)]
+    for share in trial.config.training.mask:
+        order = torch.randperm(len(trial.training), generator=trial.generator)
+        some = training[order[:CHOOSE_BY]]
+        process = baselines.GaussianProcess(some, trial.hide(some, share))
+        for networks, index, embedder in (
+            ("known tasks", trial.test, trial.trained.embedder),
+            ("unseen tasks", unseen, trial.half.embedder),
         ):
-            for method, features in self.of_tokens(tokens, visible):
-                accuracy = probe_accuracy(features, labels, self.training, self.test)
-                yield ProbeRow(self.seed, method, question, accuracy)
-        yield from self.unseen()
+            tokens = trial.tokens[index]
+            hidden = trial.hide(tokens, share)
+            for method, fill in _fills(embedder, process):
+                r2 = baselines.cloze_r2(tokens, hidden, fill, mean)
+                yield ClozeRow(trial.seed, method, networks, share, r2)
 
-    def features(self) -> Iterator[tuple[str, Tensor]]:
-        nets, fixed = self.zoo.networks, self.x[:FIXED_POINTS]
-        yield "embedder", self.embedding
-        yield "untrained embedder", self.untrained().encode(self.tokens)
-        yield "supervised embedder", self.supervised()
-        yield f"outputs at {FIXED_POINTS} points", baselines.outputs_at(nets, fixed)
-        yield f"gradients at {FIXED_POINTS} points", baselines.gradients_at(nets, fixed)
-        yield "statistics of modes", baselines.mode_statistics(self.tokens)
-        yield "weights", baselines.flat_weights(nets)
-        yield "weights, neurons in order", baselines.sorted_weights(nets)
-        yield "statistics of weights", baselines.weight_statistics(nets)
 
-    def of_tokens(self, tokens: Tokens, visible: Tensor | None) -> Iterator[tuple[str, Tensor]]:
-        everything = tokens.shares > 0 if visible is None else visible
-        yield "embedder", self.trained.embedder.encode(tokens, visible)
-        yield "untrained embedder", self.untrained().encode(tokens, visible)
-        fixed = self.x[:FIXED_POINTS]
-        yield (
-            f"gradients at {FIXED_POINTS} points",
-            baselines.nearest_at(tokens, everything, fixed),
-        )
-        if visible is None:
-            yield "statistics of modes", baselines.mode_statistics(tokens)
-
-    def few(self) -> Tensor:
-        """bool `[M, T]`: some modes of each network."""
-        return self.tokens.some(self.config.visible, self.generator)
-
-    def noisy(self) -> Tokens:
-        noise = torch.randn(self.tokens.values.shape, generator=self.generator)
-        scale = self.config.noise * self.trained.embedder.value_scale
-        return replace(self.tokens, values=self.tokens.values + scale * noise)
-
-    def supervised(self) -> Tensor:
-        """Embeddings of the same architecture, taught with the labels of the training networks."""
-        config = self.config.training
-        embedder = self.untrained().requires_grad_(True)
-        head = nn.utils.skip_init(nn.Linear, self.config.shape.size, self.zoo.config.tasks)
-        generator = torch.Generator().manual_seed(self.seed)
-        nn.init.normal_(head.weight, std=0.1, generator=generator)
-        nn.init.zeros_(head.bias)
-        parameters = [*embedder.of_token.parameters(), *embedder.of_set.parameters()]
-        optimizer = torch.optim.AdamW([*parameters, *head.parameters()], config.learning_rate)
-        for step in range(config.steps // 3):
-            if step % 25 == 0:
-                tokens = tokens_of(
-                    self.nets(self.training), self.sample(config.points, self.generator)
-                )
-            chosen = torch.randperm(len(self.training), generator=generator)[: config.batch]
-            loss = nn.functional.cross_entropy(
-                head(embedder.encode(tokens[chosen])), self.zoo.labels[self.training][chosen]
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        with torch.no_grad():
-            return embedder.encode(self.tokens)
-
-    def halves(self) -> tuple[Tensor, Tensor]:
-        """Tasks that `half` knows, and the others."""
-        order = torch.randperm(
-            self.zoo.config.tasks, generator=torch.Generator().manual_seed(self.seed)
-        )
-        half = len(order) // 2
-        return order[:half], order[half:]
-
-    @cached_property
-    def half(self) -> TrainedEmbedder:
-        """Taught with the networks of half of the tasks."""
-        known, _ = self.halves()
-        return self.teach(self.training[torch.isin(self.zoo.labels[self.training], known)])
-
-    def unseen(self) -> Iterator[ProbeRow]:
-        labels = self.zoo.labels
-        _, others = self.halves()
-        training, test = (
-            index[torch.isin(labels[index], others)] for index in (self.training, self.test)
-        )
+def structure_rows(trial: Trial) -> Iterator[StructureRow]:
+    """Which of the split's test networks lie near each other."""
+    labels, fixed, tasks = trial.zoo.labels, trial.x[:FIXED_POINTS], trial.zoo.tasks
+    _, others = trial.halves()
+    fields = torch.stack([task.gradient(trial.x).flatten() for task in tasks])
+    raw = baselines.gradients_at(trial.zoo.networks, fixed)
+    untrained = trial.untrained.encode(trial.tokens)
+    for networks, chosen, embedder in (
+        ("known tasks", torch.arange(len(tasks)), trial.trained.embedder),
+        ("unseen tasks", others.sort().values, trial.half.embedder),
+    ):
+        index = trial.test[torch.isin(labels[trial.test], chosen)]
         for method, features in (
-            ("embedder", self.half.embedder.encode(self.tokens)),
-            ("untrained embedder", self.untrained().encode(self.tokens)),
+            ("embedder", embedder.encode(trial.tokens)),
+            ("untrained embedder", untrained),
+            (f"gradients at {FIXED_POINTS} points", raw),
         ):
-            accuracy = probe_accuracy(features, labels, training, test)
-            yield ProbeRow(self.seed, method, "unseen tasks", accuracy)
+            found = features[index]
+            distances = torch.cdist(found, found).fill_diagonal_(torch.inf)
+            nearest = labels[index][distances.argmin(1)]
+            means = torch.stack([found[labels[index] == task].mean(0) for task in chosen])
+            yield StructureRow(
+                trial.seed,
+                method,
+                networks,
+                float((nearest == labels[index]).double().mean()),
+                rank_correlation(torch.pdist(means), torch.pdist(fields[chosen])),
+            )
 
-    def cloze(self) -> Iterator[ClozeRow]:
-        labels, training = self.zoo.labels, self.tokens[self.training]
-        known, _ = self.halves()
-        mean = (training.shares.unsqueeze(2) * training.values).sum((0, 1)) / len(training)
-        unseen = self.test[~torch.isin(labels[self.test], known)]
-        for share in self.config.training.mask:
-            some = training[
-                torch.randperm(len(self.training), generator=self.generator)[:CHOOSE_BY]
-            ]
-            process = baselines.GaussianProcess(some, self.hide(some, share))
-            for networks, index, embedder in (
-                ("known tasks", self.test, self.trained.embedder),
-                ("unseen tasks", unseen, self.half.embedder),
-            ):
-                tokens = self.tokens[index]
-                hidden = self.hide(tokens, share)
-                for method, fill in _fills(embedder, process):
-                    r2 = baselines.cloze_r2(tokens, hidden, fill, mean)
-                    yield ClozeRow(self.seed, method, networks, share, r2)
 
-    def structure(self) -> Iterator[StructureRow]:
-        labels, fixed = self.zoo.labels, self.x[:FIXED_POINTS]
-        _, others = self.halves()
-        fields = torch.stack([task.gradient(self.x).flatten() for task in self.zoo.tasks])
-        raw = baselines.gradients_at(self.zoo.networks, fixed)
-        untrained = self.untrained().encode(self.tokens)
-        for networks, tasks, embedding in (
-            ("known tasks", torch.arange(self.zoo.config.tasks), self.embedding),
-            ("unseen tasks", others.sort().values, self.half.embedder.encode(self.tokens)),
-        ):
-            index = self.test[torch.isin(labels[self.test], tasks)]
-            for method, features in (
-                ("embedder", embedding),
-                ("untrained embedder", untrained),
-                (f"gradients at {FIXED_POINTS} points", raw),
-            ):
-                found = features[index]
-                distances = torch.cdist(found, found).fill_diagonal_(torch.inf)
-                nearest = labels[index][distances.argmin(1)]
-                means = torch.stack([found[labels[index] == task].mean(0) for task in tasks])
-                yield StructureRow(
-                    self.seed,
-                    method,
-                    networks,
-                    float((nearest == labels[index]).double().mean()),
-                    rank_correlation(torch.pdist(means), torch.pdist(fields[tasks])),
-                )
+def _features(trial: Trial) -> Iterator[tuple[str, Tensor]]:
+    nets, fixed = trial.zoo.networks, trial.x[:FIXED_POINTS]
+    yield from _embedders(trial, trial.tokens, None)
+    yield f"outputs at {FIXED_POINTS} points", baselines.outputs_at(nets, fixed)
+    yield f"gradients at {FIXED_POINTS} points", baselines.gradients_at(nets, fixed)
+    yield "statistics of modes", baselines.mode_statistics(trial.tokens)
+    yield "weights", baselines.flat_weights(nets)
+    yield "weights, neurons in order", baselines.sorted_weights(nets)
+    yield "statistics of weights", baselines.weight_statistics(nets)
 
-    def hide(self, tokens: Tokens, share: float) -> Tensor:
-        counts = (share * (tokens.shares > 0).sum(1, keepdim=True)).round()
-        return tokens.some(counts, self.generator)
+
+def _of_tokens(
+    trial: Trial, tokens: Tokens, visible: Tensor | None
+) -> Iterator[tuple[str, Tensor]]:
+    everything = tokens.shares > 0 if visible is None else visible
+    yield from _embedders(trial, tokens, visible)
+    fixed = trial.x[:FIXED_POINTS]
+    yield f"gradients at {FIXED_POINTS} points", baselines.nearest_at(tokens, everything, fixed)
+    if visible is None:
+        yield "statistics of modes", baselines.mode_statistics(tokens)
+
+
+def _embedders(
+    trial: Trial, tokens: Tokens, visible: Tensor | None
+) -> Iterator[tuple[str, Tensor]]:
+    yield "embedder", trial.trained.embedder.encode(tokens, visible)
+    yield "untrained embedder", trial.untrained.encode(tokens, visible)
+    yield "supervised embedder", trial.supervised.encode(tokens, visible)
 
 
 def _fills(

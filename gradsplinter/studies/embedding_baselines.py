@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gradsplinter import ops
 from gradsplinter.network import ReluNetwork
+from gradsplinter.tasks import Task
 from gradsplinter.tokens import Tokens
 
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -85,6 +86,20 @@ def nearest_at(tokens: Tokens, visible: Tensor, x: Tensor) -> Tensor:
     """At each of the points x `[N, d]` the gradient of the nearest visible token, `[M, N · d]`."""
     points = x.expand(len(tokens), *x.shape)
     return nearest_visible(tokens, visible, points).flatten(1)
+
+
+def nearest_task(tokens: Tokens, visible: Tensor | None, tasks: Sequence[Task]) -> Tensor:
+    """int64 `[M]`: the task whose exact gradients at the visible tokens are nearest, weighted by shares.
+
+    Not a baseline but what can be known: it needs the tasks themselves.
+    """
+    shares = tokens.shares if visible is None else tokens.shares * visible
+    places = tokens.points.flatten(0, 1)
+    errors = [
+        (task.gradient(places).view_as(tokens.values) - tokens.values).square().sum(2)
+        for task in tasks
+    ]
+    return torch.stack([(shares * error).sum(1) for error in errors]).argmin(0)
 
 
 # --- filling in gradients ---------------------------------------------------------------------------

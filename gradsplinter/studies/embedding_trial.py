@@ -1,0 +1,166 @@
+"""One split of a zoo, and the embedders that are taught with its training networks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from gradsplinter.checks import check_integer, check_values
+from gradsplinter.embedder import Embedder, EmbedderConfig
+from gradsplinter.embedder_training import (
+    EmbedderTrainingConfig,
+    TrainedEmbedder,
+    hide,
+    train_embedder,
+)
+from gradsplinter.network import ReluNetwork
+from gradsplinter.tokens import Tokens, tokens_of
+from gradsplinter.zoo import Zoo
+
+FIXED_POINTS = 64
+"""At which outputs and gradients are features."""
+SUPERVISED_RATE = 2e-3
+
+
+@dataclass(frozen=True)
+class EmbeddingConfig:
+    """What is taught and asked.
+
+    Raises:
+        TypeError, ValueError: a value of another type or out of range.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Of splits and trainings, one of each."""
+    held_out: int = 10
+    """Networks of each task that are only tested."""
+    points: int = 1024
+    """Examples at which a network is looked at to be embedded."""
+    visible: int = 8
+    """Modes that are shown where evidence is sparse."""
+    noise: float = 0.5
+    """Of noisy gradients, by their standard deviation over the training set."""
+    shape: EmbedderConfig = field(default_factory=EmbedderConfig)
+    """Of the embedder, but for the number of inputs, which is the zoo's."""
+    training: EmbedderTrainingConfig = field(default_factory=EmbedderTrainingConfig)
+    """Of the embedder, but for the seed."""
+
+    def __post_init__(self) -> None:
+        check_values(self.seeds, "seeds")
+        for seed in self.seeds:
+            check_integer(seed, "seeds", 0)
+        for name, least in (("held_out", 1), ("points", FIXED_POINTS), ("visible", 1)):
+            check_integer(getattr(self, name), name, least)
+        if not 0 <= self.noise < math.inf:
+            raise ValueError(f"noise must be at least 0 and finite, got {self.noise}")
+
+
+class Trial:
+    """A split, and what is taught with it.
+
+    Attributes:
+        config: with the zoo's number of inputs.
+        zoo: whose networks are split.
+        seed: of the split, of the training and of all that is drawn.
+        training, test: indices of networks.
+        x: `[points, d]`: where all networks are looked at.
+        tokens: of all networks, at x.
+    """
+
+    def __init__(
+        self, config: EmbeddingConfig, zoo: Zoo, seed: int, *, progress: bool = False
+    ) -> None:
+        shape = replace(config.shape, inputs=zoo.config.widths[0])
+        self.config, self.zoo, self.seed = replace(config, shape=shape), zoo, seed
+        self.progress = progress
+        self.training, self.test = zoo.split(config.held_out, seed)
+        self.generator = torch.Generator().manual_seed(1_000_000 + seed)
+        self.x = self.sample(config.points, self.generator)
+        self.tokens = self.look(torch.arange(len(zoo.networks)), self.x)
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        return self.zoo.tasks[0].sample(n, generator=generator)
+
+    def nets(self, index: Tensor) -> list[ReluNetwork]:
+        return [self.zoo.networks[i] for i in index.tolist()]
+
+    def look(self, index: Tensor, x: Tensor) -> Tokens:
+        config = self.config
+        return tokens_of(
+            self.nets(index), x, kind=config.training.tokens, values=config.shape.values
+        )
+
+    def teach(self, index: Tensor) -> TrainedEmbedder:
+        config = replace(self.config.training, seed=self.seed)
+        return train_embedder(
+            self.nets(index), self.sample, self.config.shape, config, progress=self.progress
+        )
+
+    @cached_property
+    def trained(self) -> TrainedEmbedder:
+        """Taught with the training networks."""
+        return self.teach(self.training)
+
+    @cached_property
+    def half(self) -> TrainedEmbedder:
+        """Taught with those of half of the tasks."""
+        known, _ = self.halves()
+        return self.teach(self.training[torch.isin(self.zoo.labels[self.training], known)])
+
+    def halves(self) -> tuple[Tensor, Tensor]:
+        """Tasks that `half` knows, and the others."""
+        tasks = self.zoo.config.tasks
+        order = torch.randperm(tasks, generator=torch.Generator().manual_seed(self.seed))
+        return order[: tasks // 2], order[tasks // 2 :]
+
+    @cached_property
+    def untrained(self) -> Embedder:
+        embedder = Embedder(self.config.shape, seed=self.seed)
+        embedder.standardise(self.tokens[self.training])
+        return embedder.eval().requires_grad_(False)
+
+    @cached_property
+    def supervised(self) -> Embedder:
+        """The same architecture, taught with the labels of the training networks; of half of each batch
+        some tokens are hidden, as in `train_embedder`."""
+        config = self.config.training
+        embedder = Embedder(self.config.shape, seed=self.seed)
+        embedder.standardise(self.tokens[self.training])
+        generator = torch.Generator().manual_seed(self.seed)
+        head = nn.utils.skip_init(nn.Linear, self.config.shape.size, self.zoo.config.tasks)
+        nn.init.normal_(head.weight, std=0.1, generator=generator)
+        nn.init.zeros_(head.bias)
+        parameters = [*embedder.of_token.parameters(), *embedder.of_set.parameters()]
+        if embedder.attention is not None:
+            parameters += embedder.attention.parameters()
+        optimizer = torch.optim.AdamW([*parameters, *head.parameters()], SUPERVISED_RATE)
+        labels = self.zoo.labels[self.training]
+        for step in range(config.steps // 2):
+            if step % 25 == 0:
+                tokens = self.look(self.training, self.sample(config.points, generator))
+            chosen = torch.randperm(len(labels), generator=generator)[: config.batch]
+            some = tokens[chosen]
+            visible = ~hide(some, config.mask, generator)
+            visible[: len(chosen) // 2] = True
+            loss = nn.functional.cross_entropy(head(embedder.encode(some, visible)), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return embedder.eval().requires_grad_(False)
+
+    def few(self) -> Tensor:
+        """bool `[M, T]`: some modes of each network."""
+        return self.tokens.some(self.config.visible, self.generator)
+
+    def noisy(self) -> Tokens:
+        noise = torch.randn(self.tokens.values.shape, generator=self.generator)
+        scale = self.config.noise * self.untrained.value_scale
+        return replace(self.tokens, values=self.tokens.values + scale * noise)
+
+    def hide(self, tokens: Tokens, share: float) -> Tensor:
+        """bool `[B, T]`: this share of the tokens of each set."""
+        return hide(tokens, (share,), self.generator)
