@@ -149,6 +149,10 @@ class Embedder(nn.Module):
         """The value at points `[B, Q, d]` of each embedding `[B, size]`, `[B, Q, v]`."""
         return self._decode(embedding, points) * self.value_scale + self.value_mean
 
+    def fill(self, tokens: Tokens, visible: Tensor) -> Tensor:
+        """The value at every token, from those that are visible, `[B, T, v]`."""
+        return self.decode(self.encode(tokens, visible), tokens.points)
+
     def cloze_loss(self, tokens: Tokens, visible: Tensor, noise: Tensor | None = None) -> Tensor:
         """Huber loss of the standardised values that are not visible, weighted by shares, `[B]`.
 

@@ -40,11 +40,11 @@ class EmbedderTrainingConfig:
     """Networks a step."""
     learning_rate: float = 5e-3
     """Of AdamW, at first; it falls to 0 along a half cosine."""
-    points: int = 256
+    points: int = 512
     """Examples at which each network is looked at."""
     tokens: str = "modes"
     """"modes", one token for each, or "samples", one for each example."""
-    mask: tuple[float, ...] = (0.3, 0.6, 0.9)
+    mask: tuple[float, ...] = (0.3, 0.6, 0.8, 0.9)
     """Shares of tokens that are hidden; one is drawn for each network and step."""
     noise: float = 0.1
     """Standard deviation of what is added to the embedding."""

@@ -1,16 +1,18 @@
 """The study of the embedder: its baselines by hand, its probe, and all of it on a tiny zoo."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from gradsplinter import ReluNetwork, ops
+from gradsplinter import ReluNetwork, ops, splinter
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.formula import Formula
 from gradsplinter.studies import embedding_baselines as baselines
 from gradsplinter.studies.embedding import run_embedding
-from gradsplinter.studies.embedding_trial import EmbeddingConfig
+from gradsplinter.studies.embedding_ablation import run_ablation, variants
+from gradsplinter.studies.embedding_trial import EmbeddingConfig, Trial
 from gradsplinter.studies.probe import probe_accuracy
 from gradsplinter.tokens import Tokens
 from gradsplinter.train import initialise
@@ -158,7 +160,7 @@ def test_all_of_it(result):
     assert {row.seed for row in result.probes} == {0, 1}
     assert all(0 <= row.accuracy <= 1 for row in result.probes)
     assert len(result.probes) == 2 * (9 * 2 + 5 + 6 + 2)
-    assert len(result.cloze) == 2 * 3 * 2 * 3
+    assert len(result.cloze) == 2 * 4 * 2 * 3
     assert all(row.r2 <= 1 for row in result.cloze)
     assert len(result.structure) == 2 * 2 * 3
     assert all(-1 <= row.correlation <= 1 for row in result.structure)
@@ -170,6 +172,20 @@ def test_the_same_call_gives_the_same(result):
     assert again.probes == result.probes
     assert again.cloze == result.cloze
     assert torch.equal(again.embeddings, result.embeddings)
+
+
+def test_ablations(result):
+    training = replace(result.config.training, steps=2, mask=(0.5,))
+    config = replace(result.config, seeds=(0,), training=training)
+    rows = run_ablation(config, result.zoo, progress=False)
+    assert [row.variant for row in rows][:4] == ["as it is", "30%", "60%", "90%"]
+    assert len({(row.question, row.variant) for row in rows}) == len(rows) == 15
+    assert all(row.cloze_r2 <= 1 for row in rows)
+    every = {name: changed for _, name, changed in variants(config, result.zoo)}
+    x = Trial(config, result.zoo, 0).x
+    modes = [splinter(net, x).n_modes for net in result.zoo.networks]
+    assert abs(every["as many samples"].points - sum(modes) / len(modes)) < 3
+    assert every["30%"].training.mask == (0.3,)
 
 
 def test_figures(result):
@@ -195,7 +211,7 @@ def test_figures(result):
     [
         ({"seeds": ()}, "seeds"),
         ({"held_out": 0}, "held_out must be at least 1"),
-        ({"points": 10}, "points must be at least 64"),
+        ({"points": 1}, "points must be at least 2"),
         ({"noise": math.inf}, "noise must be at least 0 and finite"),
     ],
 )

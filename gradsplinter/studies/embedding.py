@@ -154,10 +154,10 @@ def cloze_rows(trial: Trial) -> Iterator[ClozeRow]:
 
 def structure_rows(trial: Trial) -> Iterator[StructureRow]:
     """Which of the split's test networks lie near each other."""
-    labels, fixed, tasks = trial.zoo.labels, trial.x[:FIXED_POINTS], trial.zoo.tasks
+    labels, tasks = trial.zoo.labels, trial.zoo.tasks
     _, others = trial.halves()
     fields = torch.stack([task.gradient(trial.x).flatten() for task in tasks])
-    raw = baselines.gradients_at(trial.zoo.networks, fixed)
+    raw = baselines.gradients_at(trial.zoo.networks, trial.fixed)
     untrained = trial.untrained.encode(trial.tokens)
     for networks, chosen, embedder in (
         ("known tasks", torch.arange(len(tasks)), trial.trained.embedder),
@@ -183,7 +183,7 @@ def structure_rows(trial: Trial) -> Iterator[StructureRow]:
 
 
 def _features(trial: Trial) -> Iterator[tuple[str, Tensor]]:
-    nets, fixed = trial.zoo.networks, trial.x[:FIXED_POINTS]
+    nets, fixed = trial.zoo.networks, trial.fixed
     yield from _embedders(trial, trial.tokens, None)
     yield f"outputs at {FIXED_POINTS} points", baselines.outputs_at(nets, fixed)
     yield f"gradients at {FIXED_POINTS} points", baselines.gradients_at(nets, fixed)
@@ -198,8 +198,8 @@ def _of_tokens(
 ) -> Iterator[tuple[str, Tensor]]:
     everything = tokens.shares > 0 if visible is None else visible
     yield from _embedders(trial, tokens, visible)
-    fixed = trial.x[:FIXED_POINTS]
-    yield f"gradients at {FIXED_POINTS} points", baselines.nearest_at(tokens, everything, fixed)
+    found = baselines.nearest_at(tokens, everything, trial.fixed)
+    yield f"gradients at {FIXED_POINTS} points", found
     if visible is None:
         yield "statistics of modes", baselines.mode_statistics(tokens)
 
@@ -216,9 +216,7 @@ def _fills(
     embedder: Embedder, process: Callable[[Tokens, Tensor], Tensor]
 ) -> Sequence[tuple[str, baselines.Fill]]:
     return (
-        ("embedder", lambda tokens, visible: embedder.decode(
-            embedder.encode(tokens, visible), tokens.points
-        )),
+        ("embedder", embedder.fill),
         ("nearest visible mode", lambda tokens, visible: baselines.nearest_visible(
             tokens, visible, tokens.points
         )),

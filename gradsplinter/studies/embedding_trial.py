@@ -22,7 +22,6 @@ from gradsplinter.tokens import Tokens, tokens_of
 from gradsplinter.zoo import Zoo
 
 FIXED_POINTS = 64
-"""At which outputs and gradients are features."""
 SUPERVISED_RATE = 2e-3
 
 
@@ -53,7 +52,7 @@ class EmbeddingConfig:
         check_values(self.seeds, "seeds")
         for seed in self.seeds:
             check_integer(seed, "seeds", 0)
-        for name, least in (("held_out", 1), ("points", FIXED_POINTS), ("visible", 1)):
+        for name, least in (("held_out", 1), ("points", 2), ("visible", 1)):
             check_integer(getattr(self, name), name, least)
         if not 0 <= self.noise < math.inf:
             raise ValueError(f"noise must be at least 0 and finite, got {self.noise}")
@@ -69,6 +68,7 @@ class Trial:
         training, test: indices of networks.
         x: `[points, d]`: where all networks are looked at.
         tokens: of all networks, at x.
+        fixed: `[FIXED_POINTS, d]`: points where outputs and gradients are features.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Trial:
         self.generator = torch.Generator().manual_seed(1_000_000 + seed)
         self.x = self.sample(config.points, self.generator)
         self.tokens = self.look(torch.arange(len(zoo.networks)), self.x)
+        self.fixed = self.sample(FIXED_POINTS, self.generator)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         return self.zoo.tasks[0].sample(n, generator=generator)
