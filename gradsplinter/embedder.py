@@ -134,6 +134,12 @@ class Embedder(nn.Module):
         self.point_low.copy_(x.amin(0))
         self.point_high.copy_(x.amax(0))
 
+    def widen(self, x: Tensor) -> None:
+        """Have the range of points hold these examples `[N, d]`, too."""
+        x = x.to(self.point_low)
+        self.point_low.copy_(self.point_low.minimum(x.amin(0)))
+        self.point_high.copy_(self.point_high.maximum(x.amax(0)))
+
     def outside(self, points: Tensor) -> Tensor:
         """bool `[N]`: which points `[N, d]` lie outside of where it learned.
 

@@ -184,7 +184,8 @@ class _State:
         """Until the next validation, which is included."""
         config = self.config
         if self.step > 0 and config.refresh:
-            self.tokens, _ = self._look(self.training)
+            self.tokens, x = self._look(self.training)
+            self.embedder.widen(x)
         for _ in range(min(config.refresh or 25, config.steps - self.step)):
             chosen = torch.randperm(len(self.training), generator=self.generator)[: config.batch]
             tokens = self.tokens[chosen]

@@ -61,7 +61,13 @@ def embed(
     """
     if embedder is None:
         embedder = Embedder.pretrained()
-    sets = tokens_of_part(net, x, embedder, source=source, target=target, directions=directions)
+    found = tokens_of_part(net, x, embedder, source=source, target=target, directions=directions)
+    sets = [tokens for tokens in found if tokens is not None]
+    if len(sets) < len(found):
+        raise ValueError(
+            "directions must have a gradient that is not zero in some mode, got direction "
+            f"{found.index(None)}, which is constant at these examples"
+        )
     with torch.no_grad():
         return torch.cat([embedder.encode(tokens) for tokens in sets])
 
@@ -74,8 +80,11 @@ def tokens_of_part(
     source: int = 0,
     target: int = -1,
     directions: Tensor | None = None,
-) -> list[Tokens]:
-    """What `embed` shows the embedder, one set for each direction; arguments and errors are those of `embed`."""
+) -> list[Tokens | None]:
+    """What `embed` shows the embedder, one set for each direction; None where it is constant.
+
+    Arguments and other errors are those of `embed`.
+    """
     if not isinstance(embedder, Embedder):
         raise TypeError(f"embedder must be an Embedder, got {type(embedder).__name__}")
     net = network_of(net, x.shape[1:] if isinstance(x, Tensor) else None)
@@ -83,7 +92,8 @@ def tokens_of_part(
     inputs = embedder.config.inputs
     if net.widths[source] != inputs:
         raise ValueError(
-            f"net must have {inputs} units at site {source}, as the embedder, got {net.widths[source]}"
+            f"net must have {inputs} units at site {source}, as the embedder, got {net.widths[source]}; "
+            "`gradsplinter embed train` teaches one with a zoo of networks of as many inputs"
         )
     if embedder.config.values != "gradients":
         raise ValueError(f"embedder must be one of gradients, got one of {embedder.config.values}")
@@ -93,16 +103,13 @@ def tokens_of_part(
             f"x must visit at least 2 modes of the network, got 1 in {len(x):,} examples: there it is one "
             "affine function, which its gradient describes"
         )
-    constant = (s.jacobian() == 0).flatten(2).all(2).all(0).nonzero().flatten().tolist()
-    if constant:
-        raise ValueError(
-            f"directions must have a gradient that is not zero in some mode, got direction {constant[0]}, "
-            "which is constant at these examples"
-        )
     points = _activations(net, x, source)
     _warn_outside(embedder, points)
-    like = embedder.point_mean
-    return [of_splinters(s, points, direction).to(like) for direction in range(s.n_directions)]
+    like, constant = embedder.point_mean, (s.jacobian() == 0).all(2).all(0).tolist()
+    return [
+        None if constant[direction] else of_splinters(s, points, direction).to(like)
+        for direction in range(s.n_directions)
+    ]
 
 
 def _warn_outside(embedder: Embedder, points: Tensor) -> None:

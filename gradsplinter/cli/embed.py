@@ -6,7 +6,7 @@ import textwrap
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -73,7 +73,13 @@ class Embed(NetworkCommand):
         with results_folder(self.out, self.overwrite, "embed") as folder:
             with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always", UserWarning)
-                parts = self._parts(net, embedder)
+                found = self._parts(net, embedder)
+            parts = [part for part in found if isinstance(part, Embedded)]
+            constant = [part for part in found if isinstance(part, str)]
+            if not parts:
+                raise ValueError(
+                    "net must not be constant at these examples, got only gradients that are zero"
+                )
             _write(parts, embedder.known, folder)
             notes = [str(warning.message) for warning in warned]
             io.write_json(folder / "config.json", self._about(net, parts, notes))
@@ -82,9 +88,13 @@ class Embed(NetworkCommand):
         for note in notes:
             console.print(f"warning: {note}", style="yellow", highlight=False, markup=False)
         _report(parts, embedder.known)
+        if constant:
+            text = f"constant at these examples, and left out: {', '.join(constant)}"
+            console.print(textwrap.fill(text, 80, subsequent_indent="  "), highlight=False)
         console.print(f"Written to {self.out}/ in {time.perf_counter() - begin:.1f} s")
 
-    def _parts(self, net: Network, embedder: Embedder) -> list[Embedded]:
+    def _parts(self, net: Network, embedder: Embedder) -> list[Embedded | str]:
+        """Of a part that is constant, only its name."""
         directions = None if self.directions is None else load_directions(self.directions, net)
         x = torch.cat(list(batches(self.data, net.dtype, self.divisor, width=net.widths[0])))
         sets = tokens_of_part(
@@ -96,9 +106,10 @@ class Embed(NetworkCommand):
         if place and directions is None:
             kind = "unit"
         return [
-            embedded(f"{kind} {i}{place}", tokens, embedder, MOST_NEAREST)
+            f"{kind} {i}{place}" if tokens is None
+            else embedded(f"{kind} {i}{place}", tokens, embedder, MOST_NEAREST)
             for i, tokens in enumerate(sets)
-        ]
+        ]  # fmt: skip
 
     def _about(
         self, net: Network, parts: Sequence[Embedded], notes: list[str]
@@ -143,10 +154,11 @@ def _write(parts: Sequence[Embedded], known: KnownTasks, folder: Path) -> None:
     )
     if len(known):
         rows = [
-            {"part": part.name, "rank": rank} | asdict(task) | {"far": task.is_far}
+            {"part": part.name, "rank": rank, "task": task.name, "distance": task.distance,
+             "usual": task.usual, "far": task.is_far}
             for part in parts
             for rank, task in enumerate(known.nearest(part.embedding, len(known)), 1)
-        ]
+        ]  # fmt: skip
         io.write_csv(folder / "nearest.csv", rows)
 
 

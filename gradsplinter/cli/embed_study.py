@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,10 +18,16 @@ from rich.table import Table
 import gradsplinter
 from gradsplinter import io
 from gradsplinter.cli.command import Study, console, options_of, results_folder
+from gradsplinter.embedder import EmbedderConfig
+from gradsplinter.embedder_training import EmbedderTrainingConfig
+from gradsplinter.known_tasks import KnownTasks
 from gradsplinter.studies.embedding import EmbeddingConfig, EmbeddingResult, run_embedding
 from gradsplinter.studies.statistics import mean_and_error
+from gradsplinter.wording import counted
 from gradsplinter.zoo import Zoo
 
+MOST_COLUMNS = 5
+"""Of a table in a terminal of 80 columns."""
 TABLES = {"probes": ("accuracy",), "cloze": ("r2",), "structure": ("neighbours", "correlation")}
 """Columns that are means over seeds."""
 
@@ -33,7 +40,9 @@ class EmbedStudy(Study):
     filling in of hidden gradients, and which networks lie near each other, with what needs no learning.
     """
 
-    typed: ClassVar = {"folder": "ZOO", "out": "--out"} | options_of(EmbeddingConfig)
+    typed: ClassVar = {
+        "folder": "ZOO", "out": "--out", "inputs": "--shape.inputs", "seed": "--training.seed",
+    } | options_of(EmbeddingConfig)  # fmt: skip
 
     zoo: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="ZOO")]
     """Folder that `gradsplinter zoo` wrote."""
@@ -50,6 +59,7 @@ class EmbedStudy(Study):
 
         begin = time.perf_counter()
         zoo = Zoo.load(self.zoo)
+        self._check(zoo)
         out = self.out or Path("results") / f"embedding-{zoo.config.family}"
         with results_folder(out, self.overwrite, "embed study") as folder:
             result = run_embedding(self.config, zoo, progress=self.shows_bar)
@@ -58,6 +68,18 @@ class EmbedStudy(Study):
                 save(figure, folder, name)
         _report(result)
         console.print(f"Written to {out}/ in {time.perf_counter() - begin:.0f} s")
+
+    def _check(self, zoo: Zoo) -> None:
+        """Refuse what the study sets itself."""
+        inputs = zoo.config.widths[0]
+        if self.config.shape.inputs not in (EmbedderConfig.inputs, inputs):
+            raise ValueError(
+                f"inputs must be {inputs}, as of the zoo's networks, got {self.config.shape.inputs}"
+            )
+        if self.config.training.seed != EmbedderTrainingConfig.seed:
+            raise ValueError(
+                f"seed must be left out, since --seeds has them, got {self.config.training.seed}"
+            )
 
 
 def means(rows: Sequence[object], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -90,10 +112,14 @@ def _write(result: EmbeddingResult, folder: Path) -> None:
         rows = getattr(result, name)
         io.write_csv(folder / f"{name}.csv", [vars(row) for row in rows])
         io.write_csv(folder / f"{name}-means.csv", means(rows, columns))
-    result.trained.embedder.save(folder / "embedder.safetensors")
-    zoo = result.zoo
+    zoo, config = result.zoo, result.config
+    training, _ = zoo.split(config.held_out, config.seeds[0])
+    embedder = result.trained.embedder
+    names = [task.name for task in zoo.tasks]
+    embedder.known = KnownTasks.of(names, zoo.labels[training], result.embeddings[training])
+    embedder.save(folder / "embedder.safetensors")
     about = {
-        "config": dataclasses.asdict(result.config),
+        "config": dataclasses.asdict(config),
         "zoo": {"fingerprint": zoo.fingerprint, "config": dataclasses.asdict(zoo.config)},
         "versions": {"gradsplinter": gradsplinter.__version__, "torch": torch.__version__},
     }
@@ -102,7 +128,9 @@ def _write(result: EmbeddingResult, folder: Path) -> None:
 
 def _report(result: EmbeddingResult) -> None:
     seeds = len(result.config.seeds)
-    console.print(f"{result.zoo}; means over {seeds} seeds", highlight=False, markup=False)
+    console.print(
+        f"{result.zoo}\nMeans over {counted(seeds, 'seed')}", highlight=False, markup=False
+    )
     console.print("Accuracy of a linear probe on held-out networks:")
     _print(result.probes, "question", "accuracy")
     if result.cloze:
@@ -113,7 +141,7 @@ def _report(result: EmbeddingResult) -> None:
         console.print("Share of held-out networks whose nearest one has the same task:")
         _print(result.structure, "networks", "neighbours")
         console.print(
-            "Rank correlation of distances between tasks with those of their exact gradient fields:"
+            "Rank correlation of distances of tasks: in the embedding, and of exact fields:"
         )
         _print(result.structure, "networks", "correlation")
 
@@ -130,13 +158,19 @@ def _print(rows: Sequence[Any], column: str, value: str, heading: str = "") -> N
     found: dict[tuple[str, Any], list[float]] = {}
     for row in rows:
         found.setdefault((row.method, getattr(row, column)), []).append(getattr(row, value))
-    columns = list(dict.fromkeys(key for _, key in found))
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-    table.add_column(heading)
-    for key in columns:
-        text = f"{key:.0%}" if isinstance(key, float) else str(key)
-        table.add_column(text, justify="right", max_width=9)
-    for method in dict.fromkeys(method for method, _ in found):
-        cells = [mean_and_error(found.get((method, key), []))[0] for key in columns]
-        table.add_row(method, *("" if mean is None else f"{mean:.3f}" for mean in cells))
-    console.print(table)
+    every = list(dict.fromkeys(key for _, key in found))
+    for begin in range(0, len(every), MOST_COLUMNS):
+        columns = every[begin : begin + MOST_COLUMNS]
+        table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+        table.add_column(heading)
+        for key in columns:
+            text = f"{key:.0%}" if isinstance(key, float) else str(key)
+            table.add_column(text, justify="right", max_width=9)
+        for method in dict.fromkeys(method for method, key in found if key in columns):
+            table.add_row(method, *(_mean(found.get((method, key), [])) for key in columns))
+        console.print(table)
+
+
+def _mean(values: Sequence[float]) -> str:
+    mean, _ = mean_and_error(values)
+    return "" if mean is None or math.isnan(mean) else f"{mean:.3f}"

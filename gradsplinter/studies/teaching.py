@@ -19,7 +19,7 @@ from gradsplinter.tokens import Tokens, tokens_of
 from gradsplinter.zoo import Zoo
 
 POINTS = 1024
-"""Examples at which networks are looked at, to be remembered and to be tested."""
+"""Examples at which a network is looked at, its own ones, to be remembered or tested."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,14 @@ def teach(
         checkpoint=checkpoint, device=device, progress=progress,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(1_000_000 + config.seed)
-    x = draw(POINTS, generator)
     own, other = (
-        tokens_of(_some(zoo, index), x, kind=config.tokens, values=shape.values)
+        tokens_of(
+            _some(zoo, index),
+            draw(len(index) * POINTS, generator).view(len(index), POINTS, -1),
+            kind=config.tokens, values=shape.values,
+        )
         for index in (training, out)
-    )
+    )  # fmt: skip
     embedder = trained.embedder
     embeddings = torch.cat([embedder.encode(own), embedder.encode(other)])
     labels = zoo.labels[torch.cat([training, out])]
