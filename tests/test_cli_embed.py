@@ -83,7 +83,7 @@ def test_what_training_writes(done):
     assert embedder.known.names == tuple(task.name for task in zoo.tasks)
     assert embedder.point_low.tolist() == pytest.approx([0, 0], abs=0.1)
     about = json.loads((done / "taught" / "config.json").read_text())
-    assert about["zoo"]["fingerprint"] == zoo.fingerprint
+    assert [found["fingerprint"] for found in about["zoos"]] == [zoo.fingerprint]
     assert about["networks"] == {"training": 12, "held_out": 4}
     assert about["config"]["shape"]["inputs"] == 2
     assert about["config"]["training"]["steps"] == 60
@@ -171,6 +171,12 @@ def test_bad_options_of_training(line, message, run, capsys):
     out = "" if "--out" in line else "--out x"
     held_out = "" if "--held-out" in line else "--held-out 1"
     assert f"error: {message}" in error_of(run, f"embed train zoo {held_out} {line} {out}", capsys)
+
+
+def test_zoos_that_do_not_go_together(run, capsys):
+    found = error_of(run, "embed train zoo zoo --held-out 1 --out x", capsys)
+    assert "error: ZOO must not share networks, got some twice" in found
+    assert "error: ZOO must hold at least one zoo" in error_of(run, "embed train --out x", capsys)
 
 
 def test_zoos_that_are_not_whole(done, run, tmp_path, capsys):
@@ -361,9 +367,3 @@ def test_help(command, run, capsys):
 def test_bad_options_of_its_training(run, capsys):
     found = error_of(run, "embed study zoo --training.steps 0 --out x", capsys)
     assert "steps must be at least 1, got 0" in found
-
-
-def test_what_is_missing_is_said(run, capsys):
-    with pytest.raises(SystemExit):
-        run("embed train")
-    assert "ZOO" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`gradsplinter embed train`: an embedder taught with a zoo, its folder and its report."""
+"""`gradsplinter embed train`: an embedder taught with zoos, its folder and its report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gradsplinter.zoo import Zoo
 
 @dataclass(frozen=True)
 class EmbedTrain(Study):
-    """Teach an embedder, without labels, with the networks of a zoo: what does a network compute?
+    """Teach an embedder, without labels, with the networks of zoos: what does a network compute?
 
     It learns to fill in gradients that it is not shown. Writes embedder.safetensors, which `gradsplinter embed`
     takes, its losses, and how well it does on networks that were held out. Stopped by Ctrl-C and started again,
@@ -31,13 +31,22 @@ class EmbedTrain(Study):
     """
 
     typed: ClassVar = (
-        {"folder": "ZOO", "out": "--out", "held_out": "--held-out", "device": "--device"}
+        {
+            "folder": "ZOO",
+            "zoos": "ZOO",
+            "out": "--out",
+            "held_out": "--held-out",
+            "device": "--device",
+        }
         | options_of(EmbedderConfig)
         | options_of(EmbedderTrainingConfig)
     )
 
-    zoo: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="ZOO")]
-    """Folder that `gradsplinter zoo` wrote."""
+    zoos: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="ZOO [ZOO ...]", help_behavior_hint="(required)"),
+    ]
+    """Folders that `gradsplinter zoo` wrote, of the same tasks: several ones for networks of several shapes."""
     config: Annotated[EmbedderTrainingConfig, tyro.conf.arg(name="")] = field(
         default_factory=EmbedderTrainingConfig
     )
@@ -52,7 +61,7 @@ class EmbedTrain(Study):
     values: str = EmbedderConfig.values
     """What is filled in: gradients or outputs; `gradsplinter embed` takes embedders of gradients."""
     held_out: int = 10
-    """Networks of each task that it is not taught with, but tested on."""
+    """Networks of each task and zoo that it is not taught with, but tested on."""
     device: str | None = None
     """cpu, cuda or cuda:INDEX; by default cuda where there is one."""
     out: Path = Path("results/embedder")
@@ -64,17 +73,22 @@ class EmbedTrain(Study):
         from gradsplinter.plot.style import save  # noqa: PLC0415
 
         begin = time.perf_counter()
-        zoo = Zoo.load(self.zoo)
+        zoos = [Zoo.load(folder) for folder in self.zoos]
         shape = EmbedderConfig(
-            zoo.config.widths[0], self.size, self.width, self.frequencies, self.pooling, self.values
+            EmbedderConfig.inputs,
+            self.size,
+            self.width,
+            self.frequencies,
+            self.pooling,
+            self.values,
         )
         with results_folder(self.out, self.overwrite, "embed train") as folder:
-            taught = self._teach(zoo, shape)
-            _write(taught, zoo, self.config, folder)
+            taught = self._teach(zoos, shape)
+            _write(taught, zoos, self.config, folder)
             for name, figure in plot_teaching.figures(taught).items():
                 save(figure, folder, name)
         self._checkpoint.unlink(missing_ok=True)
-        _report(taught, zoo)
+        _report(taught, zoos)
         console.print(f"Written to {self.out}/ in {time.perf_counter() - begin:.0f} s")
 
     def after_interrupt(self) -> str:
@@ -88,10 +102,10 @@ class EmbedTrain(Study):
         out = self.out.resolve()
         return out.with_name(f"{out.name}.checkpoint.safetensors")
 
-    def _teach(self, zoo: Zoo, shape: EmbedderConfig) -> Taught:
+    def _teach(self, zoos: list[Zoo], shape: EmbedderConfig) -> Taught:
         try:
             return teach(
-                zoo, shape, self.config, held_out=self.held_out, checkpoint=self._checkpoint,
+                zoos, shape, self.config, held_out=self.held_out, checkpoint=self._checkpoint,
                 device=device_of(self.device), progress=self.shows_bar,
             )  # fmt: skip
         except ValueError as error:
@@ -100,7 +114,7 @@ class EmbedTrain(Study):
             raise
 
 
-def _write(taught: Taught, zoo: Zoo, config: EmbedderTrainingConfig, folder: Path) -> None:
+def _write(taught: Taught, zoos: list[Zoo], config: EmbedderTrainingConfig, folder: Path) -> None:
     trained = taught.trained
     trained.embedder.save(folder / "embedder.safetensors")
     losses = enumerate(trained.losses.tolist(), 1)
@@ -112,8 +126,8 @@ def _write(taught: Taught, zoo: Zoo, config: EmbedderTrainingConfig, folder: Pat
     shape = asdict(trained.embedder.config)
     about: dict[str, Any] = {
         "config": {"shape": shape, "training": dataclasses.asdict(config)},
-        "zoo": {"fingerprint": zoo.fingerprint, "config": asdict(zoo.config)},
-        "networks": {"training": len(taught.training), "held_out": len(taught.held_out)},
+        "zoos": [{"fingerprint": zoo.fingerprint, "config": asdict(zoo.config)} for zoo in zoos],
+        "networks": {"training": taught.training, "held_out": taught.held_out},
         "held_out": {
             name: getattr(taught, name) for name in ("probe", "recognised", "unlike")
         },
@@ -122,16 +136,16 @@ def _write(taught: Taught, zoo: Zoo, config: EmbedderTrainingConfig, folder: Pat
     io.write_json(folder / "config.json", about)
 
 
-def _report(taught: Taught, zoo: Zoo) -> None:
-    trained, tasks = taught.trained, zoo.config.tasks
+def _report(taught: Taught, zoos: list[Zoo]) -> None:
+    trained, tasks = taught.trained, zoos[0].config.tasks
     step, best = min(trained.validations, key=lambda pair: pair[1])
     console.print(
-        f"{zoo}\n"
-        f"Taught with {counted(len(taught.training), 'network')} in {len(trained.losses):,} steps; "
+        "\n".join(map(repr, zoos)) + "\n"
+        f"Taught with {counted(taught.training, 'network')} in {len(trained.losses):,} steps; "
         f"the best validation, {best:.4f}, was after {step:,}",
         highlight=False, markup=False,
     )  # fmt: skip
-    console.print(f"On the {len(taught.held_out):,} networks that were held out:", highlight=False)
+    console.print(f"On the {taught.held_out:,} networks that were held out:", highlight=False)
     for row in taught.cloze:
         console.print(
             f"  R² of gradients, {row.hidden:.0%} of modes hidden  {row.r2:.3f}", highlight=False

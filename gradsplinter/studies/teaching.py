@@ -1,14 +1,14 @@
-"""An embedder taught with a zoo: what it remembers, and how well it does on networks that were held out."""
+"""An embedder taught with zoos: what it remembers, and how well it does on networks that were held out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from gradsplinter.checks import check_integer
 from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig, TrainedEmbedder, train_embedder
 from gradsplinter.known_tasks import KnownTasks
@@ -38,7 +38,7 @@ class Taught:
 
     Attributes:
         trained: by the training networks; its embedder remembers their tasks.
-        training, held_out: indices of the zoo's networks.
+        training, held_out: how many networks.
         cloze: a row for each share of hidden modes in the training.
         recognised: share of held-out networks whose nearest known task is their own.
         unlike: share of held-out networks that would be called like none of the known tasks.
@@ -46,8 +46,8 @@ class Taught:
     """
 
     trained: TrainedEmbedder
-    training: Tensor
-    held_out: Tensor
+    training: int
+    held_out: int
     cloze: list[ClozeRow]
     recognised: float
     unlike: float
@@ -55,7 +55,7 @@ class Taught:
 
 
 def teach(
-    zoo: Zoo,
+    zoos: Sequence[Zoo],
     shape: EmbedderConfig | None = None,
     config: EmbedderTrainingConfig | None = None,
     *,
@@ -64,67 +64,84 @@ def teach(
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> Taught:
-    """Teach an embedder with a zoo, and have it remember the zoo's tasks.
+    """Teach an embedder with zoos, and have it remember their tasks.
 
     Args:
-        zoo: the networks.
-        shape: of the embedder; its number of inputs is the zoo's.
+        zoos: of the same tasks; several ones, so that it knows networks of several shapes.
+        shape: of the embedder; its number of inputs is the zoos'.
         config: how it is taught.
-        held_out: networks of each task that it is not taught with, drawn by the seed of `config`, at least
-            1 and not all.
+        held_out: networks of each task and zoo that it is not taught with, drawn by the seed of `config`,
+            at least 1 and not all.
         checkpoint, device, progress: as in `train_embedder`.
 
     Raises:
-        ValueError: too few networks; what `train_embedder` refuses.
+        ValueError: no zoo, zoos of different tasks or that share networks, too few networks; what
+            `train_embedder` refuses.
 
     Examples:
         >>> from gradsplinter.zoo import ZooConfig, make_zoo
         >>> zoo = make_zoo(ZooConfig(tasks=2, networks=4, examples=256, steps=10), progress=False)
-        >>> taught = teach(zoo, config=EmbedderTrainingConfig(steps=5), held_out=1, progress=False)
+        >>> taught = teach([zoo], config=EmbedderTrainingConfig(steps=5), held_out=1, progress=False)
         >>> taught.trained.embedder.known
         KnownTasks(x1 * x2, (x1 - x2) / (x2 + 0.5))
     """
+    _check(zoos)
     shape, config = shape or EmbedderConfig(), config or EmbedderTrainingConfig()
-    shape = replace(shape, inputs=zoo.config.widths[0])
-    training, out = zoo.split(check_integer(held_out, "held_out", 1), config.seed)
-    # All tasks of a family have the same inputs.
-    sample = zoo.tasks[0].sample
+    tasks, inputs = zoos[0].tasks, zoos[0].config.widths[0]
+    shape = replace(shape, inputs=inputs)
+    splits = [zoo.split(held_out, config.seed) for zoo in zoos]
+    training, labels = _joined(zoos, [own for own, _ in splits])
+    tested, expected = _joined(zoos, [other for _, other in splits])
 
-    def draw(n: int, generator: torch.Generator) -> Tensor:
-        return sample(n, generator=generator)
+    def sample(n: int, generator: torch.Generator) -> Tensor:
+        return tasks[0].sample(n, generator=generator)  # all tasks of a family have the same inputs
 
     trained = train_embedder(
-        _some(zoo, training), draw, shape, config,
-        checkpoint=checkpoint, device=device, progress=progress,
-    )  # fmt: skip
+        training, sample, shape, config, checkpoint=checkpoint, device=device, progress=progress
+    )
+    embedder = trained.embedder
     generator = torch.Generator().manual_seed(1_000_000 + config.seed)
     own, other = (
         tokens_of(
-            _some(zoo, index),
-            draw(len(index) * POINTS, generator).view(len(index), POINTS, -1),
+            nets, sample(len(nets) * POINTS, generator).view(len(nets), POINTS, inputs),
             kind=config.tokens, values=shape.values,
         )
-        for index in (training, out)
+        for nets in (training, tested)
     )  # fmt: skip
-    embedder = trained.embedder
-    embeddings = torch.cat([embedder.encode(own), embedder.encode(other)])
-    labels = zoo.labels[torch.cat([training, out])]
-    names = [task.name for task in zoo.tasks]
-    known = KnownTasks.of(names, labels[: len(training)], embeddings[: len(training)])
-    embedder.known = known
-    tested = embeddings[len(training) :]
-    nearest = [known.nearest(one, 1)[0].name for one in tested]
+    embeddings, found = embedder.encode(own), embedder.encode(other)
+    embedder.known = KnownTasks.of([task.name for task in tasks], labels, embeddings)
+    nearest = [embedder.known.nearest(one, 1)[0].name for one in found]
+    names = [tasks[label].name for label in expected.tolist()]
     return Taught(
-        trained, training, out,
+        trained,
+        len(training),
+        len(tested),
         _cloze(embedder, own, other, config.mask, generator),
-        _share([found == names[int(label)] for found, label in zip(nearest, zoo.labels[out], strict=True)]),
-        _share([not known.has_alike(one) for one in tested]),
-        _probe(embeddings, labels, len(training)),
-    )  # fmt: skip
+        _share([a == b for a, b in zip(nearest, names, strict=True)]),
+        _share([not embedder.known.has_alike(one) for one in found]),
+        _probe(torch.cat([embeddings, found]), torch.cat([labels, expected]), len(training)),
+    )
 
 
-def _some(zoo: Zoo, index: Tensor) -> list[ReluNetwork]:
-    return [zoo.networks[i] for i in index.tolist()]
+def _check(zoos: Sequence[Zoo]) -> None:
+    if not zoos:
+        raise ValueError("zoos must hold at least one zoo, got none")
+    kinds = {(zoo.config.family, zoo.config.tasks) for zoo in zoos}
+    if len(kinds) > 1:
+        found = ", ".join(f"{tasks} of {family}" for family, tasks in sorted(kinds))
+        raise ValueError(f"zoos must be of the same tasks, got {found}")
+    fingerprints = [net.fingerprint for zoo in zoos for net in zoo.networks]
+    if len(set(fingerprints)) < len(fingerprints):
+        raise ValueError(
+            "zoos must not share networks, got some twice: make them with different seeds"
+        )
+
+
+def _joined(zoos: Sequence[Zoo], indices: Sequence[Tensor]) -> tuple[list[ReluNetwork], Tensor]:
+    """Some networks of each zoo, and their labels."""
+    pairs = list(zip(zoos, indices, strict=True))
+    networks = [zoo.networks[i] for zoo, index in pairs for i in index.tolist()]
+    return networks, torch.cat([zoo.labels[index] for zoo, index in pairs])
 
 
 def _cloze(
