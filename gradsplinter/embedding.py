@@ -87,7 +87,9 @@ def tokens_of_part(
     """
     if not isinstance(embedder, Embedder):
         raise TypeError(f"embedder must be an Embedder, got {type(embedder).__name__}")
-    net = network_of(net, x.shape[1:] if isinstance(x, Tensor) else None)
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
+    net = network_of(net, x.shape[1:])
     source, target = check_span(net.depth, source, target)
     inputs = embedder.config.inputs
     if net.widths[source] != inputs:

@@ -1,5 +1,6 @@
 """`embed` as it comes: the embedder that is shipped, networks of all kinds, and what it refuses or warns of."""
 
+import hashlib
 import warnings
 from importlib import resources
 from pathlib import Path
@@ -33,6 +34,7 @@ def test_it_is_small_and_described():
     card = (folder / "README.md").read_text(encoding="utf-8")
     for word in ("gradsplinter zoo", "gradsplinter embed train", "seed", "unit square"):
         assert word in card
+    assert hashlib.sha256((folder / "formulae.safetensors").read_bytes()).hexdigest() in card
 
 
 def test_it_is_the_default_and_is_read_once():
@@ -124,6 +126,7 @@ def constant(net):
         ({"x": X[:0]}, ValueError, "x must hold at least one example"),
         ({"x": X * torch.nan}, ValueError, "x must be finite, got 800 values"),
         ({"x": X.double()}, TypeError, "x must be float32"),
+        ({"x": X.tolist()}, TypeError, r"x must be a torch\.Tensor, got list"),
         ({"x": X[:, :1]}, ValueError, r"x must have shape \[N, 2\]"),
         ({"target": 5}, ValueError, "target must be a site after the source"),
         ({"directions": torch.zeros(1, 2)}, ValueError, "directions"),

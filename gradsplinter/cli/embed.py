@@ -86,7 +86,8 @@ class Embed(NetworkCommand):
             if embedder.config.inputs <= 2:
                 save(plot_embedded.parts(parts), folder, "parts")
         for note in notes:
-            console.print(f"warning: {note}", style="yellow", highlight=False, markup=False)
+            text = textwrap.fill(f"warning: {note}", 80, subsequent_indent="  ")
+            console.print(text, style="yellow", highlight=False, markup=False)
         _report(parts, embedder.known)
         if constant:
             text = f"constant at these examples, and left out: {', '.join(constant)}"
@@ -101,23 +102,21 @@ class Embed(NetworkCommand):
             net, x, embedder, source=self.source, target=self.target, directions=directions
         )
         _, target = check_span(net.depth, self.source, self.target)
-        kind = "direction" if directions is not None else "output"
+        kind = "output" if target == net.depth else "unit"
         place = "" if target == net.depth else f" of site {target}"
-        if place and directions is None:
-            kind = "unit"
+        if directions is not None:
+            kind = "direction"
+        names = [f"{kind} {i}{place}" for i in range(len(sets))]
         return [
-            f"{kind} {i}{place}" if tokens is None
-            else embedded(f"{kind} {i}{place}", tokens, embedder, MOST_NEAREST)
-            for i, tokens in enumerate(sets)
-        ]  # fmt: skip
+            name if tokens is None else embedded(name, tokens, embedder, MOST_NEAREST)
+            for name, tokens in zip(names, sets, strict=True)
+        ]
 
     def _about(
         self, net: Network, parts: Sequence[Embedded], notes: list[str]
     ) -> dict[str, object]:
         config = {
-            name: getattr(self, name)
-            if value is None or isinstance(value, int | float)
-            else str(value)
+            name: str(value) if isinstance(value, Path) else value
             for name, value in vars(self).items()
             if name not in ("out", "overwrite")
         }

@@ -73,7 +73,7 @@ def _arrows(ax: Axes, at: Tensor, gradients: Tensor, color: str) -> None:
 
 def _curve(ax: Axes, at: Tensor, gradients: Tensor, color: str) -> None:
     order = at[:, 0].argsort()
-    ax.plot(at[order, 0].numpy(), gradients[order, 0].numpy(), ".-", ms=3, lw=1, color=color)
+    ax.plot(at[order, 0].numpy(), gradients[order, 0].numpy(), lw=1.2, color=color)
     ax.set_xlabel("x")
     ax.set_ylabel("gradient")
 
