@@ -98,6 +98,9 @@ package: wheel
 	  --constraint constraints.txt "torch==2.13.0" "$$(ls dist/*.whl)[cli]"
 	cd build/clean && bin/python -W error ../../examples/first_steps.py
 	cd build/clean && bin/gradsplinter --version
+	cd build/clean && bin/python -W error -c "import torch, gradsplinter; from torch import nn; torch.manual_seed(0); \
+	  net = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 1)); \
+	  assert gradsplinter.embed(net, torch.rand(200, 2)).shape == (1, 16)"
 	cd build/clean && bin/python -c "import doctest, gradsplinter.page as p; exit(doctest.testmod(p).failed)"
 	@built="$$(cd build/clean && bin/python -c 'from gradsplinter import _C; print(_C.cuda)')"; \
 	if [ "$(CUDA)" = OFF ] || [ -z "$(NVCC)" ]; then \

@@ -11,6 +11,8 @@ from importlib.metadata import version
 
 from gradsplinter.clusters import Clusters, clusters
 from gradsplinter.communities import Communities, communities, neuron_communities
+from gradsplinter.embedder import Embedder
+from gradsplinter.embedding import embed
 from gradsplinter.extraction import extract
 from gradsplinter.graph import ComputationGraph, computation_graph
 from gradsplinter.graph_choice import view
@@ -39,6 +41,7 @@ __all__ = [
     "Clusters",
     "Communities",
     "ComputationGraph",
+    "Embedder",
     "Gradients",
     "GraphView",
     "ReluNetwork",
@@ -51,6 +54,7 @@ __all__ = [
     "communities",
     "computation_graph",
     "cross",
+    "embed",
     "extract",
     "gram",
     "hash_rows",

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gradsplinter.wording import other_float
+from gradsplinter.wording import counted, other_float
 
 # What a network computes in: the numeric contract holds for these.
 DTYPES = (torch.float32, torch.float64)
@@ -122,6 +122,23 @@ def check_span(
 def check_on_cpu(device: torch.device, name: str) -> None:
     if device.type != "cpu":
         raise NotImplementedError(f"{name} must be on the CPU, got {device}")
+
+
+def check_device(value: torch.device | str | None) -> torch.device:
+    """The CPU, which None is too, or a CUDA device that is here."""
+    try:
+        device = torch.device("cpu" if value is None else value)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be cpu, cuda or cuda:INDEX, got {value}")
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ValueError(
+            f"device must be one that is here, got {value} where torch sees "
+            f"{counted(count, 'CUDA device')}"
+        )
+    return device
 
 
 def check_path(value: object, name: str) -> Path:

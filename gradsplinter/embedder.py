@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,12 +16,16 @@ from torch import Tensor, nn
 
 from gradsplinter import io
 from gradsplinter.checks import check_integer
+from gradsplinter.known_tasks import KnownTasks
 from gradsplinter.tokens import VALUES, Tokens
 
 SCHEMA = "schema 1"
 POOLINGS = ("mean", "attention")
+BEYOND = 0.05
+"""How far beyond the points that it learned from a point is still well inside, by their range."""
 _HEADS = 4
 _KEY = "gradsplinter.Embedder"
+_SHIPPED = "formulae.safetensors"
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,10 @@ class Embedder(nn.Module):
 
     After: Zaheer et al., Deep Sets (2017); Garnelo et al., Conditional Neural Processes (2018).
 
+    Attributes:
+        config: its shape.
+        known: tasks by which embeddings are described; none at first. Assign `KnownTasks.of(...)`.
+
     Examples:
         >>> embedder = Embedder(EmbedderConfig(inputs=2), seed=0)
         >>> tokens = Tokens(torch.rand(3, 20, 2), torch.rand(3, 20, 2), torch.full((3, 20), 0.05))
@@ -88,14 +98,19 @@ class Embedder(nn.Module):
     point_scale: Tensor
     value_mean: Tensor
     value_scale: Tensor
+    point_low: Tensor
+    point_high: Tensor
 
     def __init__(self, config: EmbedderConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.known = KnownTasks.none(config.size)
         d, v, width = config.inputs, config.value_size, config.width
         for name, count in (("point", d), ("value", v)):
             self.register_buffer(f"{name}_mean", torch.zeros(count))
             self.register_buffer(f"{name}_scale", torch.ones(count))
+        self.register_buffer("point_low", torch.full((d,), -torch.inf))
+        self.register_buffer("point_high", torch.full((d,), torch.inf))
         pooled = width * (1 + (_HEADS if config.pooling == "attention" else 1))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(check_integer(seed, "seed", 0))
@@ -104,14 +119,43 @@ class Embedder(nn.Module):
             self.of_set = _mlp(pooled, width, config.size, config.depth)
             self.of_point = _mlp(config.size + config.features, width, v, 2)
 
-    def standardise(self, tokens: Tokens) -> None:
-        """Take means and standard deviations of points and values from a training set."""
+    def standardise(self, tokens: Tokens, x: Tensor | None = None) -> None:
+        """Take means and standard deviations of points and values from a training set, and the points' range.
+
+        Args:
+            tokens: of the training set.
+            x: `[N, d]`: the examples of which the range is taken; by default the tokens' points.
+        """
         weights = tokens.shares.double() / len(tokens)
         for name, data in (("point", tokens.points), ("value", tokens.values)):
             mean = (weights.unsqueeze(2) * data).sum((0, 1))
             square = (weights.unsqueeze(2) * (data - mean) ** 2).sum((0, 1))
             getattr(self, f"{name}_mean").copy_(mean)
             getattr(self, f"{name}_scale").copy_(square.sqrt().clamp_min(1e-12))
+        x = tokens.points[tokens.shares > 0] if x is None else x
+        self.point_low.copy_(x.amin(0))
+        self.point_high.copy_(x.amax(0))
+
+    def widen(self, x: Tensor) -> None:
+        """Have the range of points hold these examples `[N, d]`, too."""
+        x = x.to(self.point_low)
+        self.point_low.copy_(self.point_low.minimum(x.amin(0)))
+        self.point_high.copy_(self.point_high.maximum(x.amax(0)))
+
+    def outside(self, points: Tensor) -> Tensor:
+        """bool `[N]`: which points `[N, d]` lie outside of where it learned.
+
+        That is the range of the training points in each coordinate, and a margin of `BEYOND` times its width.
+
+        Examples:
+            >>> embedder = Embedder(EmbedderConfig(inputs=1))
+            >>> embedder.point_low, embedder.point_high = torch.zeros(1), torch.ones(1)
+            >>> embedder.outside(torch.tensor([[-0.1], [0.0], [1.04], [2.0]]))
+            tensor([ True, False, False,  True])
+        """
+        margin = BEYOND * (self.point_high - self.point_low)
+        inside = (points >= self.point_low - margin) & (points <= self.point_high + margin)
+        return ~inside.all(1)
 
     def encode(self, tokens: Tokens, visible: Tensor | None = None) -> Tensor:
         """The embedding of each set, `[B, size]`.
@@ -183,9 +227,12 @@ class Embedder(nn.Module):
         return torch.cat([scaled, *waves], dim=2)
 
     def save(self, path: str | Path) -> None:
-        """One safetensors file, with the configuration in its metadata."""
-        about = {"schema": SCHEMA, "config": asdict(self.config)}
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        """One safetensors file, with the configuration and the names of known tasks in its metadata."""
+        about = {"schema": SCHEMA, "config": asdict(self.config), "tasks": self.known.names}
+        tensors = self.state_dict() | {
+            "task_means": self.known.means, "task_distances": self.known.distances
+        }  # fmt: skip
+        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         io.write_file(Path(path), save(tensors, metadata={_KEY: json.dumps(about, sort_keys=True)}))
 
     @classmethod
@@ -204,12 +251,36 @@ class Embedder(nn.Module):
             )
         try:
             embedder = cls(EmbedderConfig(**about["config"]))
+            known = tensors.pop("task_means"), tensors.pop("task_distances")
+            if known[0].shape[1:] != (embedder.config.size,):
+                raise ValueError("its known tasks are of another size than its embedding")
+            embedder.known = KnownTasks(tuple(about["tasks"]), *known)
             embedder.load_state_dict(tensors)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"path must be a file written by Embedder.save, got {path}: {error}"
             ) from error
         return embedder
+
+    @staticmethod
+    def pretrained() -> Embedder:
+        """The one that comes with the package: of functions of two inputs on the unit square.
+
+        It is read once; do not change it. `gradsplinter/pretrained/README.md` says what it learned from, what it
+        can do and what not.
+
+        Examples:
+            >>> embedder = Embedder.pretrained()
+            >>> embedder.config.inputs, embedder.known.names[0]
+            (2, 'x1 * x2')
+        """
+        return _pretrained()
+
+
+@cache
+def _pretrained() -> Embedder:
+    with resources.as_file(resources.files(__package__) / "pretrained" / _SHIPPED) as path:
+        return Embedder.load(path).eval().requires_grad_(False)
 
 
 def _mlp(inputs: int, width: int, outputs: int, hidden: int) -> nn.Sequential:

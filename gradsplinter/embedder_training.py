@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gradsplinter import io
-from gradsplinter.checks import check_integer, check_values
+from gradsplinter.checks import check_device, check_integer, check_values
 from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.network import ReluNetwork
 from gradsplinter.tokens import KINDS, Tokens, tokens_of
@@ -99,6 +99,7 @@ def train_embedder(
     config: EmbedderTrainingConfig | None = None,
     *,
     checkpoint: str | Path | None = None,
+    device: torch.device | str | None = None,
     progress: bool = True,
 ) -> TrainedEmbedder:
     """Teach an embedder to fill in hidden gradients of networks, from those that it is shown.
@@ -110,10 +111,13 @@ def train_embedder(
         config: how it is taught.
         checkpoint: a file in which it keeps its state at every validation, and from which it goes on where
             it was interrupted, to the same result in every bit.
+        device: where the embedder is taught; by default on the CPU. All that is drawn is the same on all
+            devices. The result is on the CPU.
         progress: show a bar on stderr.
 
     Raises:
-        ValueError: networks that do not fit, fewer than 4; a checkpoint of something else.
+        ValueError: networks that do not fit, fewer than 4; a checkpoint of something else; a device that is
+            not there.
 
     Examples:
         >>> from gradsplinter.train import initialise
@@ -125,7 +129,7 @@ def train_embedder(
     """
     shape, config = shape or EmbedderConfig(), config or EmbedderTrainingConfig()
     _check(networks, shape)
-    state = _State(networks, sample, shape, config)
+    state = _State(networks, sample, shape, config, check_device(device))
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.exists():
         state.load(path)
@@ -148,8 +152,9 @@ class _State:
         sample: Sample,
         shape: EmbedderConfig,
         config: EmbedderTrainingConfig,
+        device: torch.device,
     ) -> None:
-        self.config, self.sample = config, sample
+        self.config, self.sample, self.device = config, sample, device
         self.generator = torch.Generator().manual_seed(config.seed)
         order = torch.randperm(len(networks), generator=self.generator).tolist()
         count = min(max(1, round(config.validation * len(networks))), len(networks) - 1)
@@ -160,11 +165,11 @@ class _State:
             "config": asdict(config) | {"mask": list(config.mask)},
             "networks": [net.fingerprint for net in networks],
         }
-        self.embedder = Embedder(shape, config.seed)
-        self.asked = self._look(self.validation)  # the same at each validation
+        self.embedder = Embedder(shape, config.seed).to(device)
+        self.asked, _ = self._look(self.validation)  # the same at each validation
         self.hidden = hide(self.asked, config.mask, self.generator)
-        self.tokens = self._look(self.training)
-        self.embedder.standardise(self.tokens)
+        self.tokens, x = self._look(self.training)
+        self.embedder.standardise(self.tokens, x)
         self.optimizer = torch.optim.AdamW(self.embedder.parameters(), config.learning_rate)
         self.best = copy.deepcopy(self.embedder.state_dict())
         self.step, self.losses = 0, torch.zeros(config.steps)
@@ -179,16 +184,18 @@ class _State:
         """Until the next validation, which is included."""
         config = self.config
         if self.step > 0 and config.refresh:
-            self.tokens = self._look(self.training)
+            self.tokens, x = self._look(self.training)
+            self.embedder.widen(x)
         for _ in range(min(config.refresh or 25, config.steps - self.step)):
             chosen = torch.randperm(len(self.training), generator=self.generator)[: config.batch]
             tokens = self.tokens[chosen]
             visible = ~hide(tokens, config.mask, self.generator)
             noise = torch.randn(len(tokens), self.embedder.config.size, generator=self.generator)
+            noise = config.noise * noise.to(self.device)
             rate = config.learning_rate * _half_cosine(self.step / config.steps)
             self.optimizer.param_groups[0]["lr"] = rate
             self.optimizer.zero_grad()
-            loss = self.embedder.cloze_loss(tokens, visible, config.noise * noise).mean()
+            loss = self.embedder.cloze_loss(tokens, visible, noise).mean()
             loss.backward()
             nn.utils.clip_grad_norm_(self.embedder.parameters(), 1.0)
             self.optimizer.step()
@@ -205,7 +212,7 @@ class _State:
     def result(self) -> TrainedEmbedder:
         embedder = copy.deepcopy(self.embedder)
         embedder.load_state_dict(self.best)
-        embedder.eval().requires_grad_(False)
+        embedder.to("cpu").eval().requires_grad_(False)
         return TrainedEmbedder(embedder, self.losses[: self.step].clone(), list(self.validations))
 
     def to_bytes(self) -> bytes:
@@ -242,13 +249,15 @@ class _State:
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.generator.set_state(tensors["generator"])
         self.losses, self.step = tensors["losses"], about["step"]
-        self.tokens = Tokens(**_part(tensors, "tokens."))
+        self.tokens = Tokens(**_part(tensors, "tokens.")).to(self.device)
         self.validations = [(step, loss) for step, loss in about["validations"]]
 
-    def _look(self, networks: Sequence[ReluNetwork]) -> Tokens:
+    def _look(self, networks: Sequence[ReluNetwork]) -> tuple[Tokens, Tensor]:
+        """Of all of them at the same fresh examples, and these."""
         x = self.sample(self.config.points, self.generator)
         values = self.embedder.config.values
-        return tokens_of(networks, x, kind=self.config.tokens, values=values)
+        tokens = tokens_of(networks, x, kind=self.config.tokens, values=values)
+        return tokens.to(self.device), x
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -263,6 +272,7 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def hide(tokens: Tokens, shares: tuple[float, ...], generator: torch.Generator) -> Tensor:
     """bool `[B, T]`: a random share of each set's tokens, at least one, and not all where there are two."""
     rates = torch.tensor(shares)[torch.randint(len(shares), (len(tokens), 1), generator=generator)]
+    rates = rates.to(tokens.shares.device)
     counts = (tokens.shares > 0).sum(1, keepdim=True)
     hidden = (rates * counts).round().clamp(min=1).minimum((counts - 1).clamp(min=1))
     return tokens.some(hidden, generator)

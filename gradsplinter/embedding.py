@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradsplinter.checks import check_span
-from gradsplinter.embedder import Embedder
+from gradsplinter.embedder import BEYOND, Embedder
 from gradsplinter.network import ReluNetwork
 from gradsplinter.table import splinter
-from gradsplinter.tokens import of_splinters
+from gradsplinter.tokens import Tokens, of_splinters
+from gradsplinter.traced import Network, network_of
+
+MOST_OUTSIDE = 0.01
+"""Share of the examples that may lie outside of where the embedder learned, without a warning."""
 
 
 def embed(
-    net: ReluNetwork,
+    net: Network | nn.Module,
     x: Tensor,
-    embedder: Embedder,
+    embedder: Embedder | None = None,
     *,
     source: int = 0,
     target: int = -1,
@@ -24,12 +30,14 @@ def embed(
     """The embedding of a network, or of the part between two sites, one for each direction.
 
     Parts that compute alike functions of alike inputs lie near each other; which these are, the embedder has
-    learned from the networks that it was taught with.
+    learned from the networks that it was taught with. `embedder.known.nearest` says which of the tasks that
+    it knows are the nearest to an embedding.
 
     Args:
-        net: the network.
+        net: a `ReluNetwork`, a `TracedNetwork`, or a module of which one of them can be made.
         x: `[N, h_0]`: examples of its inputs, as many as one likes; a few hundred are enough.
-        embedder: of as many inputs as the source has units.
+        embedder: of as many inputs as the source has units; by default `Embedder.pretrained()`, of two
+            inputs on the unit square.
         source, target: sites, as in `splinter`.
         directions: `[D, h_target]`, as in `splinter`; by default every unit of the target.
 
@@ -40,23 +48,54 @@ def embed(
         ValueError: a source of another width than the embedder's; examples in a single mode, or where all
             gradients of a direction are zero, which say nothing; what `splinter` refuses.
         TypeError: no embedder, or what `splinter` refuses.
+        NotImplementedError: a module that is not supported.
+
+    Warns:
+        UserWarning: more than 1 % of the examples lie outside of where the embedder learned, at the source.
 
     Examples:
-        >>> from gradsplinter.embedder import EmbedderConfig
         >>> from gradsplinter.train import initialise
         >>> net, x = initialise([2, 16, 3], seed=0), torch.rand(200, 2)
-        >>> embed(net, x, Embedder(EmbedderConfig(inputs=2))).shape
+        >>> embed(net, x).shape
         torch.Size([3, 16])
+    """
+    if embedder is None:
+        embedder = Embedder.pretrained()
+    found = tokens_of_part(net, x, embedder, source=source, target=target, directions=directions)
+    sets = [tokens for tokens in found if tokens is not None]
+    if len(sets) < len(found):
+        raise ValueError(
+            "directions must have a gradient that is not zero in some mode, got direction "
+            f"{found.index(None)}, which is constant at these examples"
+        )
+    with torch.no_grad():
+        return torch.cat([embedder.encode(tokens) for tokens in sets])
+
+
+def tokens_of_part(
+    net: Network | nn.Module,
+    x: Tensor,
+    embedder: Embedder,
+    *,
+    source: int = 0,
+    target: int = -1,
+    directions: Tensor | None = None,
+) -> list[Tokens | None]:
+    """What `embed` shows the embedder, one set for each direction; None where it is constant.
+
+    Arguments and other errors are those of `embed`.
     """
     if not isinstance(embedder, Embedder):
         raise TypeError(f"embedder must be an Embedder, got {type(embedder).__name__}")
-    if not isinstance(net, ReluNetwork):
-        raise TypeError(f"net must be a ReluNetwork, got {type(net).__name__}")
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
+    net = network_of(net, x.shape[1:])
     source, target = check_span(net.depth, source, target)
     inputs = embedder.config.inputs
     if net.widths[source] != inputs:
         raise ValueError(
-            f"net must have {inputs} units at site {source}, as the embedder, got {net.widths[source]}"
+            f"net must have {inputs} units at site {source}, as the embedder, got {net.widths[source]}; "
+            "`gradsplinter embed train` teaches one with a zoo of networks of as many inputs"
         )
     if embedder.config.values != "gradients":
         raise ValueError(f"embedder must be one of gradients, got one of {embedder.config.values}")
@@ -66,19 +105,37 @@ def embed(
             f"x must visit at least 2 modes of the network, got 1 in {len(x):,} examples: there it is one "
             "affine function, which its gradient describes"
         )
-    constant = (s.jacobian() == 0).flatten(2).all(2).all(0).nonzero().flatten().tolist()
-    if constant:
-        raise ValueError(
-            f"directions must have a gradient that is not zero in some mode, got direction {constant[0]}, "
-            "which is constant at these examples"
-        )
     points = _activations(net, x, source)
-    sets = [of_splinters(s, points, direction) for direction in range(s.n_directions)]
-    with torch.no_grad():
-        return torch.cat([embedder.encode(tokens) for tokens in sets])
+    _warn_outside(embedder, points)
+    like, constant = embedder.point_mean, (s.jacobian() == 0).all(2).all(0).tolist()
+    return [
+        None if constant[direction] else of_splinters(s, points, direction).to(like)
+        for direction in range(s.n_directions)
+    ]
 
 
-def _activations(net: ReluNetwork, x: Tensor, site: int) -> Tensor:
+def _warn_outside(embedder: Embedder, points: Tensor) -> None:
+    outside = float(embedder.outside(points.to(embedder.point_mean)).double().mean())
+    if outside > MOST_OUTSIDE:
+        low, high = (
+            ", ".join(f"{value:.2g}" for value in bound.tolist())
+            for bound in (embedder.point_low, embedder.point_high)
+        )
+        warnings.warn(
+            f"x should lie where the embedder learned, from ({low}) to ({high}) and at most {BEYOND:.0%} "
+            f"beyond; {outside:.1%} of the examples do not, so their embedding may say nothing: scale the "
+            "inputs, or teach an embedder with networks of such inputs",
+            stacklevel=4,
+        )
+
+
+def _activations(net: Network, x: Tensor, site: int) -> Tensor:
+    """`[N, h_site]`."""
     if site == 0:
-        return x
-    return ReluNetwork(net.weights[:site], net.biases[:site])(x).relu()
+        return x.detach().reshape(len(x), -1)
+    if isinstance(net, ReluNetwork):
+        return ReluNetwork(net.weights[:site], net.biases[:site])(x).relu()
+    a = x.detach().reshape(len(x), *net.shapes[0])
+    for at in range(1, site + 1):
+        a, _ = net.forward_segment(at, a, False)
+    return a.reshape(len(x), -1)

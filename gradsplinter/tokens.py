@@ -47,10 +47,18 @@ class Tokens:
         longest = int((shares > 0).sum(1).max())
         return Tokens(self.points[sets, :longest], self.values[sets, :longest], shares[:, :longest])
 
+    def to(self, like: Tensor | torch.device) -> Tokens:
+        """On another device; of another dtype, too, where a tensor is given."""
+        return Tokens(self.points.to(like), self.values.to(like), self.shares.to(like))
+
     def some(self, counts: Tensor | int, generator: torch.Generator) -> Tensor:
-        """bool `[B, T]`: random tokens of each set, as many as `counts` (`[B, 1]`) says, or all."""
+        """bool `[B, T]`: random tokens of each set, as many as `counts` (`[B, 1]`) says, or all.
+
+        What is drawn is the same on all devices.
+        """
         there = self.shares > 0
-        order = torch.rand(there.shape, generator=generator).masked_fill(~there, 2.0)
+        drawn = torch.rand(there.shape, generator=generator).to(there.device)
+        order = drawn.masked_fill(~there, 2.0)
         return (order.argsort(1).argsort(1) < counts) & there
 
 

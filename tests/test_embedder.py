@@ -240,6 +240,43 @@ def test_resumed_to_the_same_bits(tmp_path):
     assert torch.equal(once_more.losses, whole.losses)
 
 
+def test_the_cpu_is_the_default_device():
+    config = EmbedderTrainingConfig(steps=4, batch=6, points=40)
+    first, second = (
+        train_embedder(NETS, draw, config=config, device=device, progress=False)
+        for device in (None, "cpu")
+    )
+    assert torch.equal(first.losses, second.losses)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("tpu", "device must be cpu, cuda or cuda:INDEX, got tpu"),
+        ("meta", "device must be cpu, cuda or cuda:INDEX, got meta"),
+        ("cuda:99", "device must be one that is here, got cuda:99 where torch sees "),
+    ],
+)
+def test_devices_that_are_not_there(device, message):
+    with pytest.raises(ValueError, match=message):
+        train_embedder(NETS, draw, device=device, progress=False)
+
+
+def test_the_range_of_points_holds_all_that_was_looked_at():
+    seen = []
+
+    def drawn(n, generator):
+        seen.append(draw(n, generator))
+        return seen[-1]
+
+    config = EmbedderTrainingConfig(steps=6, batch=6, points=20, refresh=2, patience=9)
+    found = train_embedder(NETS, drawn, config=config, progress=False)
+    best, _ = min(found.validations, key=lambda pair: pair[1])
+    own = torch.cat(seen[1 : 1 + best // 2])  # the first is that of the validation
+    assert torch.equal(found.embedder.point_low, own.amin(0))
+    assert torch.equal(found.embedder.point_high, own.amax(0))
+
+
 def test_a_checkpoint_of_another_training(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     config = EmbedderTrainingConfig(steps=2, batch=6, points=40)
@@ -336,8 +373,8 @@ def test_the_order_of_examples_hardly_matters():
         ({"source": 1}, ValueError, "net must have 2 units at site 1, as the embedder, got 8"),
         ({"x": examples()[:1]}, ValueError, "x must visit at least 2 modes of the network, got 1"),
         ({"x": examples() * torch.nan}, ValueError, "x must be finite"),
-        ({"net": None}, TypeError, "net must be a ReluNetwork, got NoneType"),
-        ({"embedder": None}, TypeError, "embedder must be an Embedder, got NoneType"),
+        ({"net": None}, TypeError, "net must be a ReluNetwork, .* or an nn.Module, got NoneType"),
+        ({"embedder": 5}, TypeError, "embedder must be an Embedder, got int"),
         ({"embedder": Embedder(EmbedderConfig(values="outputs"))}, ValueError, "one of gradients"),
     ],
 )

@@ -28,7 +28,7 @@ FLOORS = [  # from the top down
     {"trie", "store_index", "distinct"},
     {"embedder_training", "embedding"},
     {"embedder"},
-    {"tokens", "zoo"},
+    {"tokens", "zoo", "known_tasks"},
     {"table", "field", "region_statistics"},
     {
         "splinters",

@@ -1,4 +1,4 @@
-"""The command line: `gradsplinter mixing`, `communities`, `field`, `smooth`, `mnist`, `adversarial`, `relevance`, `zoo`, `graph`, `extract`, `merge` and `info`."""
+"""The command line: `gradsplinter mixing`, `communities`, `field`, `smooth`, `mnist`, `adversarial`, `relevance`, `zoo`, `embed`, `embed train`, `embed study`, `graph`, `extract`, `merge` and `info`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ import sys
 
 import gradsplinter
 from gradsplinter.cli.adversarial import AdversarialStudy
-from gradsplinter.cli.command import Command, command_of_line, error_console, with_joined_values
+from gradsplinter.cli.command import (
+    Command,
+    command_of_line,
+    error_console,
+    with_command_of_two_words,
+    with_joined_values,
+)
 from gradsplinter.cli.communities import CommunitiesStudy
+from gradsplinter.cli.embed import Embed
+from gradsplinter.cli.embed_study import EmbedStudy
+from gradsplinter.cli.embed_train import EmbedTrain
 from gradsplinter.cli.field import FieldStudy
 from gradsplinter.cli.graph import Graph
 from gradsplinter.cli.mixing import Mixing
@@ -26,6 +35,9 @@ COMMANDS: dict[str, type[Command]] = {
     "adversarial": AdversarialStudy,
     "relevance": RelevanceStudy,
     "zoo": MakeZoo,
+    "embed": Embed,
+    "embed train": EmbedTrain,
+    "embed study": EmbedStudy,
     "graph": Graph,
     "extract": Extract,
     "merge": Merge,
@@ -40,7 +52,7 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"gradsplinter {gradsplinter.__version__}")  # noqa: T201
         return
-    line = with_joined_values(sys.argv[1:])
+    line = with_command_of_two_words(with_joined_values(sys.argv[1:]), COMMANDS)
     command = Command()
     typed = COMMANDS.get(line[0], Command).typed if line else {}
     try:

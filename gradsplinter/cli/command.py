@@ -6,11 +6,13 @@ import dataclasses
 import hashlib
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
+
+import torch
 
 from gradsplinter import io
 from gradsplinter.wording import missing_extra
@@ -80,6 +82,24 @@ def with_joined_values(line: Sequence[str]) -> list[str]:
         else:
             found.append(word)
     return found
+
+
+def with_command_of_two_words(line: Sequence[str], commands: Collection[str]) -> list[str]:
+    """The command line with its first two words joined, where together they are a command.
+
+    Examples:
+        >>> with_command_of_two_words(["embed", "train", "zoo"], {"embed", "embed train"})
+        ['embed train', 'zoo']
+        >>> with_command_of_two_words(["embed", "net.safetensors"], {"embed", "embed train"})
+        ['embed', 'net.safetensors']
+    """
+    joined = " ".join(line[:2])
+    return [joined, *line[2:]] if len(line) > 1 and joined in commands else list(line)
+
+
+def device_of(name: str | None) -> str:
+    """By default CUDA where there is such a device."""
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def options_of(config: type) -> dict[str, str]:

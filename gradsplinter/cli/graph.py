@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import numpy as np
 import torch
 import tyro
 from rich import box
@@ -21,7 +20,7 @@ from gradsplinter import graph_export, io
 from gradsplinter.batches import batches
 from gradsplinter.checks import check_integer, check_span
 from gradsplinter.cli.command import console
-from gradsplinter.cli.network import NetworkCommand
+from gradsplinter.cli.network import NetworkCommand, load_directions
 from gradsplinter.communities import Communities, communities
 from gradsplinter.graph import ComputationGraph, computation_graph
 from gradsplinter.graph_choice import view
@@ -110,7 +109,7 @@ class Graph(NetworkCommand):
         net = self.network(self.data)
         _, start = check_span(net.depth, self.end, self.start, ("--end", "--start"))
         shape = None if self.image is None else _image_shape(self.image, net)
-        directions = None if self.directions is None else _directions(self.directions, net)
+        directions = None if self.directions is None else load_directions(self.directions, net)
         count = net.widths[start] if directions is None else len(directions)
         names = None if self.names is None else _lines(self.names, "names")
         if names is not None and len(names) != count:
@@ -196,21 +195,6 @@ def _image_shape(text: str, net: Network) -> tuple[int, int]:
     shape = int(found[1]), int(found[2])
     check_image_shape(shape, net.widths[0])
     return shape
-
-
-def _directions(path: Path, net: Network) -> Tensor:
-    try:
-        directions = torch.from_numpy(np.load(path, allow_pickle=False))
-    except Exception as error:  # EOFError, TypeError and others where the file is damaged
-        raise ValueError(
-            f"directions must be a .npy file of numbers [D, h], got {path}: {error}"
-        ) from error
-    if directions.is_complex():
-        raise TypeError(
-            f"directions must be real numbers, got {path}, which holds "
-            f"{str(directions.dtype).removeprefix('torch.')}"
-        )
-    return directions.to(net.dtype)
 
 
 def _lines(path: Path, name: str) -> list[str]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+import torch
 import tyro
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -67,6 +69,22 @@ def load_network(
     made = _made(module)
     _load_weights(made, path)
     return network_of(made.eval(), _shape(shape, data))
+
+
+def load_directions(path: Path, net: Network) -> Tensor:
+    """Of a .npy file, in the network's dtype."""
+    try:
+        directions = torch.from_numpy(np.load(path, allow_pickle=False))
+    except Exception as error:  # EOFError, TypeError and others where the file is damaged
+        raise ValueError(
+            f"directions must be a .npy file of numbers [D, h], got {path}: {error}"
+        ) from error
+    if directions.is_complex():
+        raise TypeError(
+            f"directions must be real numbers, got {path}, which holds "
+            f"{str(directions.dtype).removeprefix('torch.')}"
+        )
+    return directions.to(net.dtype)
 
 
 def _shape(text: str | None, data: Path | None) -> tuple[int, ...] | None:

@@ -1,0 +1,60 @@
+"""One embedded part of a network: what the embedder was shown, what it makes of it, and what is near."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradsplinter.embedder import Embedder
+from gradsplinter.known_tasks import NearTask
+from gradsplinter.tokens import Tokens
+
+GRID = 12
+"""Points along each input at which the decoded gradients are drawn."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """A part of a network.
+
+    Attributes:
+        name: of its direction.
+        tokens: one set, that the embedder was shown.
+        embedding: `[size]`.
+        nearest: known tasks, nearest first.
+        like_none: whether all known tasks are far.
+        points, decoded: `[Q, d]`: points of a grid over the tokens' points, and the gradients there that the
+            embedder decodes from the embedding; empty for more than two inputs.
+    """
+
+    name: str
+    tokens: Tokens
+    embedding: Tensor
+    nearest: list[NearTask]
+    like_none: bool
+    points: Tensor
+    decoded: Tensor
+
+
+def embedded(name: str, tokens: Tokens, embedder: Embedder, most: int = 5) -> Embedded:
+    """One set of tokens, embedded; `most` known tasks are kept."""
+    points = _grid(tokens.points[0])
+    with torch.no_grad():
+        embedding = embedder.encode(tokens)
+        decoded = embedder.decode(embedding, points[None])[0]
+    known = embedder.known
+    nearest = known.nearest(embedding[0], most) if len(known) else []
+    like_none = len(known) > 0 and not known.has_alike(embedding[0])
+    return Embedded(name, tokens, embedding[0], nearest, like_none, points, decoded)
+
+
+def _grid(points: Tensor) -> Tensor:
+    """`[Q, d]`, over the range of points `[T, d]`; none where d > 2."""
+    low, high = points.amin(0), points.amax(0)
+    if len(low) > 2:
+        return points[:0]
+    steps = torch.linspace(0, 1, GRID if len(low) == 2 else 8 * GRID)
+    grid = torch.cartesian_prod(*[steps] * len(low)).view(-1, len(low))
+    return low + (high - low) * grid
