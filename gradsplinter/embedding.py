@@ -20,6 +20,7 @@ def embed(
     source: int = 0,
     target: int = -1,
     directions: Tensor | None = None,
+    basis: Tensor | None = None,
 ) -> Tensor:
     """The embedding of a network, or of the part between two sites, one for each direction.
 
@@ -29,9 +30,11 @@ def embed(
     Args:
         net: the network.
         x: `[N, h_0]`: examples of its inputs, as many as one likes; a few hundred are enough.
-        embedder: of as many inputs as the source has units.
+        embedder: of as many inputs as the source has units, or as `basis` has rows.
         source, target: sites, as in `splinter`.
         directions: `[D, h_target]`, as in `splinter`; by default every unit of the target.
+        basis: `[d, h_source]`: coordinates of the source that take the place of its units, as in
+            `tokens.of_splinters`; so a part of any width can be embedded, or one of a few of its inputs.
 
     Returns:
         `[D, size]`.
@@ -47,6 +50,12 @@ def embed(
         >>> net, x = initialise([2, 16, 3], seed=0), torch.rand(200, 2)
         >>> embed(net, x, Embedder(EmbedderConfig(inputs=2))).shape
         torch.Size([3, 16])
+
+        The part from the last two of four inputs:
+
+        >>> net, x = initialise([4, 16, 1], seed=0), torch.rand(200, 4)
+        >>> embed(net, x, Embedder(EmbedderConfig(inputs=2)), basis=torch.eye(4)[2:]).shape
+        torch.Size([1, 16])
     """
     if not isinstance(embedder, Embedder):
         raise TypeError(f"embedder must be an Embedder, got {type(embedder).__name__}")
@@ -54,7 +63,7 @@ def embed(
         raise TypeError(f"net must be a ReluNetwork, got {type(net).__name__}")
     source, target = check_span(net.depth, source, target)
     inputs = embedder.config.inputs
-    if net.widths[source] != inputs:
+    if basis is None and net.widths[source] != inputs:
         raise ValueError(
             f"net must have {inputs} units at site {source}, as the embedder, got {net.widths[source]}"
         )
@@ -73,7 +82,11 @@ def embed(
             "which is constant at these examples"
         )
     points = _activations(net, x, source)
-    sets = [of_splinters(s, points, direction) for direction in range(s.n_directions)]
+    sets = [of_splinters(s, points, direction, basis) for direction in range(s.n_directions)]
+    if basis is not None and len(basis) != inputs:
+        raise ValueError(
+            f"basis must have {inputs} rows, as the embedder has inputs, got {len(basis)}"
+        )
     with torch.no_grad():
         return torch.cat([embedder.encode(tokens) for tokens in sets])
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gradsplinter.checks import check_finite, check_tensor
 from gradsplinter.network import ReluNetwork
 from gradsplinter.splinters import Splinters
 from gradsplinter.table import splinter
@@ -82,21 +83,38 @@ def tokens_of(
     return Tokens(points, found, shares)
 
 
-def of_splinters(s: Splinters, x: Tensor, direction: int = 0) -> Tokens:
+def of_splinters(
+    s: Splinters, x: Tensor, direction: int = 0, basis: Tensor | None = None
+) -> Tokens:
     """One set: the modes of a network or of a part of it, and the gradients of one direction.
 
     Args:
         s: with ids.
         x: `[N, h_source]`: the examples at the source.
         direction: which.
+        basis: `[d, h_source]`, of the dtype and on the device of x: coordinates in its rows, which take the
+            place of the units of the source. A point a becomes basis · a, and a gradient g that by these
+            coordinates, g · basis⁺, basis⁺ being the pseudoinverse (basisᵀ where rows are orthonormal).
+            Rows of the identity choose units; principal directions choose where examples differ most.
 
     Raises:
-        ValueError: s without ids.
+        ValueError: s without ids; a basis of another shape, not of full row rank, or not finite.
+        TypeError: a basis of another dtype, or no tensor.
+
+    Examples:
+        >>> net = ReluNetwork([torch.tensor([[0.0, 3.0, 4.0]]), torch.ones(1, 1)], [torch.zeros(1)] * 2)
+        >>> x = torch.tensor([[7.0, 1.0, 2.0]])
+        >>> found = of_splinters(splinter(net, x), x, basis=torch.eye(3)[1:])
+        >>> found.points, found.values
+        (tensor([[[1., 2.]]]), tensor([[[3., 4.]]]))
     """
     if s.ids is None:
         raise ValueError("s must hold the ids of the examples: splinter(..., ids=True)")
-    points = _means(x, s.ids, s.counts)
     gradients = s.jacobian()[:, direction]
+    if basis is not None:
+        _check_basis(basis, x)
+        x, gradients = x @ basis.T, gradients @ torch.linalg.pinv(basis)
+    points = _means(x, s.ids, s.counts)
     return Tokens(points[None], gradients[None], (s.counts / s.counts.sum()).to(points)[None])
 
 
@@ -116,3 +134,18 @@ def _means(x: Tensor, ids: Tensor, counts: Tensor) -> Tensor:
     """Of the examples of each mode, `[U, d]`; an affine function of them has its own mean there."""
     sums = torch.zeros(len(counts), x.shape[1], dtype=torch.float64, device=x.device)
     return (sums.index_add_(0, ids, x.double()) / counts.unsqueeze(1)).to(x.dtype)
+
+
+def _check_basis(basis: Tensor, x: Tensor) -> None:
+    check_tensor(basis, "basis", 2, (x.dtype,))
+    d, width = basis.shape
+    if width != x.shape[1] or d == 0:
+        raise ValueError(
+            f"basis must have shape [d, {x.shape[1]}], as wide as the source, got {list(basis.shape)}"
+        )
+    check_finite(basis, "basis")
+    rank = int(torch.linalg.matrix_rank(basis))
+    if rank < d:
+        raise ValueError(
+            f"basis must have rows that are linearly independent, got {d} of rank {rank}"
+        )
