@@ -22,6 +22,8 @@ from gradsplinter.tokens import KINDS, Tokens, tokens_of
 
 Sample = Callable[[int, torch.Generator], Tensor]
 """Examples `[n, d]` of the networks' inputs."""
+Look = Callable[[Sequence[int], torch.Generator], Tokens]
+"""The sets of tokens of these numbers, at examples that it draws."""
 
 _KEY = "gradsplinter.EmbedderTraining"
 
@@ -125,7 +127,54 @@ def train_embedder(
     """
     shape, config = shape or EmbedderConfig(), config or EmbedderTrainingConfig()
     _check(networks, shape)
-    state = _State(networks, sample, shape, config)
+
+    def look(index: Sequence[int], generator: torch.Generator) -> Tokens:
+        x = sample(config.points, generator)
+        return tokens_of([networks[i] for i in index], x, kind=config.tokens, values=shape.values)
+
+    names = [net.fingerprint for net in networks]
+    return train_embedder_of(look, names, shape, config, checkpoint=checkpoint, progress=progress)
+
+
+def train_embedder_of(
+    look: Look,
+    names: Sequence[str],
+    shape: EmbedderConfig | None = None,
+    config: EmbedderTrainingConfig | None = None,
+    *,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+) -> TrainedEmbedder:
+    """The same with sets of tokens of anything, as of parts of networks.
+
+    Args:
+        look: draws examples and makes the sets; called with numbers below `len(names)`.
+        names: of each set, which a checkpoint must have, too.
+        shape: of the embedder.
+        config: how it is taught; `points` and `tokens` are for `look` to heed.
+        checkpoint, progress: as in `train_embedder`.
+
+    Raises:
+        ValueError: fewer than 4 sets; a checkpoint of something else.
+
+    Examples:
+        Both outputs of some networks:
+
+        >>> from gradsplinter.table import splinter
+        >>> from gradsplinter.tokens import joined, of_splinters
+        >>> from gradsplinter.train import initialise
+        >>> nets = [initialise([2, 8, 2], seed) for seed in range(4)]
+        >>> def look(index, generator):
+        ...     x = torch.rand(100, 2, generator=generator)
+        ...     return joined([of_splinters(splinter(nets[i // 2], x), x, i % 2) for i in index])
+        >>> config = EmbedderTrainingConfig(steps=50)
+        >>> train_embedder_of(look, [str(i) for i in range(8)], config=config, progress=False).losses.shape
+        torch.Size([50])
+    """
+    shape, config = shape or EmbedderConfig(), config or EmbedderTrainingConfig()
+    if len(names) < 4:
+        raise ValueError(f"names must be at least 4, got {len(names)}")
+    state = _State(look, names, shape, config)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.exists():
         state.load(path)
@@ -144,26 +193,25 @@ class _State:
 
     def __init__(
         self,
-        networks: Sequence[ReluNetwork],
-        sample: Sample,
+        look: Look,
+        names: Sequence[str],
         shape: EmbedderConfig,
         config: EmbedderTrainingConfig,
     ) -> None:
-        self.config, self.sample = config, sample
+        self.config, self.look = config, look
         self.generator = torch.Generator().manual_seed(config.seed)
-        order = torch.randperm(len(networks), generator=self.generator).tolist()
-        count = min(max(1, round(config.validation * len(networks))), len(networks) - 1)
-        self.validation = [networks[i] for i in order[:count]]
-        self.training = [networks[i] for i in order[count:]]
+        order = torch.randperm(len(names), generator=self.generator).tolist()
+        count = min(max(1, round(config.validation * len(names))), len(names) - 1)
+        self.validation, self.training = order[:count], order[count:]
         self.about = {
             "shape": asdict(shape),
             "config": asdict(config) | {"mask": list(config.mask)},
-            "networks": [net.fingerprint for net in networks],
+            "networks": list(names),
         }
         self.embedder = Embedder(shape, config.seed)
-        self.asked = self._look(self.validation)  # the same at each validation
+        self.asked = look(self.validation, self.generator)  # the same at each validation
         self.hidden = _hide(self.asked, config.mask, self.generator)
-        self.tokens = self._look(self.training)
+        self.tokens = look(self.training, self.generator)
         self.embedder.standardise(self.tokens)
         self.optimizer = torch.optim.AdamW(self.embedder.parameters(), config.learning_rate)
         self.best = copy.deepcopy(self.embedder.state_dict())
@@ -179,7 +227,7 @@ class _State:
         """Until the next validation, which is included."""
         config = self.config
         if self.step > 0 and config.refresh:
-            self.tokens = self._look(self.training)
+            self.tokens = self.look(self.training, self.generator)
         for _ in range(min(config.refresh or 25, config.steps - self.step)):
             chosen = torch.randperm(len(self.training), generator=self.generator)[: config.batch]
             tokens = self.tokens[chosen]
@@ -244,11 +292,6 @@ class _State:
         self.losses, self.step = tensors["losses"], about["step"]
         self.tokens = Tokens(**_part(tensors, "tokens."))
         self.validations = [(step, loss) for step, loss in about["validations"]]
-
-    def _look(self, networks: Sequence[ReluNetwork]) -> Tokens:
-        x = self.sample(self.config.points, self.generator)
-        values = self.embedder.config.values
-        return tokens_of(networks, x, kind=self.config.tokens, values=values)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -76,6 +76,11 @@ def test_tokens_of_a_part():
     assert float(tokens.shares.sum()) == pytest.approx(1)
     mode = x[s.ids == 1]
     torch.testing.assert_close(tokens.points[0, 1], mode.mean(0))
+    samples = of_splinters(s, x, direction=5, kind="samples")
+    assert torch.equal(samples.points[0], x)
+    assert torch.equal(samples.values[0], tokens.values[0, s.ids])
+    with pytest.raises(ValueError, match="kind must be one of modes, samples, got 'mode'"):
+        of_splinters(s, x, kind="mode")
 
 
 def test_coordinates_by_hand():
