@@ -130,10 +130,12 @@ def principal_directions(a: Tensor, count: int) -> Tensor:
         tensor([0.0000, 0.0000, 2.1213])
     """
     centred = (a - a.mean(0)).double()
-    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
-    scores = centred @ directions[:count].T
+    _, vectors = torch.linalg.eigh(centred.T @ centred)
+    directions = vectors.T.flip(0)[:count]
+    scores = centred @ directions.T
     signs = torch.where((scores**3).mean(0) < 0, -1.0, 1.0)
-    return ((signs / scores.std(0, correction=0)).unsqueeze(1) * directions[:count]).to(a.dtype)
+    scaled: Tensor = (signs / scores.std(0, correction=0)).unsqueeze(1) * directions
+    return scaled.to(a.dtype)
 
 
 def centred(tokens: Tokens, mean: Tensor | None = None) -> Tokens:

@@ -44,7 +44,9 @@ class Judge:
             return tokens_of([zoo.networks[i] for i in index], x, kind=kind)
 
         def look(index: Sequence[int], generator: torch.Generator) -> Tokens:
-            return look_at([training[i] for i in index], self.sample(config.teaching.points, generator))
+            return look_at(
+                [training[i] for i in index], self.sample(config.teaching.points, generator)
+            )
 
         training = self.training.tolist()
         shape = replace(config.shape, inputs=INPUTS)
