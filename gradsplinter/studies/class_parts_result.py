@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
 from gradsplinter.checks import check_integer, check_values
 from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
+from gradsplinter.studies.adversarial_result import mean_columns
 from gradsplinter.studies.classifiers import ClassifierConfig
 
 FIXED_POINTS = 64
@@ -122,3 +124,30 @@ class ClassPartsResult:
     distances: Tensor
     confusion: Tensor
     embeddings: Tensor
+
+    def means(self) -> list[dict[str, Any]]:
+        """Over networks, with standard errors."""
+        groups: dict[tuple[str, str], list[ClassPartsRow]] = {}
+        for row in self.rows:
+            groups.setdefault((row.labels, row.method), []).append(row)
+        return [
+            {"dataset": self.dataset, "labels": labels, "method": method}
+            | mean_columns(rows, ("neighbours", "agreement", "confusion", "cosine"))
+            for (labels, method), rows in groups.items()
+        ]
+
+    def pairs(self) -> list[dict[str, Any]]:
+        """Every two classes, those whose pathways are most alike first."""
+        n = len(self.classes)
+        found = [
+            {
+                "dataset": self.dataset,
+                "class": self.classes[i],
+                "other": self.classes[j],
+                "distance": round(float(self.distances[i, j]), 4),
+                "confused": int(self.confusion[i, j] + self.confusion[j, i]),
+            }
+            for i in range(n)
+            for j in range(i + 1, n)
+        ]
+        return sorted(found, key=lambda row: row["distance"])

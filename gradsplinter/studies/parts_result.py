@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch import Tensor
 from gradsplinter.checks import check_integer, check_values
 from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
-from gradsplinter.studies.part_tokens import Part
+from gradsplinter.studies.adversarial_result import mean_columns
+from gradsplinter.studies.part_tokens import COORDINATES, Part
 from gradsplinter.train import TrainConfig
 from gradsplinter.zoo import Zoo
 
@@ -155,6 +157,44 @@ class PartsResult:
     labels: Tensor
     embeddings: Tensor
     zoo_embeddings: Tensor
+
+    @property
+    def chance(self) -> dict[str, float]:
+        """What `probe`, `neighbours` and `products` are for parts that are taken at random."""
+        seeds = torch.tensor([part.seed for part in self.parts])
+        elsewhere = seeds.unsqueeze(1) != seeds
+        same = elsewhere & (self.labels.unsqueeze(1) == self.labels)
+        share = same.sum(1).double() / elsewhere.sum(1)
+        return {
+            "probe": 1 / self.zoo.config.tasks,
+            "neighbours": float(share[share > 0].mean()),
+            "products": (PRODUCTS - 1) / (self.config.outputs - 1),
+        }
+
+    def means(self) -> list[dict[str, Any]]:
+        """Over networks, with standard errors; `ratio` is `within` / `between`."""
+        groups: dict[tuple[str, str, str], list[PartRow]] = {}
+        for row in self.rows:
+            groups.setdefault((row.coordinates, row.part, row.method), []).append(row)
+        order = sorted(
+            groups, key=lambda key: (COORDINATES.index(key[0]), key[1].startswith("site"), key[1])
+        )
+        found = []
+        for key in order:
+            rows = groups[key]
+            columns = mean_columns(rows, ("probe", "neighbours", "products", "within", "between"))
+            names = dict(zip(("coordinates", "part", "method"), key, strict=True))
+            parts = {"parts": sum(row.parts for row in rows)}
+            ratio = {"ratio": columns["within"] / columns["between"]}
+            found.append(names | parts | columns | ratio)
+        return found
+
+    def whole_rows(self) -> list[dict[str, Any]]:
+        """`whole` as a table."""
+        return [
+            {"coordinates": coordinates, "method": method, "probe": share}
+            for (coordinates, method), share in self.whole.items()
+        ]
 
 
 def tasks_of(config: PartsConfig, zoo: Zoo, number: int) -> Tensor:
