@@ -24,7 +24,7 @@ from gradsplinter.studies.part_tokens import (
     principal_directions,
 )
 from gradsplinter.studies.parts import run_parts
-from gradsplinter.studies.parts_judge import _Near
+from gradsplinter.studies.parts_judge import Near
 from gradsplinter.studies.parts_result import Part, PartsConfig, tasks_of
 from gradsplinter.table import splinter
 from gradsplinter.tokens import Tokens, of_splinters, tokens_of
@@ -161,7 +161,7 @@ def test_nearness_by_hand():
     """Two networks of three outputs each; tasks 0 (twice) and 1, then 0, 0 and 2; on a line."""
     parts = [Part(seed, output, 0, 3, "inputs") for seed in (0, 1) for output in range(3)]
     labels = torch.tensor([0, 0, 1, 0, 0, 2])
-    near = _Near(torch.tensor([[0.0], [1.0], [1.4], [0.2], [9.0], [1.1]]), parts, labels)
+    near = Near(torch.tensor([[0.0], [1.0], [1.4], [0.2], [9.0], [1.1]]), parts, labels)
     first = torch.tensor([True] * 3 + [False] * 3)
     assert near.neighbours(first) == 0.5  # the one of task 1 has no equal elsewhere
     assert near.products(first) == 0.5  # the second is nearer to task 1

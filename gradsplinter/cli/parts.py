@@ -146,8 +146,8 @@ def _report(result: PartsResult) -> None:
             "part",
             "method",
             "probe",
-            "nearest,\nelsewhere",
-            "nearest,\nproducts",
+            "nearest:\nothers",
+            "nearest:\nproducts",
             "distance\nratio",
         )
         before = ""
@@ -167,7 +167,7 @@ def _report(result: PartsResult) -> None:
     chance = result.chance
     console.print(
         "probe: share whose task is named by a linear probe trained on the zoo's networks of one task only "
-        f"(chance {chance['probe']:.2f}; held-out networks of the zoo: {known}). nearest, elsewhere: share "
+        f"(chance {chance['probe']:.2f}; held-out networks of the zoo: {known}). nearest, others: share "
         f"whose nearest part in the other networks has the same task (chance {chance['neighbours']:.2f}). nearest, "
         f"products: share of products whose nearest part of another output of the network is one (chance "
         f"{chance['products']:.2f}). distance ratio: mean distance to the same task in other networks / to others"

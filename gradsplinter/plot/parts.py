@@ -112,7 +112,7 @@ def accuracies(result: PartsResult) -> Figure:
             ],
         )
         axes[0].set_ylim(len(groups) - 0.5, -0.5)
-        figure.supxlabel("share of parts (dotted: chance)", fontsize=9)
+        axes[1].set_xlabel("share of parts (dotted: chance)")
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(METHODS))
     return figure
@@ -131,14 +131,15 @@ def classes(result: ClassPartsResult) -> Figure:
         figure = Figure(figsize=(9.2, 3.6), layout="constrained")
         tree, left, right = figure.subplots(1, 3, width_ratios=[0.7, 1, 1])
         _draw_tree(tree, merges, order)
-        tree.set_yticks(range(n), names)
-        tree.set_title("tree of mean distances")
+        tree.set_yticks([])
+        tree.set_xlabel("mean distance")
+        tree.set_title("tree of the pathways")
         for ax, table, cmap, title in (
             (left, distances, "magma", "distance of pathways"),
             (right, confusion, "magma_r", "images confused"),
         ):
-            drawn = ax.imshow(table.numpy(), cmap=cmap)
-            figure.colorbar(drawn, ax=ax, shrink=0.8)
+            drawn = ax.imshow(table.numpy(), cmap=cmap, aspect="auto")
+            figure.colorbar(drawn, ax=ax)
             ax.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 2 else 0)
             ax.set_yticks(range(n), names)
             ax.set_title(title)
@@ -181,5 +182,5 @@ def _draw_tree(ax: Axes, merges: Sequence[tuple[int, int, float]], order: Sequen
     ax.set_xlim(left=0)
     ax.invert_xaxis()
     ax.set_ylim(len(order) - 0.5, -0.5)
-    ax.yaxis.tick_right()
+    ax.spines["left"].set_visible(False)
     ax.grid(visible=False)

@@ -91,7 +91,7 @@ class Judge:
         )
         spread = known.std(0, correction=0)
         scaled = (of_parts - known.mean(0)) / spread.where(spread > 0, 1.0)
-        near = _Near(scaled, parts, labels)
+        near = Near(scaled, parts, labels)
         depth = len(self.config.hidden) + 1
         names = [part.name(depth) for part in parts]
         for seed in self.config.seeds:
@@ -106,7 +106,7 @@ class Judge:
                     )  # fmt: skip
 
 
-class _Near:
+class Near:
     """Distances between parts `[P, F]`, and which of them are parts of the same network or task."""
 
     def __init__(self, features: Tensor, parts: Sequence[Part], labels: Tensor) -> None:
