@@ -8,9 +8,14 @@ from safetensors.torch import save
 
 from gradsplinter import ReluNetwork, splinter
 from gradsplinter.embedder import Embedder, EmbedderConfig
-from gradsplinter.embedder_training import EmbedderTrainingConfig, _hide, train_embedder
+from gradsplinter.embedder_training import (
+    EmbedderTrainingConfig,
+    _hide,
+    train_embedder,
+    train_embedder_of,
+)
 from gradsplinter.embedding import embed
-from gradsplinter.tokens import Tokens, of_splinters, tokens_of
+from gradsplinter.tokens import Tokens, joined, of_splinters, tokens_of
 from gradsplinter.train import initialise
 
 NETS = [initialise([2, 8, 8, 1], seed) for seed in range(12)]
@@ -235,6 +240,27 @@ def test_what_it_learns():
     )
     first, last = float(found.losses[:10].mean()), min(loss for _, loss in found.validations)
     assert last < first / 4
+
+
+def test_sets_of_tokens_of_anything():
+    """The same look at the same networks teaches the same, and of each step it asks for sets by number."""
+    config = EmbedderTrainingConfig(steps=30, points=40, batch=4)
+    asked = []
+
+    def look(index, generator):
+        asked.append(list(index))
+        x = draw(40, generator)
+        return joined([of_splinters(splinter(NETS[i], x), x) for i in index])
+
+    names = [net.fingerprint for net in NETS]
+    found = train_embedder_of(look, names, config=config, progress=False)
+    expected = train_embedder(NETS, draw, config=config, progress=False)
+    assert torch.equal(found.losses, expected.losses)
+    validation, training, again = asked
+    assert again == training
+    assert sorted(validation + training) == list(range(12))
+    with pytest.raises(ValueError, match="names must be at least 4, got 3"):
+        train_embedder_of(look, names[:3], config=config)
 
 
 def test_resumed_to_the_same_bits(tmp_path):
