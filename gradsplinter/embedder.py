@@ -119,28 +119,23 @@ class Embedder(nn.Module):
             self.of_set = _mlp(pooled, width, config.size, config.depth)
             self.of_point = _mlp(config.size + config.features, width, v, 2)
 
-    def standardise(self, tokens: Tokens, x: Tensor | None = None) -> None:
-        """Take means and standard deviations of points and values from a training set, and the points' range.
-
-        Args:
-            tokens: of the training set.
-            x: `[N, d]`: the examples of which the range is taken; by default the tokens' points.
-        """
+    def standardise(self, tokens: Tokens) -> None:
+        """Take means and standard deviations of points and values from a training set, and the points' range."""
         weights = tokens.shares.double() / len(tokens)
         for name, data in (("point", tokens.points), ("value", tokens.values)):
             mean = (weights.unsqueeze(2) * data).sum((0, 1))
             square = (weights.unsqueeze(2) * (data - mean) ** 2).sum((0, 1))
             getattr(self, f"{name}_mean").copy_(mean)
             getattr(self, f"{name}_scale").copy_(square.sqrt().clamp_min(1e-12))
-        x = tokens.points[tokens.shares > 0] if x is None else x
-        self.point_low.copy_(x.amin(0))
-        self.point_high.copy_(x.amax(0))
+        self.point_low.fill_(torch.inf)
+        self.point_high.fill_(-torch.inf)
+        self.widen(tokens)
 
-    def widen(self, x: Tensor) -> None:
-        """Have the range of points hold these examples `[N, d]`, too."""
-        x = x.to(self.point_low)
-        self.point_low.copy_(self.point_low.minimum(x.amin(0)))
-        self.point_high.copy_(self.point_high.maximum(x.amax(0)))
+    def widen(self, tokens: Tokens) -> None:
+        """Have the range of points hold those of these tokens, too."""
+        points = tokens.points[tokens.shares > 0]
+        self.point_low.copy_(self.point_low.minimum(points.amin(0)))
+        self.point_high.copy_(self.point_high.maximum(points.amax(0)))
 
     def outside(self, points: Tensor) -> Tensor:
         """bool `[N]`: which points `[N, d]` lie outside of where it learned.

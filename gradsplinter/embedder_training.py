@@ -22,6 +22,8 @@ from gradsplinter.tokens import KINDS, Tokens, tokens_of
 
 Sample = Callable[[int, torch.Generator], Tensor]
 """Examples `[n, d]` of the networks' inputs."""
+Look = Callable[[Sequence[int], torch.Generator], Tokens]
+"""The sets of tokens of these numbers, at examples that it draws."""
 
 _KEY = "gradsplinter.EmbedderTraining"
 
@@ -129,7 +131,57 @@ def train_embedder(
     """
     shape, config = shape or EmbedderConfig(), config or EmbedderTrainingConfig()
     _check(networks, shape)
-    state = _State(networks, sample, shape, config, check_device(device))
+
+    def look(index: Sequence[int], generator: torch.Generator) -> Tokens:
+        x = sample(config.points, generator)
+        return tokens_of([networks[i] for i in index], x, kind=config.tokens, values=shape.values)
+
+    names = [net.fingerprint for net in networks]
+    return train_embedder_of(
+        look, names, shape, config, checkpoint=checkpoint, device=device, progress=progress
+    )
+
+
+def train_embedder_of(
+    look: Look,
+    names: Sequence[str],
+    shape: EmbedderConfig | None = None,
+    config: EmbedderTrainingConfig | None = None,
+    *,
+    checkpoint: str | Path | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> TrainedEmbedder:
+    """The same with sets of tokens of anything, as of parts of networks.
+
+    Args:
+        look: draws examples and makes the sets; called with numbers below `len(names)`.
+        names: of each set, which a checkpoint must have, too.
+        shape: of the embedder.
+        config: how it is taught; `points` and `tokens` are for `look` to heed.
+        checkpoint, device, progress: as in `train_embedder`.
+
+    Raises:
+        ValueError: fewer than 4 sets; a checkpoint of something else; a device that is not there.
+
+    Examples:
+        Both outputs of some networks:
+
+        >>> from gradsplinter.table import splinter
+        >>> from gradsplinter.tokens import joined, of_splinters
+        >>> from gradsplinter.train import initialise
+        >>> nets = [initialise([2, 8, 2], seed) for seed in range(4)]
+        >>> def look(index, generator):
+        ...     x = torch.rand(100, 2, generator=generator)
+        ...     return joined([of_splinters(splinter(nets[i // 2], x), x, i % 2) for i in index])
+        >>> config = EmbedderTrainingConfig(steps=50)
+        >>> train_embedder_of(look, [str(i) for i in range(8)], config=config, progress=False).losses.shape
+        torch.Size([50])
+    """
+    shape, config = shape or EmbedderConfig(), config or EmbedderTrainingConfig()
+    if len(names) < 4:
+        raise ValueError(f"names must be at least 4, got {len(names)}")
+    state = _State(look, names, shape, config, check_device(device))
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.exists():
         state.load(path)
@@ -148,28 +200,27 @@ class _State:
 
     def __init__(
         self,
-        networks: Sequence[ReluNetwork],
-        sample: Sample,
+        look: Look,
+        names: Sequence[str],
         shape: EmbedderConfig,
         config: EmbedderTrainingConfig,
         device: torch.device,
     ) -> None:
-        self.config, self.sample, self.device = config, sample, device
+        self.config, self.draw, self.device = config, look, device
         self.generator = torch.Generator().manual_seed(config.seed)
-        order = torch.randperm(len(networks), generator=self.generator).tolist()
-        count = min(max(1, round(config.validation * len(networks))), len(networks) - 1)
-        self.validation = [networks[i] for i in order[:count]]
-        self.training = [networks[i] for i in order[count:]]
+        order = torch.randperm(len(names), generator=self.generator).tolist()
+        count = min(max(1, round(config.validation * len(names))), len(names) - 1)
+        self.validation, self.training = order[:count], order[count:]
         self.about = {
             "shape": asdict(shape),
             "config": asdict(config) | {"mask": list(config.mask)},
-            "networks": [net.fingerprint for net in networks],
+            "networks": list(names),
         }
         self.embedder = Embedder(shape, config.seed).to(device)
-        self.asked, _ = self._look(self.validation)  # the same at each validation
+        self.asked = self._look(self.validation)  # the same at each validation
         self.hidden = hide(self.asked, config.mask, self.generator)
-        self.tokens, x = self._look(self.training)
-        self.embedder.standardise(self.tokens, x)
+        self.tokens = self._look(self.training)
+        self.embedder.standardise(self.tokens)
         self.optimizer = torch.optim.AdamW(self.embedder.parameters(), config.learning_rate)
         self.best = copy.deepcopy(self.embedder.state_dict())
         self.step, self.losses = 0, torch.zeros(config.steps)
@@ -184,8 +235,8 @@ class _State:
         """Until the next validation, which is included."""
         config = self.config
         if self.step > 0 and config.refresh:
-            self.tokens, x = self._look(self.training)
-            self.embedder.widen(x)
+            self.tokens = self._look(self.training)
+            self.embedder.widen(self.tokens)
         for _ in range(min(config.refresh or 25, config.steps - self.step)):
             chosen = torch.randperm(len(self.training), generator=self.generator)[: config.batch]
             tokens = self.tokens[chosen]
@@ -252,12 +303,8 @@ class _State:
         self.tokens = Tokens(**_part(tensors, "tokens.")).to(self.device)
         self.validations = [(step, loss) for step, loss in about["validations"]]
 
-    def _look(self, networks: Sequence[ReluNetwork]) -> tuple[Tokens, Tensor]:
-        """Of all of them at the same fresh examples, and these."""
-        x = self.sample(self.config.points, self.generator)
-        values = self.embedder.config.values
-        tokens = tokens_of(networks, x, kind=self.config.tokens, values=values)
-        return tokens.to(self.device), x
+    def _look(self, index: Sequence[int]) -> Tokens:
+        return self.draw(index, self.generator).to(self.device)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

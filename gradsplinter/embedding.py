@@ -26,6 +26,7 @@ def embed(
     source: int = 0,
     target: int = -1,
     directions: Tensor | None = None,
+    basis: Tensor | None = None,
 ) -> Tensor:
     """The embedding of a network, or of the part between two sites, one for each direction.
 
@@ -36,10 +37,12 @@ def embed(
     Args:
         net: a `ReluNetwork`, a `TracedNetwork`, or a module of which one of them can be made.
         x: `[N, h_0]`: examples of its inputs, as many as one likes; a few hundred are enough.
-        embedder: of as many inputs as the source has units; by default `Embedder.pretrained()`, of two
-            inputs on the unit square.
+        embedder: of as many inputs as the source has units, or as `basis` has rows; by default
+            `Embedder.pretrained()`, of two inputs on the unit square.
         source, target: sites, as in `splinter`.
         directions: `[D, h_target]`, as in `splinter`; by default every unit of the target.
+        basis: `[d, h_source]`: coordinates of the source that take the place of its units, as in
+            `tokens.of_splinters`; so a part of any width can be embedded, or one of a few of its inputs.
 
     Returns:
         `[D, size]`.
@@ -58,10 +61,18 @@ def embed(
         >>> net, x = initialise([2, 16, 3], seed=0), torch.rand(200, 2)
         >>> embed(net, x).shape
         torch.Size([3, 16])
+
+        The part from the last two of four inputs:
+
+        >>> net, x = initialise([4, 16, 1], seed=0), torch.rand(200, 4)
+        >>> embed(net, x, Embedder(EmbedderConfig(inputs=2)), basis=torch.eye(4)[2:]).shape
+        torch.Size([1, 16])
     """
     if embedder is None:
         embedder = Embedder.pretrained()
-    found = tokens_of_part(net, x, embedder, source=source, target=target, directions=directions)
+    found = tokens_of_part(
+        net, x, embedder, source=source, target=target, directions=directions, basis=basis
+    )
     sets = [tokens for tokens in found if tokens is not None]
     if len(sets) < len(found):
         raise ValueError(
@@ -80,6 +91,7 @@ def tokens_of_part(
     source: int = 0,
     target: int = -1,
     directions: Tensor | None = None,
+    basis: Tensor | None = None,
 ) -> list[Tokens | None]:
     """What `embed` shows the embedder, one set for each direction; None where it is constant.
 
@@ -92,7 +104,7 @@ def tokens_of_part(
     net = network_of(net, x.shape[1:])
     source, target = check_span(net.depth, source, target)
     inputs = embedder.config.inputs
-    if net.widths[source] != inputs:
+    if basis is None and net.widths[source] != inputs:
         raise ValueError(
             f"net must have {inputs} units at site {source}, as the embedder, got {net.widths[source]}; "
             "`gradsplinter embed train` teaches one with a zoo of networks of as many inputs"
@@ -106,12 +118,17 @@ def tokens_of_part(
             "affine function, which its gradient describes"
         )
     points = _activations(net, x, source)
-    _warn_outside(embedder, points)
     like, constant = embedder.point_mean, (s.jacobian() == 0).all(2).all(0).tolist()
-    return [
-        None if constant[direction] else of_splinters(s, points, direction).to(like)
+    sets = [
+        None if constant[direction] else of_splinters(s, points, direction, basis).to(like)
         for direction in range(s.n_directions)
     ]
+    if basis is not None and len(basis) != inputs:
+        raise ValueError(
+            f"basis must have {inputs} rows, as the embedder has inputs, got {len(basis)}"
+        )
+    _warn_outside(embedder, points if basis is None else points @ basis.T)
+    return sets
 
 
 def _warn_outside(embedder: Embedder, points: Tensor) -> None:

@@ -1,8 +1,9 @@
-"""Families of tasks of one kind each, that networks of a zoo are trained on."""
+"""Families of tasks of one kind each, that networks of a zoo are trained on, and tasks side by side."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -158,6 +159,66 @@ class Varied(Task):
 
     def _gradient(self, x: Tensor) -> Tensor:
         return self.task._gradient(x) + self.size * self.waves._gradient(x)
+
+
+@dataclass(frozen=True)
+class SideBySide(Task):
+    """Independent tasks: their inputs one after the other, and so their targets.
+
+    Args:
+        tasks: at least one.
+
+    Examples:
+        >>> task = SideBySide((Formula("x1 * x2"), Formula("x1 - 2 * x2")))
+        >>> x = torch.tensor([[0.5, 2.0, 3.0, 1.0]])
+        >>> task.target(x)
+        tensor([[1., 1.]])
+        >>> task.gradient(x)
+        tensor([[[ 2.0000,  0.5000,  0.0000,  0.0000],
+                 [ 0.0000,  0.0000,  1.0000, -2.0000]]])
+    """
+
+    tasks: tuple[Task, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tasks", tuple(self.tasks))
+        if not self.tasks:
+            raise ValueError("tasks must hold at least one task, got none")
+        for i, task in enumerate(self.tasks):
+            if not isinstance(task, Task):
+                raise TypeError(f"tasks[{i}] must be a Task, got {type(task).__name__}")
+
+    @property
+    def name(self) -> str:
+        return " | ".join(task.name for task in self.tasks)
+
+    @property
+    def n_inputs(self) -> int:
+        return sum(task.n_inputs for task in self.tasks)
+
+    @property
+    def n_outputs(self) -> int:
+        return sum(task.n_outputs for task in self.tasks)
+
+    def _sample(self, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        return torch.cat([task._sample(n, generator, dtype) for task in self.tasks], dim=1)
+
+    def _target(self, x: Tensor) -> Tensor:
+        return torch.cat([task._target(own) for task, own in self._parts(x)], dim=1)
+
+    def _gradient(self, x: Tensor) -> Tensor:
+        result = x.new_zeros(len(x), self.n_outputs, self.n_inputs)
+        row = column = 0
+        for task, own in self._parts(x):
+            rows, columns = slice(row, row + task.n_outputs), slice(column, column + task.n_inputs)
+            result[:, rows, columns] = task._gradient(own)
+            row, column = rows.stop, columns.stop
+        return result
+
+    def _parts(self, x: Tensor) -> Iterator[tuple[Task, Tensor]]:
+        """Each task, with its inputs."""
+        parts = x.split([task.n_inputs for task in self.tasks], dim=1)
+        return zip(self.tasks, parts, strict=True)
 
 
 FAMILIES = ("curves", "formulae", "formulae-4d", "hard-curves", "hard-formulae", "hard-formulae-4d")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from gradsplinter.checks import check_finite, check_tensor
 from gradsplinter.network import ReluNetwork
 from gradsplinter.splinters import Splinters
 from gradsplinter.table import splinter
@@ -77,50 +78,109 @@ def tokens_of(
     Raises:
         ValueError: what `splinter` refuses; another kind.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    _check_kind(kind)
     if values not in VALUES:
         raise ValueError(f"values must be one of {', '.join(VALUES)}, got {values!r}")
     examples = x if x.dim() == 3 else x.expand(len(nets), *x.shape)
-    sets = [_of_one(net, own, kind, values) for net, own in zip(nets, examples, strict=True)]
-    points, found, shares = (
-        torch.nn.utils.rnn.pad_sequence(list(part), batch_first=True)
-        for part in zip(*sets, strict=True)
+    return joined(
+        [_of_one(net, own, kind, values) for net, own in zip(nets, examples, strict=True)]
     )
-    return Tokens(points, found, shares)
 
 
-def of_splinters(s: Splinters, x: Tensor, direction: int = 0) -> Tokens:
-    """One set: the modes of a network or of a part of it, and the gradients of one direction.
+def joined(parts: Sequence[Tokens]) -> Tokens:
+    """The sets of all parts, one after the other.
+
+    Examples:
+        >>> one, two = (Tokens(torch.rand(3, n, 2), torch.rand(3, n, 2), torch.ones(3, n) / n) for n in (5, 8))
+        >>> len(joined([one, two])), joined([one, two]).points.shape
+        (6, torch.Size([6, 8, 2]))
+    """
+    points, values, shares = (
+        torch.nn.utils.rnn.pad_sequence(
+            [one for part in parts for one in getattr(part, name)], batch_first=True
+        )
+        for name in ("points", "values", "shares")
+    )
+    return Tokens(points, values, shares)
+
+
+def of_splinters(
+    s: Splinters,
+    x: Tensor,
+    direction: int = 0,
+    basis: Tensor | None = None,
+    *,
+    kind: str = "modes",
+) -> Tokens:
+    """One set: a network or a part of it, and the gradients of one direction.
 
     Args:
         s: with ids.
         x: `[N, h_source]`: the examples at the source.
         direction: which.
+        basis: `[d, h_source]`, of the dtype and on the device of x: coordinates in its rows, which take the
+            place of the units of the source. A point a becomes basis · a, and a gradient g that by these
+            coordinates, g · basis⁺, basis⁺ being the pseudoinverse (basisᵀ where rows are orthonormal).
+            Rows of the identity choose units; principal directions choose where examples differ most.
+        kind: as in `tokens_of`.
 
     Raises:
-        ValueError: s without ids.
+        ValueError: s without ids; a basis of another shape, not of full row rank, or not finite; another
+            kind.
+        TypeError: a basis of another dtype, or no tensor.
+
+    Examples:
+        >>> net = ReluNetwork([torch.tensor([[0.0, 3.0, 4.0]]), torch.ones(1, 1)], [torch.zeros(1)] * 2)
+        >>> x = torch.tensor([[7.0, 1.0, 2.0]])
+        >>> found = of_splinters(splinter(net, x), x, basis=torch.eye(3)[1:])
+        >>> found.points, found.values
+        (tensor([[[1., 2.]]]), tensor([[[3., 4.]]]))
     """
+    _check_kind(kind)
     if s.ids is None:
         raise ValueError("s must hold the ids of the examples: splinter(..., ids=True)")
-    points = _means(x, s.ids, s.counts)
     gradients = s.jacobian()[:, direction]
-    return Tokens(points[None], gradients[None], (s.counts / s.counts.sum()).to(points)[None])
-
-
-def _of_one(net: ReluNetwork, x: Tensor, kind: str, values: str) -> tuple[Tensor, Tensor, Tensor]:
-    s = splinter(net, x)
-    assert s.ids is not None
+    if basis is not None:
+        _check_basis(basis, x)
+        x, gradients = x @ basis.T, gradients @ torch.linalg.pinv(basis)
     if kind == "samples":
-        shares = x.new_full((len(x),), 1 / len(x))
-        found = s.jacobian()[s.ids, 0] if values == "gradients" else net(x)
-        return x, found, shares
-    points = _means(x, s.ids, s.counts)
-    found = s.jacobian()[:, 0] if values == "gradients" else _means(net(x), s.ids, s.counts)
-    return points, found, (s.counts / len(x)).to(x.dtype)
+        shares = x.new_full((1, len(x)), 1 / len(x))
+        return Tokens(x[None], gradients[s.ids][None], shares)
+    shares = (s.counts / s.counts.sum()).to(x)
+    return Tokens(_means(x, s.ids, s.counts)[None], gradients[None], shares[None])
+
+
+def _of_one(net: ReluNetwork, x: Tensor, kind: str, values: str) -> Tokens:
+    s = splinter(net, x)
+    tokens = of_splinters(s, x, kind=kind)
+    if values == "gradients":
+        return tokens
+    assert s.ids is not None
+    found = net(x) if kind == "samples" else _means(net(x), s.ids, s.counts)
+    return replace(tokens, values=found[None])
 
 
 def _means(x: Tensor, ids: Tensor, counts: Tensor) -> Tensor:
     """Of the examples of each mode, `[U, d]`; an affine function of them has its own mean there."""
     sums = torch.zeros(len(counts), x.shape[1], dtype=torch.float64, device=x.device)
     return (sums.index_add_(0, ids, x.double()) / counts.unsqueeze(1)).to(x.dtype)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+
+
+def _check_basis(basis: Tensor, x: Tensor) -> None:
+    check_tensor(basis, "basis", 2, (x.dtype,))
+    d, width = basis.shape
+    if width != x.shape[1] or d == 0:
+        raise ValueError(
+            f"basis must have shape [d, {x.shape[1]}], as wide as the source, got {list(basis.shape)}"
+        )
+    check_finite(basis, "basis")
+    rank = int(torch.linalg.matrix_rank(basis))
+    if rank < d:
+        raise ValueError(
+            f"basis must have rows that are linearly independent, got {d} of rank {rank}"
+        )

@@ -8,9 +8,14 @@ from safetensors.torch import save
 
 from gradsplinter import ReluNetwork, splinter
 from gradsplinter.embedder import Embedder, EmbedderConfig
-from gradsplinter.embedder_training import EmbedderTrainingConfig, hide, train_embedder
+from gradsplinter.embedder_training import (
+    EmbedderTrainingConfig,
+    hide,
+    train_embedder,
+    train_embedder_of,
+)
 from gradsplinter.embedding import embed
-from gradsplinter.tokens import Tokens, of_splinters, tokens_of
+from gradsplinter.tokens import Tokens, joined, of_splinters, tokens_of
 from gradsplinter.train import initialise
 
 NETS = [initialise([2, 8, 8, 1], seed) for seed in range(12)]
@@ -76,6 +81,31 @@ def test_tokens_of_a_part():
     assert float(tokens.shares.sum()) == pytest.approx(1)
     mode = x[s.ids == 1]
     torch.testing.assert_close(tokens.points[0, 1], mode.mean(0))
+    samples = of_splinters(s, x, direction=5, kind="samples")
+    assert torch.equal(samples.points[0], x)
+    assert torch.equal(samples.values[0], tokens.values[0, s.ids])
+    with pytest.raises(ValueError, match="kind must be one of modes, samples, got 'mode'"):
+        of_splinters(s, x, kind="mode")
+
+
+def test_coordinates_by_hand():
+    """2 x1 + 3 x2 + 5 x3, by an orthogonal basis of which one vector is long."""
+    weight = torch.tensor([[2.0, 3.0, 5.0]])
+    net = ReluNetwork([weight, torch.ones(1, 1)], [torch.zeros(1)] * 2)
+    x = torch.tensor([[1.0, 2.0, 4.0], [3.0, 0.0, 0.0]])
+    basis = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.6, 0.8]])
+    tokens = of_splinters(splinter(net, x), x, basis=basis)
+    torch.testing.assert_close(tokens.points, torch.tensor([[[4.0, 2.2]]]))
+    torch.testing.assert_close(tokens.values, torch.tensor([[[1.0, 5.8]]]))
+
+
+def test_gradients_by_slanting_coordinates_are_those_along_their_pseudoinverse():
+    net, x = initialise([4, 8, 1], 0), examples(inputs=4)
+    basis = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 2.0, 0.0]])
+    tokens, whole = (of_splinters(splinter(net, x), x, basis=b) for b in (basis, None))
+    torch.testing.assert_close(tokens.points, whole.points @ basis.T)
+    back = tokens.values @ basis  # what of the gradient lies in the span of the basis
+    torch.testing.assert_close(back @ basis.T, whole.values @ basis.T)
 
 
 # --- the model --------------------------------------------------------------------------------------
@@ -210,6 +240,27 @@ def test_what_it_learns():
     )
     first, last = float(found.losses[:10].mean()), min(loss for _, loss in found.validations)
     assert last < first / 4
+
+
+def test_sets_of_tokens_of_anything():
+    """The same look at the same networks teaches the same, and of each step it asks for sets by number."""
+    config = EmbedderTrainingConfig(steps=30, points=40, batch=4)
+    asked = []
+
+    def look(index, generator):
+        asked.append(list(index))
+        x = draw(40, generator)
+        return joined([of_splinters(splinter(NETS[i], x), x) for i in index])
+
+    names = [net.fingerprint for net in NETS]
+    found = train_embedder_of(look, names, config=config, progress=False)
+    expected = train_embedder(NETS, draw, config=config, progress=False)
+    assert torch.equal(found.losses, expected.losses)
+    validation, training, again = asked
+    assert again == training
+    assert sorted(validation + training) == list(range(12))
+    with pytest.raises(ValueError, match="names must be at least 4, got 3"):
+        train_embedder_of(look, names[:3], config=config)
 
 
 def test_resumed_to_the_same_bits(tmp_path):
@@ -354,6 +405,38 @@ def test_embeddings_of_networks_and_their_parts():
     assert torch.equal(whole[1:], embedder.encode(tokens))
     mixed = embed(rest, hidden, embedder, directions=torch.tensor([[0.0, 1.0]]))
     torch.testing.assert_close(mixed, whole[1:])
+
+
+def test_a_part_of_two_inputs_is_the_network_of_these():
+    """Of five inputs the first layer reads two: rows of the identity choose them."""
+    embedder = Embedder(EmbedderConfig(), seed=1).requires_grad_(False)
+    small, x = NETS[0], examples(inputs=5)
+    wide = torch.zeros(len(small.weights[0]), 5)
+    wide[:, [3, 1]] = small.weights[0]
+    net = ReluNetwork((wide, *small.weights[1:]), small.biases)
+    found = embed(net, x, embedder, basis=torch.eye(5)[[3, 1]])
+    torch.testing.assert_close(found, embed(small, x[:, [3, 1]].contiguous(), embedder))
+    other = embed(net, x, embedder, basis=torch.eye(5)[[1, 3]])
+    assert (found - other).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("basis", "error", "message"),
+    [
+        (torch.eye(5)[:2, :4], ValueError, r"basis must have shape \[d, 5\].*got \[2, 4\]"),
+        (torch.zeros(0, 5), ValueError, r"basis must have shape \[d, 5\].*got \[0, 5\]"),
+        (torch.eye(5)[0], ValueError, "basis must have 2 dimensions, got 1"),
+        (torch.eye(5)[[1, 1]], ValueError, "linearly independent, got 2 of rank 1"),
+        (torch.eye(5)[:2] * torch.nan, ValueError, "basis must be finite"),
+        (torch.eye(5)[:3], ValueError, "basis must have 2 rows, as the embedder has inputs, got 3"),
+        (torch.eye(5).double()[:2], TypeError, "basis must be float32, got float64"),
+        ([[1.0] * 5], TypeError, "basis must be a torch.Tensor, got list"),
+    ],
+)
+def test_coordinates_that_do_not_fit(basis, error, message):
+    net = initialise([5, 8, 1], 0)
+    with pytest.raises(error, match=message):
+        embed(net, examples(inputs=5), Embedder(EmbedderConfig()), basis=basis)
 
 
 def test_the_order_of_examples_hardly_matters():

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.func import jacrev
 
+from gradsplinter.families import SideBySide
+from gradsplinter.formula import Formula
 from gradsplinter.tasks import (
     ChainedProducts,
     CorrelatedInputs,
@@ -30,6 +32,7 @@ TASKS = [
     SoftMixing(ParallelProducts(2), 0.3),
     SoftMixing(ParallelProducts(4), 0.75),
     SoftMixing(SoftMixing(ParallelProducts(3), 0.2), 0.1),
+    SideBySide((GatedProduct(), SoftMixing(ParallelProducts(2), 0.3), Product(2))),
 ]
 # Of soft mixing of two products at λ = 0, 0.1, ..., 0.5, to three digits.
 THEORY = [1.000, 0.765, 0.504, 0.254, 0.069, 0.000]
@@ -99,6 +102,25 @@ def test_mixing_by_hand():
     # Half of its own and half of the mean of the two others.
     assert mixed.target(x).tolist() == [[2 + 5, 4 + 4, 6 + 3]]
     assert mixed.gradient(x)[0, 0].tolist() == [2.0, 0.5, 1.0, 0.5, 1.0, 0.75]
+
+
+def test_tasks_side_by_side_by_hand():
+    task = SideBySide([ParallelProducts(2), QuotientOfDifference()])
+    assert (task.n_inputs, task.n_outputs) == (7, 3)
+    assert task.name == "2 products | quotient of a difference"
+    x = tensor64([[2.0, 3.0, 5.0, 7.0, 3.0, 1.0, 4.0]])
+    assert task.target(x).tolist() == [[6.0, 35.0, 0.5]]
+    assert task.gradient(x).tolist() == [
+        [[3, 2, 0, 0, 0, 0, 0], [0, 0, 7, 5, 0, 0, 0], [0, 0, 0, 0, 0.25, -0.25, -0.125]]
+    ]
+
+
+def test_equal_tasks_side_by_side_have_inputs_of_their_own():
+    task = SideBySide((Formula("x1 * x2"), Formula("x1 * x2")))
+    x = task.sample(500, generator=seeded())
+    assert task == SideBySide([Formula("x1 * x2")] * 2)
+    assert not torch.equal(x[:, :2], x[:, 2:])
+    assert torch.corrcoef(x.T).fill_diagonal_(0).abs().max() < 0.2
 
 
 def test_mixing_at_the_ends():
@@ -218,6 +240,8 @@ def test_inputs_that_are_not_plain():
         (lambda: ParallelProducts(2, 0.0), ValueError, r"epsilon must be in \(0, 1\), got 0.0"),
         (lambda: GatedProduct(1.0), ValueError, r"epsilon must be in \(0, 1\), got 1.0"),
         (lambda: GatedProduct(None), TypeError, "epsilon must be a number, got NoneType"),
+        (lambda: SideBySide(()), ValueError, "tasks must hold at least one task, got none"),
+        (lambda: SideBySide((Product(2), "x")), TypeError, r"tasks\[1\] must be a Task, got str"),
         (lambda: QuotientOfDifference(-1), ValueError, r"lowest must be in \(0, 1\), got -1"),
     ],
 )

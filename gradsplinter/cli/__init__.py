@@ -1,4 +1,4 @@
-"""The command line: `gradsplinter mixing`, `communities`, `field`, `smooth`, `mnist`, `adversarial`, `relevance`, `zoo`, `embed`, `embed train`, `embed study`, `graph`, `extract`, `merge` and `info`."""
+"""The command line: `gradsplinter mixing`, `communities`, `field`, `smooth`, `mnist`, `adversarial`, `relevance`, `zoo`, `embed`, `embed train`, `embed study`, `embed parts`, `graph`, `extract`, `merge` and `info`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from gradsplinter.cli.field import FieldStudy
 from gradsplinter.cli.graph import Graph
 from gradsplinter.cli.mixing import Mixing
 from gradsplinter.cli.mnist import MnistStudy
+from gradsplinter.cli.parts import EmbedParts
 from gradsplinter.cli.relevance import RelevanceStudy
 from gradsplinter.cli.smooth import SmoothStudy
 from gradsplinter.cli.tables import Extract, Info, Merge
@@ -38,6 +39,7 @@ COMMANDS: dict[str, type[Command]] = {
     "embed": Embed,
     "embed train": EmbedTrain,
     "embed study": EmbedStudy,
+    "embed parts": EmbedParts,
     "graph": Graph,
     "extract": Extract,
     "merge": Merge,

@@ -21,7 +21,8 @@ from gradsplinter.cli.command import Study, console, options_of, results_folder
 from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.known_tasks import KnownTasks
-from gradsplinter.studies.embedding import EmbeddingConfig, EmbeddingResult, run_embedding
+from gradsplinter.studies.embedding import EmbeddingResult, run_embedding
+from gradsplinter.studies.embedding_trial import EmbeddingConfig
 from gradsplinter.studies.statistics import mean_and_error
 from gradsplinter.wording import counted
 from gradsplinter.zoo import Zoo

@@ -54,6 +54,8 @@ class EmbedTrain(Study):
     """Of the embedding."""
     width: int = EmbedderConfig.width
     """Of the embedder's hidden layers."""
+    depth: int = EmbedderConfig.depth
+    """Hidden layers before, and after the tokens are pooled."""
     frequencies: int = EmbedderConfig.frequencies
     """Of sines and cosines of each coordinate of a point."""
     pooling: str = EmbedderConfig.pooling
@@ -75,13 +77,9 @@ class EmbedTrain(Study):
         begin = time.perf_counter()
         zoos = [Zoo.load(folder) for folder in self.zoos]
         shape = EmbedderConfig(
-            EmbedderConfig.inputs,
-            self.size,
-            self.width,
-            self.frequencies,
-            self.pooling,
-            self.values,
-        )
+            size=self.size, width=self.width, depth=self.depth, frequencies=self.frequencies,
+            pooling=self.pooling, values=self.values,
+        )  # fmt: skip
         with results_folder(self.out, self.overwrite, "embed train") as folder:
             taught = self._teach(zoos, shape)
             _write(taught, zoos, self.config, folder)

@@ -42,6 +42,24 @@ def probe_accuracy(
         >>> probe_accuracy(features, labels, torch.arange(4), torch.tensor([4, 5]))
         1.0
     """
+    found = probe_labels(features, labels[training], training, test, per_class=per_class)
+    return float((found == labels[test]).double().mean())
+
+
+def probe_labels(
+    features: Tensor,
+    labels: Tensor,
+    training: Tensor,
+    test: Tensor,
+    *,
+    per_class: int | None = None,
+) -> Tensor:
+    """The class that the same classifier names for each test row, int64 `[test]`.
+
+    Args:
+        features, training, test, per_class: as in `probe_accuracy`.
+        labels: int `[training]`.
+    """
     try:
         from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
         from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
@@ -51,18 +69,19 @@ def probe_accuracy(
     known = features[training].double()
     mean, spread = known.mean(0), known.std(0, correction=0)
     if per_class is not None:
-        training = torch.cat(
-            [training[labels[training] == label][:per_class] for label in labels[training].unique()]
+        some = torch.cat(
+            [(labels == label).nonzero().flatten()[:per_class] for label in labels.unique()]
         )
+        training, labels = training[some], labels[some]
     scaled = ((features.double() - mean) / spread.where(spread > 0, 1.0)).numpy()
-    x, y = scaled[training.numpy()], labels[training].numpy()
+    x, y = scaled[training.numpy()], labels.numpy()
     model = LogisticRegression(max_iter=200, tol=1e-3)
-    if _fewest(labels[training]) >= FOLDS:
+    if _fewest(labels) >= FOLDS:
         model = GridSearchCV(model, {"C": list(PENALTIES)}, cv=FOLDS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a separable set has no end
         model.fit(x, y)
-    return float(model.score(scaled[test.numpy()], labels[test].numpy()))
+    return torch.from_numpy(model.predict(scaled[test.numpy()]))
 
 
 def _fewest(labels: Tensor) -> int:

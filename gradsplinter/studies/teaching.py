@@ -153,14 +153,11 @@ def _cloze(
 ) -> list[ClozeRow]:
     mean = (own.shares.unsqueeze(2) * own.values).sum((0, 1)) / len(own)
 
-    def fill(tokens: Tokens, visible: Tensor) -> Tensor:
-        return embedder.decode(embedder.encode(tokens, visible), tokens.points)
-
     rows = []
     for share in shares:
         counts = (share * (other.shares > 0).sum(1, keepdim=True)).round()
         hidden = other.some(counts, generator)
-        rows.append(ClozeRow(share, cloze_r2(other, hidden, fill, mean)))
+        rows.append(ClozeRow(share, cloze_r2(other, hidden, embedder.fill, mean)))
     return rows
 
 

@@ -1,0 +1,207 @@
+"""`gradsplinter embed parts`: the study of parts of networks, its folder and its report."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import torch
+import tyro
+from rich import box
+from rich.table import Table
+
+import gradsplinter
+from gradsplinter import data, io
+from gradsplinter.checks import check_integer
+from gradsplinter.cli.command import Study, console, options_of, results_folder
+from gradsplinter.studies.class_parts import run_class_parts
+from gradsplinter.studies.class_parts_result import ClassPartsConfig, ClassPartsResult
+from gradsplinter.studies.parts import run_parts
+from gradsplinter.studies.parts_result import PartsConfig, PartsResult
+from gradsplinter.wording import counted
+from gradsplinter.zoo import Zoo, ZooConfig, make_zoo
+
+
+@dataclass(frozen=True)
+class EmbedParts(Study):
+    """Embed parts of networks: do those that do the same lie together, and are their tasks known from elsewhere?
+
+    Trains networks of several tasks side by side, and classifiers of images, and embeds the parts that lead from the
+    inputs to a hidden site, from there to an output, and from the inputs to an output.
+    """
+
+    typed: ClassVar = options_of(PartsConfig) | {
+        "out": "--out", "zoo": "--zoo", "folder": "--zoo", "zoo_networks": "--zoo-networks",
+        "datasets": "--datasets", "name": "--datasets",
+    }  # fmt: skip
+
+    config: Annotated[PartsConfig, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=PartsConfig
+    )
+    classes: ClassPartsConfig = dataclasses.field(default_factory=ClassPartsConfig)
+    """Of the classifiers."""
+    datasets: tuple[str, ...] = ("mnist",)
+    """Images whose classifiers are looked at, as `data.load` knows them; may be none."""
+    zoo: Path | None = None
+    """Networks of single tasks that the embedder is taught with: a folder that `gradsplinter zoo` wrote; by default
+    they are trained first."""
+    zoo_networks: int = 20
+    """Networks of each task, where there is no such folder."""
+    out: Path = Path("results/embed-parts")
+    """Folder to write."""
+
+    def __post_init__(self) -> None:
+        check_integer(self.zoo_networks, "zoo_networks", 2)
+
+    def run(self) -> None:
+        # Only here, since matplotlib takes its time.
+        from gradsplinter.plot import parts as plot_parts  # noqa: PLC0415
+        from gradsplinter.plot.style import save  # noqa: PLC0415
+
+        begin = time.perf_counter()
+        bar = self.shows_bar
+        with results_folder(self.out, self.overwrite, "embed parts") as folder:
+            images = {
+                name: (data.load(name, "train"), data.load(name, "test")) for name in self.datasets
+            }
+            result = run_parts(self.config, self._zoo(), progress=bar)
+            classified = [
+                run_class_parts(self.classes, name, train, test, progress=bar)
+                for name, (train, test) in images.items()
+            ]
+            self._write(result, classified, folder)
+            for name, figure in plot_parts.figures(result, classified).items():
+                save(figure, folder, name)
+        _report(result)
+        for one in classified:
+            _report_classes(one)
+        console.print(f"Written to {self.out}/ in {time.perf_counter() - begin:.0f} s")
+
+    def _zoo(self) -> Zoo:
+        if self.zoo is not None:
+            return Zoo.load(self.zoo)
+        return make_zoo(ZooConfig(networks=self.zoo_networks), progress=self.shows_bar)
+
+    def _write(
+        self, result: PartsResult, classified: Sequence[ClassPartsResult], folder: Path
+    ) -> None:
+        tables: dict[str, Sequence[object]] = {
+            "outputs": result.outputs,
+            "communities": result.communities,
+            "parts": result.rows,
+        }
+        if classified:
+            tables["classifiers"] = [row for one in classified for row in one.networks]
+            tables["classes"] = [row for one in classified for row in one.rows]
+        for name, rows in tables.items():
+            io.write_csv(folder / f"{name}.csv", [vars(row) for row in rows])
+        io.write_csv(folder / "parts-means.csv", result.means())
+        io.write_csv(folder / "zoo.csv", result.whole_rows())
+        if classified:
+            io.write_csv(
+                folder / "classes-means.csv", [row for one in classified for row in one.means()]
+            )
+            pairs = [row for one in classified for row in one.pairs()]
+            io.write_csv(folder / "classes-pairs.csv", pairs)
+        versions = {"gradsplinter": gradsplinter.__version__, "torch": torch.__version__}
+        about = {
+            "config": dataclasses.asdict(self.config),
+            "classes": dataclasses.asdict(self.classes),
+            "zoo": dataclasses.asdict(result.zoo.config) | {"fingerprint": result.zoo.fingerprint},
+            "versions": versions,
+        }
+        io.write_json(folder / "config.json", about)
+
+
+def _report(result: PartsResult) -> None:
+    config = result.config
+    lost = [row for row in result.outputs if not row.learned]
+    lowest = min(result.outputs, key=lambda row: row.r2)
+    console.print(
+        f"{len(config.seeds)} networks of {config.outputs} tasks each: lowest R² {lowest.r2:.3f} "
+        f"({lowest.task}); {counted(len(lost), 'output')} below {config.learned:g}"
+    )
+    mean = {
+        name: sum(getattr(row, name) for row in result.communities) / len(result.communities)
+        for name in ("found", "inputs_ari", "neurons_ari")
+    }
+    console.print(
+        f"Communities, found without outputs: {mean['found']:.1f} of {config.outputs}; adjusted Rand index with "
+        f"the tasks {mean['inputs_ari']:.2f} for inputs, {mean['neurons_ari']:.2f} for neurons"
+    )
+    for coordinates, title in (
+        ("inputs", "Parts by the inputs of their tasks"),
+        ("principal", "Parts by principal directions of their units"),
+    ):
+        rows = [row for row in result.means() if row["coordinates"] == coordinates]
+        if not rows:
+            continue
+        console.print(f"{title}; means over networks")
+        table = _table(
+            "part",
+            "method",
+            "probe",
+            "nearest:\nothers",
+            "nearest:\nproducts",
+            "distance\nratio",
+        )
+        before = ""
+        for row in rows:
+            if before and row["part"] != before:
+                table.add_section()
+            name = row["part"] if row["part"] != before else ""
+            before = row["part"]
+            cells = (row[key] for key in ("probe", "neighbours", "products", "ratio"))
+            table.add_row(name, row["method"], *map(_cell, cells))
+        console.print(table)
+    known = ", ".join(
+        f"{method} {share:.2f}"
+        for (coordinates, method), share in result.whole.items()
+        if coordinates == "inputs"
+    )
+    chance = result.chance
+    console.print(
+        "probe: share whose task is named by a linear probe trained on the zoo's networks of one task only "
+        f"(chance {chance['probe']:.2f}; held-out networks of the zoo: {known}). nearest, others: share "
+        f"whose nearest part in the other networks has the same task (chance {chance['neighbours']:.2f}). nearest, "
+        f"products: share of products whose nearest part of another output of the network is one (chance "
+        f"{chance['products']:.2f}). distance ratio: mean distance to the same task in other networks / to others"
+    )
+
+
+def _report_classes(result: ClassPartsResult) -> None:
+    for labels in ("true", "shuffled"):
+        accuracies = [row.accuracy for row in result.networks if row.labels == labels]
+        console.print(
+            f"{result.dataset}, {len(accuracies)} networks {result.config.architecture} of {labels} labels, "
+            f"accuracy {sum(accuracies) / len(accuracies):.1%}"
+        )
+        table = _table("pathways by", "nearest is\nthe class", "agree", "confused", "cosine")
+        for row in result.means():
+            if row["labels"] == labels:
+                cells = (row[key] for key in ("neighbours", "agreement", "confusion", "cosine"))
+                table.add_row(row["method"], *map(_cell, cells))
+        console.print(table)
+    alike = ", ".join(f"{row['class']} and {row['other']}" for row in result.pairs()[:5])
+    console.print(
+        f"Chance is {1 / len(result.classes):.2f} for the nearest. Rank correlations over pairs of classes: of distances "
+        "between networks (agree), of nearness with how often classes are confused, and with the cosine of "
+        f"mean gradients. Most alike by the embedder: {alike}"
+    )
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for i, column in enumerate(columns):
+        left = i == 0 or column == "method"
+        table.add_column(column, justify="left" if left else "right", no_wrap=left)
+    return table

@@ -1,0 +1,287 @@
+"""Parts of networks: coordinates and directions by hand, and both studies on tiny networks."""
+
+import csv
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+
+from gradsplinter import ReluNetwork
+from gradsplinter.cli.parts import EmbedParts
+from gradsplinter.embedder_training import EmbedderTrainingConfig
+from gradsplinter.plot.parts import average_linkage
+from gradsplinter.studies.class_parts import same_class
+from gradsplinter.studies.class_parts_result import ClassPartsConfig
+from gradsplinter.studies.part_tokens import (
+    ZooParts,
+    activations,
+    centred,
+    mean_gradients,
+    parts_by_inputs,
+    parts_by_principal_directions,
+    principal_directions,
+)
+from gradsplinter.studies.parts import run_parts
+from gradsplinter.studies.parts_judge import Near
+from gradsplinter.studies.parts_result import Part, PartsConfig, tasks_of
+from gradsplinter.table import splinter
+from gradsplinter.tokens import Tokens, of_splinters, tokens_of
+from gradsplinter.train import initialise
+from gradsplinter.zoo import ZooConfig, make_zoo
+
+
+def uniform(n, inputs, seed=0):
+    return torch.rand(n, inputs, generator=torch.Generator().manual_seed(seed))
+
+
+def side_by_side(nets):
+    """One network of which each output is one of these networks of equal widths."""
+    return ReluNetwork(
+        [
+            torch.block_diag(*weights)
+            for weights in zip(*(net.weights for net in nets), strict=True)
+        ],
+        [torch.cat(biases) for biases in zip(*(net.biases for net in nets), strict=True)],
+    )
+
+
+# --- what is looked at ------------------------------------------------------------------------------
+
+
+def test_the_direction_that_is_read_has_the_length_of_the_output():
+    """y = 3 a1 - 2 a2 of a linear rest: v · a is y, so v must not be normalised."""
+    net = ReluNetwork(
+        [torch.eye(2), torch.eye(2), torch.tensor([[3.0, -2.0]])],
+        [torch.zeros(2)] * 2 + [torch.zeros(1)],
+    )
+    x = uniform(50, 2) + 0.1  # all units are on
+    v = mean_gradients(splinter(net, x, 1))
+    assert v.tolist() == [[3, -2]]
+    torch.testing.assert_close(activations(net, x, 1) @ v.T, net(x))
+
+
+def test_the_mean_gradient_counts_examples():
+    """relu(x1) with weight 4: on in one of four examples."""
+    net = ReluNetwork([torch.eye(2), torch.tensor([[4.0, 1.0]])], [torch.zeros(2), torch.zeros(1)])
+    x = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-2.0, 1.0], [-1.0, 3.0]])
+    assert mean_gradients(splinter(net, x)).tolist() == [[1, 1]]
+
+
+def test_principal_directions_whiten_and_have_a_sign():
+    a = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 6)
+    a[:, 4] = 3 * a[:, 4].exp().clamp(max=50)  # skewed
+    scores = centred(
+        Tokens((a @ principal_directions(a, 3).T)[None], a[None], torch.full((1, 2000), 1 / 2000))
+    )
+    found = scores.points[0].double()
+    torch.testing.assert_close(found.T @ found / 2000, torch.eye(3).double(), atol=1e-3, rtol=0)
+    assert ((found**3).mean(0) >= 0).all()
+    flipped = principal_directions(-a, 3)
+    torch.testing.assert_close(flipped, -principal_directions(a, 3), atol=1e-5, rtol=1e-3)
+
+
+def test_centred_by_hand():
+    tokens = Tokens(
+        torch.tensor([[[1.0], [5.0]]]), torch.zeros(1, 2, 1), torch.tensor([[0.75, 0.25]])
+    )
+    assert centred(tokens).points.tolist() == [[[-1], [3]]]
+    assert centred(tokens, torch.tensor([10.0])).points.tolist() == [[[9], [13]]]
+
+
+def test_parts_by_inputs_are_those_of_the_networks_side_by_side():
+    nets = [initialise([2, 16, 8, 8, 1], seed) for seed in range(3)]
+    net, x = side_by_side(nets), uniform(100, 6)
+    found = dict(parts_by_inputs(net, x, 2, seed=7, kind="samples"))
+    assert len(found) == 3 * 5
+    for output, small in enumerate(nets):
+        own = x[:, 2 * output : 2 * output + 2].contiguous()
+        whole = found[Part(7, output, 0, 4, "inputs")]
+        alone = tokens_of([small], own, kind="samples")
+        torch.testing.assert_close(whole.points, alone.points)
+        torch.testing.assert_close(whole.values, alone.values, atol=1e-6, rtol=1e-4)
+        later = splinter(small, own, 2)
+        earlier = splinter(small, own, 0, 2, mean_gradients(later))
+        expected = of_splinters(earlier, own, kind="samples")
+        part = found[Part(7, output, 0, 2, "inputs")]
+        torch.testing.assert_close(part.values, expected.values, atol=1e-6, rtol=1e-4)
+
+
+def test_coordinates_of_a_hidden_site_stand_for_the_inputs_where_they_are_handed_on():
+    """Site 1 is twice the inputs, site 2 the same: a later part is the network, in units of the inputs."""
+    weights = [
+        2 * torch.eye(2),
+        torch.tensor([[1.0, 1.0], [1.0, -1.0]]),
+        torch.eye(2),
+        torch.tensor([[1.0, 3.0]]),
+    ]
+    net = ReluNetwork(weights, [torch.zeros(2)] * 3 + [torch.zeros(1)])
+    x = uniform(200, 2) + 0.1
+    found = dict(parts_by_inputs(net, x, 2, seed=0, kind="samples"))
+    whole = found[Part(0, 0, 0, 4, "inputs")]
+    later = found[Part(0, 0, 1, 4, "inputs")]
+    torch.testing.assert_close(later.points, whole.points)
+    torch.testing.assert_close(later.values, whole.values)
+
+
+class Groups:
+    def __init__(self, units):
+        self.units = units
+
+
+def test_principal_parts_have_the_units_of_their_task():
+    nets = [initialise([2, 8, 8, 1], seed) for seed in (3, 4)]
+    net, x = side_by_side(nets), uniform(300, 4)
+    groups = {
+        site: torch.arange(width).div(width // 2, rounding_mode="floor")
+        for site, width in ((0, 4), (1, 16))
+    }
+    found = dict(parts_by_principal_directions(net, x, 2, Groups(groups), 0, "samples"))
+    assert set(found) == {Part(0, output, 1, 3, "principal") for output in (0, 1)}
+    zoo = ZooParts(nets[1:], x[:, 2:].contiguous(), "samples")
+    (alone,) = zoo.tokens([0], x[:, 2:].contiguous())
+    part = found[Part(0, 1, 1, 3, "principal")]
+    torch.testing.assert_close(part.points, alone.points, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(part.values, alone.values, atol=1e-5, rtol=1e-3)
+    groups[1][:] = 0  # no unit for the second task
+    left = dict(parts_by_principal_directions(net, x, 2, Groups(groups), 0, "samples"))
+    assert {part.output for part in left} == {0}
+
+
+def test_names_of_parts():
+    names = [Part(0, 0, *sites, "inputs").name(4) for sites in ((0, 1), (0, 4), (2, 4))]
+    assert names == ["input → site 1", "input → output", "site 2 → output"]
+
+
+# --- how it is judged -------------------------------------------------------------------------------
+
+
+def test_nearness_by_hand():
+    """Two networks of three outputs each; tasks 0 (twice) and 1, then 0, 0 and 2; on a line."""
+    parts = [Part(seed, output, 0, 3, "inputs") for seed in (0, 1) for output in range(3)]
+    labels = torch.tensor([0, 0, 1, 0, 0, 2])
+    near = Near(torch.tensor([[0.0], [1.0], [1.4], [0.2], [9.0], [1.1]]), parts, labels)
+    first = torch.tensor([True] * 3 + [False] * 3)
+    assert near.neighbours(first) == 0.5  # the one of task 1 has no equal elsewhere
+    assert near.products(first) == 0.5  # the second is nearer to task 1
+    every = torch.ones(6, dtype=torch.bool)
+    same = near.distance(torch.tensor([True] + [False] * 5), every, same=True)
+    assert same == pytest.approx((0.2 + 9) / 2)
+    assert near.distance(torch.tensor([True] + [False] * 5), every, same=False) == pytest.approx(
+        1.1
+    )
+    assert math.isnan(near.neighbours(torch.zeros(6, dtype=torch.bool)))
+
+
+def test_same_class_by_hand():
+    own = torch.tensor([[0.0, 0.0], [5.0, 5.0]])
+    assert same_class(own, torch.stack([own + 0.1, own.flip(0) + 1])) == 1
+    assert same_class(own, own.flip(0)[None]) == 0
+
+
+def test_tasks_change_from_network_to_network_and_the_first_is_the_product():
+    zoo = make_zoo(ZooConfig(tasks=5, networks=2, examples=256, steps=1), progress=False)
+    config = PartsConfig(others=3)
+    assert tasks_of(config, zoo, 0).tolist() == [0, 0, 0, 1, 2, 3]
+    assert tasks_of(config, zoo, 1).tolist() == [0, 0, 0, 4, 1, 2]
+
+
+def test_average_linkage_by_hand():
+    points = torch.tensor([0.0, 10.0, 1.0, 12.0])
+    merges, order = average_linkage((points.unsqueeze(1) - points).abs())
+    assert merges == [(0, 2, 1.0), (1, 3, 2.0), (4, 5, 10.5)]
+    assert order == [0, 2, 1, 3]
+
+
+# --- all of it --------------------------------------------------------------------------------------
+
+TEACHING = EmbedderTrainingConfig(steps=3, points=32, batch=8, tokens="samples")
+TINY = PartsConfig(
+    seeds=(0, 1), others=1, hidden=(8, 8), training_examples=256, steps=30, examples=64, teaching=TEACHING
+)  # fmt: skip
+TINY_CLASSES = ClassPartsConfig(
+    seeds=(0, 1), taught=2, architecture="8-8", training_examples=200, epochs=2, directions=3,
+    examples=64, teaching=TEACHING,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def zoo():
+    return make_zoo(ZooConfig(tasks=3, networks=4, examples=256, steps=20), progress=False)
+
+
+def test_the_command(tmp_path, zoo, capsys):
+    zoo.save(tmp_path / "zoo")
+    out = tmp_path / "results"
+    command = EmbedParts(TINY, TINY_CLASSES, ("digits",), tmp_path / "zoo", out=out, progress=False)
+    command.run()
+    tables = {
+        f"{name}.csv"
+        for name in (
+            "outputs", "communities", "parts", "parts-means", "zoo", "classifiers", "classes",
+            "classes-means", "classes-pairs",
+        )
+    }  # fmt: skip
+    figures = {
+        f"{name}.{end}"
+        for name in ("parts", "parts-map", "classes-digits")
+        for end in ("png", "pdf")
+    }
+    assert {path.name for path in out.iterdir()} == tables | figures | {"config.json"}
+    about = json.loads((out / "config.json").read_text())
+    assert about["command"] == "embed parts"
+    assert about["zoo"]["fingerprint"] == zoo.fingerprint
+    with (out / "outputs.csv").open() as file:
+        tasks = [row["task"] for row in csv.DictReader(file)]
+    assert tasks == ["x1 * x2"] * 3 + [zoo.tasks[1].name] + ["x1 * x2"] * 3 + [zoo.tasks[2].name]
+    with (out / "parts.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    parts = {"input → site 1", "input → output", "site 1 → output"}
+    assert {row["part"] for row in rows if row["coordinates"] == "inputs"} == parts
+    again = run_parts(TINY, zoo, progress=False)
+    for name in ("probe", "neighbours", "within", "between"):
+        assert [float(row[name]) for row in rows] == [getattr(row, name) for row in again.rows]
+    with (out / "classes-pairs.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 45
+    printed = capsys.readouterr().out
+    assert "2 networks of 4 tasks each" in printed
+    assert "digits, 2 networks 8-8 of shuffled labels" in printed
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: PartsConfig(seeds=(0,)), ValueError, "seeds must hold at least two values, got 1"),
+        (lambda: PartsConfig(seeds=(0, 0)), ValueError, "seeds must be different"),
+        (lambda: PartsConfig(hidden=(8,)), ValueError, "hidden must hold at least two values"),
+        (lambda: PartsConfig(others=0), ValueError, "others must be at least 1, got 0"),
+        (lambda: PartsConfig(examples=10), ValueError, "examples must be at least 64, got 10"),
+        (lambda: PartsConfig(learned=1.0), ValueError, "learned must be below 1, got 1.0"),
+        (lambda: ClassPartsConfig(seeds=(3,)), ValueError, "seeds must hold at least two values"),
+        (lambda: ClassPartsConfig(seeds=(0, 100_000)), ValueError, "seeds must be below 100,000"),
+        (lambda: ClassPartsConfig(architecture="conv"), ValueError, "widths of hidden layers"),
+        (lambda: ClassPartsConfig(directions=0), ValueError, "directions must be at least 1"),
+        (lambda: EmbedParts(zoo_networks=1), ValueError, "zoo_networks must be at least 2, got 1"),
+    ],
+)  # fmt: skip
+def test_bad_configurations(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            ZooConfig("formulae-4d", tasks=3, networks=2),
+            "tasks of 2 inputs, got formulae-4d with 4",
+        ),
+        (ZooConfig(tasks=3, networks=2, hidden=(8,)), "networks of at least 2 hidden layers"),
+        (ZooConfig(tasks=2, networks=2), "more tasks than others = 2, got 2"),
+    ],
+)
+def test_zoos_that_do_not_fit(config, message):
+    small = dataclasses.replace(config, examples=256, steps=1)
+    with pytest.raises(ValueError, match=message):
+        run_parts(dataclasses.replace(TINY, others=2), make_zoo(small, progress=False))
