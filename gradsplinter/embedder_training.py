@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -50,6 +50,9 @@ class EmbedderTrainingConfig:
     """Shares of tokens that are hidden; one is drawn for each network and step."""
     noise: float = 0.1
     """Standard deviation of what is added to the embedding."""
+    symmetries: bool = False
+    """Exchange and mirror each network's inputs at random, and its sign: other functions, which are as likely where
+    inputs are alike, so that it learns of more functions than there are tasks."""
     refresh: int = 25
     """Steps after which all networks are looked at anew, at other examples; 0: never."""
     validation: float = 0.1
@@ -240,6 +243,8 @@ class _State:
         for _ in range(min(config.refresh or 25, config.steps - self.step)):
             chosen = torch.randperm(len(self.training), generator=self.generator)[: config.batch]
             tokens = self.tokens[chosen]
+            if config.symmetries:
+                tokens = turned(tokens, self.embedder.point_mean, self.generator)
             visible = ~hide(tokens, config.mask, self.generator)
             noise = torch.randn(len(tokens), self.embedder.config.size, generator=self.generator)
             noise = config.noise * noise.to(self.device)
@@ -314,6 +319,24 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
+
+
+def turned(tokens: Tokens, centre: Tensor, generator: torch.Generator) -> Tokens:
+    """Each set as of the function ±f(Q(x - centre) + centre), Q a random signed permutation of the inputs.
+
+    Examples:
+        >>> tokens = Tokens(torch.tensor([[[0.2, 0.5]]]), torch.tensor([[[3.0, 1.0]]]), torch.ones(1, 1))
+        >>> found = turned(tokens, torch.tensor([0.5, 0.5]), torch.Generator().manual_seed(0))
+        >>> found.points, found.values
+        (tensor([[[0.8000, 0.5000]]]), tensor([[[ 3., -1.]]]))
+    """
+    sets, d = len(tokens), tokens.points.shape[2]
+    order = torch.rand(sets, d, generator=generator).argsort(1)
+    signs = 1.0 - 2 * torch.randint(2, (sets, d + 1), generator=generator)
+    turn = torch.nn.functional.one_hot(order, d) * signs[:, :d, None]
+    turn, sign = turn.to(tokens.points), signs[:, d:, None].to(tokens.points)
+    values = tokens.values @ turn if tokens.values.shape[2] == d else tokens.values
+    return replace(tokens, points=(tokens.points - centre) @ turn + centre, values=sign * values)
 
 
 def hide(tokens: Tokens, shares: tuple[float, ...], generator: torch.Generator) -> Tensor:

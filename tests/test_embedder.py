@@ -1,5 +1,6 @@
 """Tokens of networks, and the model that fills in the hidden ones."""
 
+import itertools
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.embedder_training import (
     EmbedderTrainingConfig,
     hide,
+    turned,
     train_embedder,
     train_embedder_of,
 )
@@ -472,3 +474,33 @@ def test_a_constant_network():
     net = ReluNetwork((*net.weights[:-1], torch.zeros(1, 8)), net.biases)
     with pytest.raises(ValueError, match=r"got direction 0, which is constant at these examples"):
         embed(net, examples(), Embedder(EmbedderConfig()))
+
+
+def test_turned_networks_are_networks():
+    """Tokens of a network with its inputs exchanged and mirrored are those that it gets, turned."""
+    net, x = NETS[0], torch.rand(64, 2, generator=torch.Generator().manual_seed(0))
+    tokens = tokens_of([net] * 16, x)
+    found = turned(tokens, torch.tensor([0.5, 0.5]), torch.Generator().manual_seed(1))
+    seen = []
+    for order, *signs in itertools.product(([0, 1], [1, 0]), *[(-1.0, 1.0)] * 3):
+        turn = torch.eye(2)[order] * torch.tensor(signs[:2])
+        weights = (net.weights[0] @ turn, net.weights[1], signs[2] * net.weights[2])
+        shift = 0.5 - turn @ torch.tensor([0.5, 0.5])
+        biases = (net.biases[0] + net.weights[0] @ shift, *net.biases[1:])
+        expected = tokens_of([ReluNetwork(weights, biases)], (x - 0.5) @ turn + 0.5)
+        differences = [
+            (getattr(found, name) - getattr(expected, name)).abs().flatten(1).amax(1)
+            for name in ("points", "values", "shares")
+        ]
+        seen.append((torch.stack(differences) < 1e-5).all(0))
+    assert torch.stack(seen).sum(0).tolist() == [1] * 16  # each is one of the 16
+    assert torch.stack(seen).any(1).sum() > 8
+
+
+def test_outputs_are_turned_by_their_sign_only():
+    x = torch.rand(64, 2, generator=torch.Generator().manual_seed(0))
+    tokens = tokens_of([NETS[0]] * 8, x, values="outputs")
+    found = turned(tokens, torch.tensor([0.5, 0.5]), torch.Generator().manual_seed(1))
+    signs = (found.values / tokens.values)[:, 0, 0].round()
+    assert set(signs.tolist()) == {-1.0, 1.0}
+    assert torch.equal(found.values, signs.view(8, 1, 1) * tokens.values)

@@ -179,7 +179,7 @@ def test_ablations(result):
     config = replace(result.config, seeds=(0,), training=training)
     rows = run_ablation(config, result.zoo, progress=False)
     assert [row.variant for row in rows][:4] == ["as it is", "30%", "60%", "90%"]
-    assert len({(row.question, row.variant) for row in rows}) == len(rows) == 15
+    assert len({(row.question, row.variant) for row in rows}) == len(rows) == 16
     assert all(row.cloze_r2 <= 1 for row in rows)
     every = {name: changed for _, name, changed in variants(config, result.zoo)}
     x = Trial(config, result.zoo, 0).x

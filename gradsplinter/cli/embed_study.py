@@ -22,6 +22,7 @@ from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.known_tasks import KnownTasks
 from gradsplinter.studies.embedding import EmbeddingResult, run_embedding
+from gradsplinter.studies.embedding_ablation import AblationRow, run_ablation
 from gradsplinter.studies.embedding_trial import EmbeddingConfig
 from gradsplinter.studies.statistics import mean_and_error
 from gradsplinter.wording import counted
@@ -29,7 +30,12 @@ from gradsplinter.zoo import Zoo
 
 MOST_COLUMNS = 5
 """Of a table in a terminal of 80 columns."""
-TABLES = {"probes": ("accuracy",), "cloze": ("r2",), "structure": ("neighbours", "correlation")}
+TABLES = {
+    "probes": ("accuracy",),
+    "cloze": ("r2",),
+    "structure": ("neighbours", "correlation"),
+    "ablations": ("all_labels", "one_label", "few_visible", "cloze_r2"),
+}
 """Columns that are means over seeds."""
 
 
@@ -50,6 +56,8 @@ class EmbedStudy(Study):
     config: Annotated[EmbeddingConfig, tyro.conf.arg(name="")] = field(
         default_factory=EmbeddingConfig
     )
+    ablations: bool = False
+    """Also change one thing at a time of the embedder and of its training: 15 other trainings a seed."""
     out: Path | None = None
     """Folder to write; by default results/embedding-FAMILY."""
 
@@ -64,10 +72,15 @@ class EmbedStudy(Study):
         out = self.out or Path("results") / f"embedding-{zoo.config.family}"
         with results_folder(out, self.overwrite, "embed study") as folder:
             result = run_embedding(self.config, zoo, progress=self.shows_bar)
-            _write(result, folder)
-            for name, figure in plot_embedding.figures(result).items():
+            ablations: list[AblationRow] = []
+            if self.ablations:
+                ablations = run_ablation(self.config, zoo, progress=self.shows_bar)
+            _write(result, ablations, folder)
+            for name, figure in plot_embedding.figures(result, ablations).items():
                 save(figure, folder, name)
         _report(result)
+        if ablations:
+            _report_ablations(ablations)
         console.print(f"Written to {out}/ in {time.perf_counter() - begin:.0f} s")
 
     def _check(self, zoo: Zoo) -> None:
@@ -108,9 +121,17 @@ def means(rows: Sequence[object], names: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _write(result: EmbeddingResult, folder: Path) -> None:
-    for name, columns in TABLES.items():
-        rows = getattr(result, name)
+def _write(result: EmbeddingResult, ablations: list[AblationRow], folder: Path) -> None:
+    tables: dict[str, Sequence[object]] = {
+        "probes": result.probes,
+        "cloze": result.cloze,
+        "structure": result.structure,
+        "ablations": ablations,
+    }
+    for name, rows in tables.items():
+        if not rows:
+            continue
+        columns = TABLES[name]
         io.write_csv(folder / f"{name}.csv", [vars(row) for row in rows])
         io.write_csv(folder / f"{name}-means.csv", means(rows, columns))
     zoo, config = result.zoo, result.config
@@ -145,6 +166,17 @@ def _report(result: EmbeddingResult) -> None:
             "Rank correlation of distances of tasks: in the embedding, and of exact fields:"
         )
         _print(result.structure, "networks", "correlation")
+
+
+def _report_ablations(rows: Sequence[AblationRow]) -> None:
+    console.print("One thing changed at a time; accuracies of the probe, and R² of hidden values:")
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("", "", "all labels", "one label", "few visible", "R²"):
+        table.add_column(name, justify="right" if name else "left", max_width=9 if name else None)
+    for row in means(rows, TABLES["ablations"]):
+        cells = [f"{row[name]:.3f}" for name in TABLES["ablations"]]
+        table.add_row(row["question"], row["variant"], *cells)
+    console.print(table)
 
 
 def _by(rows: Sequence[Any], name: str) -> list[tuple[str, list[Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from gradsplinter.plot.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SIGNED, label, style
 from gradsplinter.studies.embedding import EmbeddingResult
+from gradsplinter.studies.embedding_ablation import AblationRow
 from gradsplinter.studies.statistics import mean_and_error
 
 COLORS = (BLUE, GREY, ORANGE, GREEN, PURPLE, INK)
@@ -21,9 +23,18 @@ MOST_DRAWN = 10
 GRID = 40
 
 
-def figures(result: EmbeddingResult) -> dict[str, Figure]:
+MEASURES = {
+    "all_labels": "all labels",
+    "one_label": "one label a class",
+    "few_visible": "few modes visible",
+    "cloze_r2": "R² of hidden values",
+}
+
+
+def figures(result: EmbeddingResult, ablations: Sequence[AblationRow] = ()) -> dict[str, Figure]:
     """Every figure of the study, by file name."""
-    return {"probes": probes(result), "cloze": cloze(result), "map": map_of(result)}
+    found = {"probes": probes(result), "cloze": cloze(result), "map": map_of(result)}
+    return found | ({"ablations": ablation(ablations)} if ablations else {})
 
 
 def probes(result: EmbeddingResult) -> Figure:
@@ -86,6 +97,27 @@ def cloze(result: EmbeddingResult) -> Figure:
         figure.legend(
             *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(methods)
         )
+    return figure
+
+
+def ablation(rows: Sequence[AblationRow]) -> Figure:
+    """What changes if one thing is changed; bars are standard errors, dotted lines the embedder as it is."""
+    variants = list(dict.fromkeys((row.question, row.variant) for row in rows))[::-1]
+    names = [f"{question}: {variant}" if question else variant for question, variant in variants]
+    with style():
+        figure = Figure(figsize=(7.8, 0.24 * len(variants) + 0.9), layout="constrained")
+        axes = figure.subplots(1, len(MEASURES), sharey=True)
+        for ax, (column, title) in zip(axes, MEASURES.items(), strict=True):
+            for place, key in enumerate(variants):
+                some = [row for row in rows if (row.question, row.variant) == key]
+                mean, error = mean_and_error([getattr(row, column) for row in some])
+                color = GREY if key[0] else BLUE
+                ax.errorbar(mean or 0, place, xerr=error or 0, fmt="o", ms=4, color=color, lw=1.2)
+                if not key[0]:
+                    ax.axvline(mean or 0, color=INK, lw=0.8, ls=":")
+            ax.set_xlim(right=1.02)
+            ax.set_title(title)
+        axes[0].set_yticks(range(len(names)), names)
     return figure
 
 

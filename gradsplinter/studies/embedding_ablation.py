@@ -76,6 +76,7 @@ def variants(config: EmbeddingConfig, zoo: Zoo) -> Iterator[tuple[str, str, Embe
     yield "tokens", "all samples", samples(taught, taught)
     yield "filled in", "outputs", shape(values="outputs")
     yield "points", "always the same", training(refresh=0)
+    yield "networks", "turned and mirrored", training(symmetries=True)
     yield "pooling", "attention", shape(pooling="attention")
     yield "hidden layers", "1", shape(depth=1)
     yield "noise on the embedding", "none", training(noise=0.0)
