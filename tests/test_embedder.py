@@ -12,9 +12,9 @@ from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.embedder_training import (
     EmbedderTrainingConfig,
     hide,
-    turned,
     train_embedder,
     train_embedder_of,
+    turned,
 )
 from gradsplinter.embedding import embed
 from gradsplinter.tokens import Tokens, joined, of_splinters, tokens_of
