@@ -28,6 +28,8 @@ from gradsplinter.wording import counted
 
 MOST_NEAREST = 5
 """Known tasks that are drawn."""
+MOST_SAID = 10
+"""Parts that are spoken of."""
 _HARD = "\N{NO-BREAK SPACE}"
 
 
@@ -165,9 +167,11 @@ def _report(parts: Sequence[Embedded], known: KnownTasks) -> None:
     if not len(known):
         console.print("The embedder knows no tasks, so there is none to compare with")
         return
-    for part in parts:
+    for part in parts[:MOST_SAID]:
         text = textwrap.fill(f"{part.name}: {_in_words(part, known)}", 80, subsequent_indent="  ")
         console.print(text.replace(_HARD, " "), highlight=False, markup=False)
+    if len(parts) > MOST_SAID:
+        console.print(f"and {len(parts) - MOST_SAID:,} more, in nearest.csv", highlight=False)
 
 
 def _in_words(part: Embedded, known: KnownTasks) -> str:
@@ -175,8 +179,8 @@ def _in_words(part: Embedded, known: KnownTasks) -> str:
     begin = f"nearest {_name(first)}"
     if part.like_none:
         begin = (
-            f"like none of the {counted(len(known), 'known task')}, each further than {FAR:g} times the "
-            f"distance of its own networks; the nearest is {_name(first)}"
+            f"like none of the {counted(len(known), 'known task')} (each further than {FAR:g} times its "
+            f"usual distance); the nearest is {_name(first)}"
         )
     text = f"{begin} ({first.distance:.2f}; networks of it are {first.usual:.2f} from their middle on average)"
     rest = [f"{_name(task)} ({task.distance:.2f})" for task in others[:2]]

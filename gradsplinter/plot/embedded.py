@@ -91,7 +91,7 @@ def _nearest(ax: Axes, part: Embedded) -> None:
         color=[GREY if task.is_far else BLUE for task in tasks], alpha=0.7,
     )  # fmt: skip
     ax.plot([task.usual for task in tasks], places, "|", color=ORANGE, ms=14, mew=2)
-    ax.set_yticks(places, [label(task.name, 26) for task in tasks], fontsize=7)
+    ax.set_yticks(places, [label(task.name, 32) for task in tasks], fontsize=7)
     ax.set_ylim(-0.6, len(tasks) - 0.4)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel("distance (orange: usual of its own networks)", fontsize=7)
