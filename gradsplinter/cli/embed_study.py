@@ -17,7 +17,7 @@ from rich.table import Table
 
 import gradsplinter
 from gradsplinter import io
-from gradsplinter.cli.command import Study, console, options_of, results_folder
+from gradsplinter.cli.command import Study, console, device_of, options_of, results_folder
 from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.known_tasks import KnownTasks
@@ -49,6 +49,7 @@ class EmbedStudy(Study):
 
     typed: ClassVar = {
         "folder": "ZOO", "out": "--out", "inputs": "--shape.inputs", "seed": "--training.seed",
+        "device": "--device",
     } | options_of(EmbeddingConfig)  # fmt: skip
 
     zoo: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="ZOO")]
@@ -58,6 +59,8 @@ class EmbedStudy(Study):
     )
     ablations: bool = False
     """Also change one thing at a time of the embedder and of its training: 15 other trainings a seed."""
+    device: str | None = None
+    """cpu, cuda or cuda:INDEX; by default cuda where there is one."""
     out: Path | None = None
     """Folder to write; by default results/embedding-FAMILY."""
 
@@ -69,12 +72,13 @@ class EmbedStudy(Study):
         begin = time.perf_counter()
         zoo = Zoo.load(self.zoo)
         self._check(zoo)
+        device = device_of(self.device)
         out = self.out or Path("results") / f"embedding-{zoo.config.family}"
         with results_folder(out, self.overwrite, "embed study") as folder:
-            result = run_embedding(self.config, zoo, progress=self.shows_bar)
+            result = run_embedding(self.config, zoo, device=device, progress=self.shows_bar)
             ablations: list[AblationRow] = []
             if self.ablations:
-                ablations = run_ablation(self.config, zoo, progress=self.shows_bar)
+                ablations = run_ablation(self.config, zoo, device=device, progress=self.shows_bar)
             _write(result, ablations, folder)
             for name, figure in plot_embedding.figures(result, ablations).items():
                 save(figure, folder, name)

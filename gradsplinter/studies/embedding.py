@@ -81,18 +81,30 @@ class EmbeddingResult:
     trained: TrainedEmbedder
 
 
-def run_embedding(config: EmbeddingConfig, zoo: Zoo, *, progress: bool = True) -> EmbeddingResult:
+def run_embedding(
+    config: EmbeddingConfig,
+    zoo: Zoo,
+    *,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> EmbeddingResult:
     """Everything that is measured on one zoo.
 
+    Args:
+        config: what is taught and asked.
+        zoo: the networks.
+        device: where embedders are taught; by default on the CPU.
+        progress: show bars on stderr.
+
     Raises:
-        ValueError: a zoo that is too small.
+        ValueError: a zoo that is too small; a device that is not there.
     """
     probes: list[ProbeRow] = []
     cloze: list[ClozeRow] = []
     structure: list[StructureRow] = []
     first: tuple[Tensor, TrainedEmbedder] | None = None
     for seed in tqdm(config.seeds, disable=not progress, desc="seeds", unit="seed"):
-        trial = Trial(config, zoo, seed, progress=progress)
+        trial = Trial(config, zoo, seed, device=device, progress=progress)
         probes += probe_rows(trial)
         cloze += cloze_rows(trial)
         structure += structure_rows(trial)

@@ -37,8 +37,14 @@ class AblationRow:
     """Of hidden values, 60 % of all; of what the variant fills in, so not comparable for outputs."""
 
 
-def run_ablation(config: EmbeddingConfig, zoo: Zoo, *, progress: bool = True) -> list[AblationRow]:
-    """Every variant with every seed.
+def run_ablation(
+    config: EmbeddingConfig,
+    zoo: Zoo,
+    *,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> list[AblationRow]:
+    """Every variant with every seed; arguments are those of `run_embedding`.
 
     Raises:
         ValueError: a zoo that is too small.
@@ -49,7 +55,7 @@ def run_ablation(config: EmbeddingConfig, zoo: Zoo, *, progress: bool = True) ->
     with bar:
         for question, name, changed in every:
             for seed in config.seeds:
-                rows.append(_row(Trial(changed, zoo, seed), question, name))
+                rows.append(_row(Trial(changed, zoo, seed, device=device), question, name))
                 bar.update()
     return rows
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from gradsplinter.checks import check_integer, check_values
+from gradsplinter.checks import check_device, check_integer, check_values
 from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.embedder_training import (
     EmbedderTrainingConfig,
@@ -65,6 +65,7 @@ class Trial:
         config: with the zoo's number of inputs.
         zoo: whose networks are split.
         seed: of the split, of the training and of all that is drawn.
+        device: where embedders are taught.
         training, test: indices of networks.
         x: `[points, d]`: where all networks are looked at.
         tokens: of all networks, at x.
@@ -72,11 +73,17 @@ class Trial:
     """
 
     def __init__(
-        self, config: EmbeddingConfig, zoo: Zoo, seed: int, *, progress: bool = False
+        self,
+        config: EmbeddingConfig,
+        zoo: Zoo,
+        seed: int,
+        *,
+        device: torch.device | str | None = None,
+        progress: bool = False,
     ) -> None:
         shape = replace(config.shape, inputs=zoo.config.widths[0])
         self.config, self.zoo, self.seed = replace(config, shape=shape), zoo, seed
-        self.progress = progress
+        self.device, self.progress = check_device(device), progress
         self.training, self.test = zoo.split(config.held_out, seed)
         self.generator = torch.Generator().manual_seed(1_000_000 + seed)
         self.x = self.sample(config.points, self.generator)
@@ -98,8 +105,9 @@ class Trial:
     def teach(self, index: Tensor) -> TrainedEmbedder:
         config = replace(self.config.training, seed=self.seed)
         return train_embedder(
-            self.nets(index), self.sample, self.config.shape, config, progress=self.progress
-        )
+            self.nets(index), self.sample, self.config.shape, config,
+            device=self.device, progress=self.progress,
+        )  # fmt: skip
 
     @cached_property
     def trained(self) -> TrainedEmbedder:
@@ -135,23 +143,24 @@ class Trial:
         head = nn.utils.skip_init(nn.Linear, self.config.shape.size, self.zoo.config.tasks)
         nn.init.normal_(head.weight, std=0.1, generator=generator)
         nn.init.zeros_(head.bias)
+        embedder, head = embedder.to(self.device), head.to(self.device)
         parameters = [*embedder.of_token.parameters(), *embedder.of_set.parameters()]
         if embedder.attention is not None:
             parameters += embedder.attention.parameters()
         optimizer = torch.optim.AdamW([*parameters, *head.parameters()], SUPERVISED_RATE)
-        labels = self.zoo.labels[self.training]
+        labels = self.zoo.labels[self.training].to(self.device)
         for step in range(config.steps // 2):
             if step % 25 == 0:
                 tokens = self.look(self.training, self.sample(config.points, generator))
             chosen = torch.randperm(len(labels), generator=generator)[: config.batch]
-            some = tokens[chosen]
+            some = tokens[chosen].to(self.device)
             visible = ~hide(some, config.mask, generator)
             visible[: len(chosen) // 2] = True
             loss = nn.functional.cross_entropy(head(embedder.encode(some, visible)), labels[chosen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        return embedder.eval().requires_grad_(False)
+        return embedder.cpu().eval().requires_grad_(False)
 
     def few(self) -> Tensor:
         """bool `[M, T]`: some modes of each network."""
