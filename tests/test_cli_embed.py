@@ -246,8 +246,11 @@ def test_outputs_and_directions_with_the_shipped_embedder(done, run, monkeypatch
     np.save("directions.npy", np.eye(3)[1:2])
     run("embed outputs.safetensors x.npy --directions directions.npy --out direction")
     one, three = (rows(done / name / "embedding.csv") for name in ("direction", "outputs"))
-    assert one[0].pop("part") == "direction 0"
-    assert list(one[0].values()) == list(three[1].values())[1:]
+    assert one[0]["part"] == "direction 0"
+    assert list(one[0].values())[1:] == list(three[1].values())[1:]
+    np.save("basis.npy", np.eye(2))
+    run("embed outputs.safetensors x.npy --basis basis.npy --out basis")
+    assert rows(done / "basis" / "embedding.csv") == three
     run("embed outputs.safetensors x.npy --target 1 --out units")
     units = [row["part"] for row in rows(done / "units" / "embedding.csv")]
     net = initialise([2, 8, 3], 0)
@@ -289,6 +292,8 @@ def test_examples_outside_of_where_it_learned(done, run, monkeypatch, capsys):
         ("net.safetensors x.npy --embedder no.safetensors", "--embedder must be a file of"),
         ("net.safetensors x.npy --embedder of_outputs", "--embedder must be one of gradients"),
         ("net.safetensors x.npy --directions x.npy", "--directions "),
+        ("net.safetensors x.npy --basis no.npy", "--basis must be a .npy file of numbers"),
+        ("net.safetensors x.npy --basis x.npy", "--basis must have rows that are linearly indep"),
         ("constant.safetensors x.npy", "MODEL must not be constant at these examples"),
         ("net.safetensors nan.npy", "DATA must be finite, got 1 value that is not"),
         ("net.safetensors single.npy", "DATA must visit at least 2 modes of the network, got 1"),

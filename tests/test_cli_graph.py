@@ -149,7 +149,7 @@ def test_dead_networks_are_pointed_out(here, monkeypatch, capsys):
         ("net.safetensors x.npy --directions wide.npy", "--directions must have shape [D, 3]"),
         (
             "net.safetensors x.npy --directions text.npy",
-            "--directions must be a .npy file of numbers [D, h], got text.npy",
+            "--directions must be a .npy file of numbers, a row for each vector, got text.npy",
         ),
         (
             "net.safetensors x.npy --directions complex.npy",

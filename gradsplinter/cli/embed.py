@@ -18,7 +18,7 @@ from gradsplinter import io
 from gradsplinter.batches import batches
 from gradsplinter.checks import check_span
 from gradsplinter.cli.command import console, results_folder
-from gradsplinter.cli.network import NetworkCommand, load_directions
+from gradsplinter.cli.network import NetworkCommand, load_vectors
 from gradsplinter.embedder import Embedder
 from gradsplinter.embedding import tokens_of_part
 from gradsplinter.known_tasks import FAR, KnownTasks, NearTask
@@ -42,7 +42,7 @@ class Embed(NetworkCommand):
 
     typed: ClassVar = {
         "x": "DATA", "out": "--out", "divisor": "--divisor", "source": "--source", "target": "--target",
-        "directions": "--directions", "embedder": "--embedder", "module": "--module",
+        "directions": "--directions", "basis": "--basis", "embedder": "--embedder", "module": "--module",
         "shape": "--shape", "input_shape": "--shape", "net": "MODEL",
     }  # fmt: skip
 
@@ -57,6 +57,9 @@ class Embed(NetworkCommand):
     """Site where it ends: -1 is the output."""
     directions: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """A .npy file of directions [D, h] at the target, each a part; its nodes by default."""
+    basis: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A .npy file of coordinates [d, h] of the source, which take the place of its units: rows of the identity choose
+    some of them."""
     divisor: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     """Divide integer data by this."""
     out: Path = Path("results/embed")
@@ -98,11 +101,13 @@ class Embed(NetworkCommand):
 
     def _parts(self, net: Network, embedder: Embedder) -> list[Embedded | str]:
         """Of a part that is constant, only its name."""
-        directions = None if self.directions is None else load_directions(self.directions, net)
+        directions = None if self.directions is None else load_vectors(self.directions, net)
         x = torch.cat(list(batches(self.data, net.dtype, self.divisor, width=net.widths[0])))
+        basis = None if self.basis is None else load_vectors(self.basis, net, "basis")
         sets = tokens_of_part(
-            net, x, embedder, source=self.source, target=self.target, directions=directions
-        )
+            net, x, embedder,
+            source=self.source, target=self.target, directions=directions, basis=basis,
+        )  # fmt: skip
         _, target = check_span(net.depth, self.source, self.target)
         kind = "output" if target == net.depth else "unit"
         place = "" if target == net.depth else f" of site {target}"

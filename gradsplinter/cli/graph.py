@@ -20,7 +20,7 @@ from gradsplinter import graph_export, io
 from gradsplinter.batches import batches
 from gradsplinter.checks import check_integer, check_span
 from gradsplinter.cli.command import console
-from gradsplinter.cli.network import NetworkCommand, load_directions
+from gradsplinter.cli.network import NetworkCommand, load_vectors
 from gradsplinter.communities import Communities, communities
 from gradsplinter.graph import ComputationGraph, computation_graph
 from gradsplinter.graph_choice import view
@@ -109,7 +109,7 @@ class Graph(NetworkCommand):
         net = self.network(self.data)
         _, start = check_span(net.depth, self.end, self.start, ("--end", "--start"))
         shape = None if self.image is None else _image_shape(self.image, net)
-        directions = None if self.directions is None else load_directions(self.directions, net)
+        directions = None if self.directions is None else load_vectors(self.directions, net)
         count = net.widths[start] if directions is None else len(directions)
         names = None if self.names is None else _lines(self.names, "names")
         if names is not None and len(names) != count:

@@ -71,20 +71,20 @@ def load_network(
     return network_of(made.eval(), _shape(shape, data))
 
 
-def load_directions(path: Path, net: Network) -> Tensor:
-    """Of a .npy file, in the network's dtype."""
+def load_vectors(path: Path, net: Network, name: str = "directions") -> Tensor:
+    """The rows of a .npy file, in the network's dtype."""
     try:
-        directions = torch.from_numpy(np.load(path, allow_pickle=False))
+        vectors = torch.from_numpy(np.load(path, allow_pickle=False))
     except Exception as error:  # EOFError, TypeError and others where the file is damaged
         raise ValueError(
-            f"directions must be a .npy file of numbers [D, h], got {path}: {error}"
+            f"{name} must be a .npy file of numbers, a row for each vector, got {path}: {error}"
         ) from error
-    if directions.is_complex():
+    if vectors.is_complex():
         raise TypeError(
-            f"directions must be real numbers, got {path}, which holds "
-            f"{str(directions.dtype).removeprefix('torch.')}"
+            f"{name} must be real numbers, got {path}, which holds "
+            f"{str(vectors.dtype).removeprefix('torch.')}"
         )
-    return directions.to(net.dtype)
+    return vectors.to(net.dtype)
 
 
 def _shape(text: str | None, data: Path | None) -> tuple[int, ...] | None:
