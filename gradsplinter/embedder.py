@@ -159,19 +159,20 @@ class Embedder(nn.Module):
             tokens: B sets.
             visible: bool `[B, T]`: whose values are shown; by default all.
         """
-        values = (tokens.values - self.value_mean) / self.value_scale
-        shown = torch.ones_like(tokens.shares) if visible is None else visible.to(values.dtype)
+        there = (tokens.shares > 0).nonzero(as_tuple=True)  # what fills up is not computed
+        shown = torch.ones_like(tokens.shares) if visible is None else visible.to(tokens.shares)
+        seen = shown[there].unsqueeze(1)
         log_share = torch.log(tokens.shares.clamp_min(1e-6))
         token = torch.cat(
             [
-                self._features(tokens.points),
-                values * shown.unsqueeze(2),
-                shown.unsqueeze(2),
-                0.2 * log_share.unsqueeze(2) + 1,
+                self._features(tokens.points[there]),
+                self._standard(tokens.values[there]) * seen,
+                seen,
+                0.2 * log_share[there].unsqueeze(1) + 1,
             ],
-            dim=2,
+            dim=1,
         )
-        hidden = self.of_token(token)
+        hidden = _spread_out(self.of_token(token), there, tokens.shares)
         shares = tokens.shares * shown
         if self.attention is None:
             weights = (shares / shares.sum(1, keepdim=True).clamp_min(1e-12)).unsqueeze(1)
@@ -186,7 +187,9 @@ class Embedder(nn.Module):
 
     def decode(self, embedding: Tensor, points: Tensor) -> Tensor:
         """The value at points `[B, Q, d]` of each embedding `[B, size]`, `[B, Q, v]`."""
-        return self._decode(embedding, points) * self.value_scale + self.value_mean
+        sets, count, d = points.shape
+        found = self._decode(embedding.repeat_interleave(count, 0), points.reshape(-1, d))
+        return found.view(sets, count, -1) * self.value_scale + self.value_mean
 
     def fill(self, tokens: Tokens, visible: Tensor) -> Tensor:
         """The value at every token, from those that are visible, `[B, T, v]`."""
@@ -203,23 +206,27 @@ class Embedder(nn.Module):
         embedding = self.encode(tokens, visible)
         if noise is not None:
             embedding = embedding + noise
-        found = self._decode(embedding, tokens.points)
-        expected = (tokens.values - self.value_mean) / self.value_scale
-        losses = nn.functional.huber_loss(found, expected, reduction="none").mean(2)
         weights = tokens.shares * ~visible
-        return (losses * weights).sum(1) / weights.sum(1).clamp_min(1e-12)
+        asked = (weights > 0).nonzero(as_tuple=True)
+        found = self._decode(embedding[asked[0]], tokens.points[asked])
+        expected = self._standard(tokens.values[asked])
+        losses = nn.functional.huber_loss(found, expected, reduction="none").mean(1)
+        sums = (_spread_out(losses, asked, weights) * weights).sum(1)
+        return sums / weights.sum(1).clamp_min(1e-12)
 
     def _decode(self, embedding: Tensor, points: Tensor) -> Tensor:
-        features = self._features(points)
-        asked = torch.cat([embedding.unsqueeze(1).expand(-1, points.shape[1], -1), features], dim=2)
-        found: Tensor = self.of_point(asked)
+        """The standardised value at each point `[N, d]`, of the embedding beside it `[N, size]`."""
+        found: Tensor = self.of_point(torch.cat([embedding, self._features(points)], dim=1))
         return found
+
+    def _standard(self, values: Tensor) -> Tensor:
+        return (values - self.value_mean) / self.value_scale
 
     def _features(self, points: Tensor) -> Tensor:
         scaled = (points - self.point_mean) / self.point_scale
         angles = [scaled * (math.pi / 2 * 2**k) for k in range(self.config.frequencies)]
         waves = [wave(angle) for angle in angles for wave in (torch.sin, torch.cos)]
-        return torch.cat([scaled, *waves], dim=2)
+        return torch.cat([scaled, *waves], dim=1)
 
     def save(self, path: str | Path) -> None:
         """One safetensors file, with the configuration and the names of known tasks in its metadata."""
@@ -276,6 +283,11 @@ class Embedder(nn.Module):
 def _pretrained() -> Embedder:
     with resources.as_file(resources.files(__package__) / "pretrained" / _SHIPPED) as path:
         return Embedder.load(path).eval().requires_grad_(False)
+
+
+def _spread_out(rows: Tensor, places: tuple[Tensor, ...], like: Tensor) -> Tensor:
+    """Rows, one for each of the places in a matrix of the shape of `like`; elsewhere 0."""
+    return rows.new_zeros(*like.shape, *rows.shape[1:]).index_put(places, rows)
 
 
 def _mlp(inputs: int, width: int, outputs: int, hidden: int) -> nn.Sequential:

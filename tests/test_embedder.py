@@ -157,7 +157,7 @@ def test_a_token_counts_by_its_share():
     embedder.of_set.register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0]))
     with torch.no_grad():
         embedder.encode(tokens)
-    torch.testing.assert_close(pooled[0], (tokens.shares @ of_tokens[0][0]).repeat(1, 2))
+    torch.testing.assert_close(pooled[0], (tokens.shares @ of_tokens[0]).repeat(1, 2))
 
 
 def test_standardised_by_the_training_set():
