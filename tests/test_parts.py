@@ -208,7 +208,7 @@ TINY_CLASSES = ClassPartsConfig(
 
 @pytest.fixture(scope="module")
 def zoo():
-    return make_zoo(ZooConfig(tasks=3, networks=4, examples=256, steps=20), progress=False)
+    return make_zoo(ZooConfig(tasks=3, networks=3, examples=256, steps=20), progress=False)
 
 
 def test_the_command(tmp_path, zoo, capsys):
