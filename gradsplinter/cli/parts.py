@@ -92,6 +92,7 @@ class EmbedParts(Study):
     ) -> None:
         tables: dict[str, Sequence[object]] = {
             "outputs": result.outputs,
+            "directions": result.directions,
             "communities": result.communities,
             "parts": result.rows,
         }
@@ -134,12 +135,20 @@ def _report(result: PartsResult) -> None:
         f"Communities, found without outputs: {mean['found']:.1f} of {config.outputs}; adjusted Rand index with "
         f"the tasks {mean['inputs_ari']:.2f} for inputs, {mean['neurons_ari']:.2f} for neurons"
     )
+    for site in sorted({row.site for row in result.directions}):
+        rows = sorted(
+            (row for row in result.directions if row.site == site), key=lambda row: row.r2
+        )
+        console.print(
+            f"What outputs read at site {site} (mean gradients) has an R² with them of "
+            f"{rows[len(rows) // 2].r2:.2f} in the middle, lowest {rows[0].r2:.2f} ({rows[0].task})"
+        )
     for coordinates, title in (
         ("inputs", "Parts by the inputs of their tasks"),
         ("principal", "Parts by principal directions of their units"),
     ):
-        rows = [row for row in result.means() if row["coordinates"] == coordinates]
-        if not rows:
+        means = [row for row in result.means() if row["coordinates"] == coordinates]
+        if not means:
             continue
         console.print(f"{title}; means over networks")
         table = _table(
@@ -151,7 +160,7 @@ def _report(result: PartsResult) -> None:
             "distance\nratio",
         )
         before = ""
-        for row in rows:
+        for row in means:
             if before and row["part"] != before:
                 table.add_section()
             name = row["part"] if row["part"] != before else ""
