@@ -11,6 +11,8 @@ import torch
 from gradsplinter import ReluNetwork
 from gradsplinter.cli.parts import EmbedParts
 from gradsplinter.embedder_training import EmbedderTrainingConfig
+from gradsplinter.families import SideBySide
+from gradsplinter.formula import Formula
 from gradsplinter.plot.parts import average_linkage
 from gradsplinter.studies.class_parts import same_class
 from gradsplinter.studies.class_parts_result import ClassPartsConfig
@@ -23,7 +25,7 @@ from gradsplinter.studies.part_tokens import (
     parts_by_principal_directions,
     principal_directions,
 )
-from gradsplinter.studies.parts import run_parts
+from gradsplinter.studies.parts import _directions, run_parts
 from gradsplinter.studies.parts_judge import Near
 from gradsplinter.studies.parts_result import Part, PartsConfig, tasks_of
 from gradsplinter.table import splinter
@@ -60,6 +62,31 @@ def test_the_direction_that_is_read_has_the_length_of_the_output():
     v = mean_gradients(splinter(net, x, 1))
     assert v.tolist() == [[3, -2]]
     torch.testing.assert_close(activations(net, x, 1) @ v.T, net(x))
+
+
+def test_what_is_read_of_a_linear_rest_is_the_output():
+    """All units are on, so the outputs are v · a."""
+    weights = [
+        torch.eye(4),
+        torch.eye(4),
+        torch.tensor([[1.0, 2.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0]]),
+    ]
+    net = ReluNetwork(weights, [torch.zeros(4)] * 2 + [torch.zeros(2)])
+    rows = list(_directions(SideBySide([Formula("x1 * x2")] * 2), net, uniform(200, 4) + 0.1, 5))
+    assert [(row.seed, row.site) for row in rows] == [(5, 1)] * 2
+    for row in rows:
+        assert (row.slope, row.r2) == (pytest.approx(1), pytest.approx(1))
+
+
+def test_gradients_that_cancel_are_read_badly():
+    """abs(x1 - x2) as relu(x1 - x2) + relu(x2 - x1) after site 1: the mean gradient is about 0."""
+    weights = [torch.eye(2), torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), torch.tensor([[1.0, 1.0]])]
+    net = ReluNetwork(weights, [torch.zeros(2)] * 2 + [torch.zeros(1)])
+    x = uniform(1000, 2)
+    (row,) = _directions(
+        SideBySide([Formula("abs(x1 - x2)")]), net, torch.cat([x, x.flip(1)[:900]]), 0
+    )
+    assert row.r2 < 0.05
 
 
 def test_the_mean_gradient_counts_examples():
@@ -208,7 +235,7 @@ TINY_CLASSES = ClassPartsConfig(
 
 @pytest.fixture(scope="module")
 def zoo():
-    return make_zoo(ZooConfig(tasks=3, networks=4, examples=256, steps=20), progress=False)
+    return make_zoo(ZooConfig(tasks=3, networks=3, examples=256, steps=20), progress=False)
 
 
 def test_the_command(tmp_path, zoo, capsys):
@@ -219,7 +246,7 @@ def test_the_command(tmp_path, zoo, capsys):
     tables = {
         f"{name}.csv"
         for name in (
-            "outputs", "communities", "parts", "parts-means", "zoo", "classifiers", "classes",
+            "outputs", "directions", "communities", "parts", "parts-means", "zoo", "classifiers", "classes",
             "classes-means", "classes-pairs",
         )
     }  # fmt: skip

@@ -92,6 +92,7 @@ class EmbedParts(Study):
     ) -> None:
         tables: dict[str, Sequence[object]] = {
             "outputs": result.outputs,
+            "directions": result.directions,
             "communities": result.communities,
             "parts": result.rows,
         }
@@ -119,6 +120,31 @@ class EmbedParts(Study):
 
 
 def _report(result: PartsResult) -> None:
+    _report_networks(result)
+    for coordinates, title in (
+        ("inputs", "Parts by the inputs of their tasks"),
+        ("principal", "Parts by principal directions of their units"),
+    ):
+        means = [row for row in result.means() if row["coordinates"] == coordinates]
+        if means:
+            console.print(f"{title}; means over networks")
+            console.print(_table_of_parts(means))
+    known = ", ".join(
+        f"{method} {share:.2f}"
+        for (coordinates, method), share in result.whole.items()
+        if coordinates == "inputs"
+    )
+    chance = result.chance
+    console.print(
+        "probe: share whose task is named by a linear probe trained on the zoo's networks of one task only "
+        f"(chance {chance['probe']:.2f}; held-out networks of the zoo: {known}). nearest, others: share "
+        f"whose nearest part in the other networks has the same task (chance {chance['neighbours']:.2f}). nearest, "
+        f"products: share of products whose nearest part of another output of the network is one (chance "
+        f"{chance['products']:.2f}). distance ratio: mean distance to the same task in other networks / to others"
+    )
+
+
+def _report_networks(result: PartsResult) -> None:
     config = result.config
     lost = [row for row in result.outputs if not row.learned]
     lowest = min(result.outputs, key=lambda row: row.r2)
@@ -134,44 +160,27 @@ def _report(result: PartsResult) -> None:
         f"Communities, found without outputs: {mean['found']:.1f} of {config.outputs}; adjusted Rand index with "
         f"the tasks {mean['inputs_ari']:.2f} for inputs, {mean['neurons_ari']:.2f} for neurons"
     )
-    for coordinates, title in (
-        ("inputs", "Parts by the inputs of their tasks"),
-        ("principal", "Parts by principal directions of their units"),
-    ):
-        rows = [row for row in result.means() if row["coordinates"] == coordinates]
-        if not rows:
-            continue
-        console.print(f"{title}; means over networks")
-        table = _table(
-            "part",
-            "method",
-            "probe",
-            "nearest:\nothers",
-            "nearest:\nproducts",
-            "distance\nratio",
+    for site in range(1, len(config.hidden)):
+        rows = [row for row in result.directions if row.site == site]
+        rows.sort(key=lambda row: row.r2)
+        console.print(
+            f"What outputs read at site {site} (mean gradients) has an R² with them of "
+            f"{rows[len(rows) // 2].r2:.2f} in the middle, lowest {rows[0].r2:.2f} ({rows[0].task})"
         )
-        before = ""
-        for row in rows:
-            if before and row["part"] != before:
-                table.add_section()
-            name = row["part"] if row["part"] != before else ""
-            before = row["part"]
-            cells = (row[key] for key in ("probe", "neighbours", "products", "ratio"))
-            table.add_row(name, row["method"], *map(_cell, cells))
-        console.print(table)
-    known = ", ".join(
-        f"{method} {share:.2f}"
-        for (coordinates, method), share in result.whole.items()
-        if coordinates == "inputs"
-    )
-    chance = result.chance
-    console.print(
-        "probe: share whose task is named by a linear probe trained on the zoo's networks of one task only "
-        f"(chance {chance['probe']:.2f}; held-out networks of the zoo: {known}). nearest, others: share "
-        f"whose nearest part in the other networks has the same task (chance {chance['neighbours']:.2f}). nearest, "
-        f"products: share of products whose nearest part of another output of the network is one (chance "
-        f"{chance['products']:.2f}). distance ratio: mean distance to the same task in other networks / to others"
-    )
+
+
+def _table_of_parts(means: Sequence[dict[str, Any]]) -> Table:
+    headings = ("method", "probe", "nearest:\nothers", "nearest:\nproducts", "distance\nratio")
+    table = _table("part", *headings)
+    before = ""
+    for row in means:
+        if before and row["part"] != before:
+            table.add_section()
+        name = row["part"] if row["part"] != before else ""
+        before = row["part"]
+        cells = (row[key] for key in ("probe", "neighbours", "products", "ratio"))
+        table.add_row(name, row["method"], *map(_cell, cells))
+    return table
 
 
 def _report_classes(result: ClassPartsResult) -> None:

@@ -208,7 +208,7 @@ def same_class(own: Tensor, others: Tensor) -> float:
         others: `[networks, C, F]`.
 
     Examples:
-        >>> same_class(torch.tensor([[0.0], [1.0]]), torch.tensor([[[0.2], [2.0]], [[5.0], [0.3]]]))
+        >>> same_class(torch.tensor([[0.0], [1.0]]), torch.tensor([[[0.2], [2.0]], [[0.9], [5.0]]]))
         0.5
     """
     nearest = torch.cdist(own, others.flatten(0, 1)).argmin(1) % len(own)

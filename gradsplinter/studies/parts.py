@@ -21,6 +21,8 @@ from gradsplinter.studies.neuron_groups import ari
 from gradsplinter.studies.part_tokens import (
     COORDINATES,
     Part,
+    activations,
+    mean_gradients,
     parts_by_inputs,
     parts_by_principal_directions,
 )
@@ -29,6 +31,7 @@ from gradsplinter.studies.parts_result import (
     INPUTS,
     METHODS,
     CommunityRow,
+    DirectionRow,
     OutputRow,
     PartRow,
     PartsConfig,
@@ -36,6 +39,7 @@ from gradsplinter.studies.parts_result import (
     check_zoo,
     tasks_of,
 )
+from gradsplinter.table import splinter
 from gradsplinter.tokens import Tokens, joined
 from gradsplinter.train import train
 from gradsplinter.zoo import Zoo
@@ -60,6 +64,7 @@ def run_parts(config: PartsConfig, zoo: Zoo, *, progress: bool = True) -> PartsR
     tasks = [SideBySide(tuple(zoo.tasks[i] for i in of.tolist())) for of in labels]
     nets = _networks(config, tasks, progress)
     outputs: list[OutputRow] = []
+    directions: list[DirectionRow] = []
     groups: list[CommunityRow] = []
     sets: dict[str, list[tuple[Part, Tokens]]] = {name: [] for name in COORDINATES}
     for seed, task, net in tqdm(
@@ -67,6 +72,7 @@ def run_parts(config: PartsConfig, zoo: Zoo, *, progress: bool = True) -> PartsR
     ):
         x = task.sample(config.examples, generator=torch.Generator().manual_seed(seed + 2**33))
         outputs += _outputs(config, task, net, seed)
+        directions += _directions(task, net, x, seed)
         found = neuron_communities(net, x)
         groups.append(_agreement(found, task, net, x, seed))
         kind = config.teaching.tokens
@@ -92,7 +98,7 @@ def run_parts(config: PartsConfig, zoo: Zoo, *, progress: bool = True) -> PartsR
                 judge.embedder.encode(tokens),
                 judge.embedder.encode(judge.tokens),
             )
-    return PartsResult(config, zoo, outputs, groups, rows, whole, *kept)
+    return PartsResult(config, zoo, outputs, directions, groups, rows, whole, *kept)
 
 
 def _networks(
@@ -117,6 +123,20 @@ def _outputs(
     r2 = 1 - (net(x) - y).square().mean(0) / y.var(0, correction=0)
     for output, (value, own) in enumerate(zip(r2.tolist(), task.tasks, strict=True)):
         yield OutputRow(seed, output, own.name, value, value >= config.learned)
+
+
+def _directions(task: SideBySide, net: ReluNetwork, x: Tensor, seed: int) -> Iterator[DirectionRow]:
+    y = net(x).double()
+    y = y - y.mean(0)
+    for site in range(1, net.depth - 1):
+        directions = mean_gradients(splinter(net, x, site))
+        read = (activations(net, x, site) @ directions.T).double()
+        read = read - read.mean(0)
+        products, squares = (read * y).sum(0), read.square().sum(0)
+        slopes = products / squares
+        r2 = products.square() / (squares * y.square().sum(0))
+        for own, slope, share in zip(task.tasks, slopes.tolist(), r2.tolist(), strict=True):
+            yield DirectionRow(seed, site, own.name, slope, share)
 
 
 def _agreement(

@@ -96,6 +96,19 @@ class OutputRow:
 
 
 @dataclass(frozen=True)
+class DirectionRow:
+    """What an output reads at a hidden site a, v · a, as a stand-in for the output; v is its mean gradient."""
+
+    seed: int
+    site: int
+    task: str
+    slope: float
+    """Of the output by v · a, least squares: 1 where v has the right length."""
+    r2: float
+    """Squared correlation of the two: small where gradients cancel in the mean."""
+
+
+@dataclass(frozen=True)
 class CommunityRow:
     """Groups of units of a network, found without outputs and tasks."""
 
@@ -139,7 +152,7 @@ class PartsResult:
     Attributes:
         config: what was trained.
         zoo: what the embedder was taught with.
-        outputs, communities, rows: tables.
+        outputs, directions, communities, rows: tables.
         whole: share of held-out networks of the zoo whose task the probe names, by coordinates and method.
         parts: in order of `embeddings`.
         labels: int64: the zoo's task of each part.
@@ -150,6 +163,7 @@ class PartsResult:
     config: PartsConfig
     zoo: Zoo
     outputs: list[OutputRow]
+    directions: list[DirectionRow]
     communities: list[CommunityRow]
     rows: list[PartRow]
     whole: dict[tuple[str, str], float]
