@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,7 +18,7 @@ from gradsplinter import io
 from gradsplinter.checks import check_device, check_integer, check_values
 from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.network import ReluNetwork
-from gradsplinter.tokens import KINDS, Tokens, tokens_of
+from gradsplinter.tokens import KINDS, Tokens, hide, tokens_of, turned
 
 Sample = Callable[[int, torch.Generator], Tensor]
 """Examples `[n, d]` of the networks' inputs."""
@@ -319,33 +319,6 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
-
-
-def turned(tokens: Tokens, centre: Tensor, generator: torch.Generator) -> Tokens:
-    """Each set as of the function ±f(Q(x - centre) + centre), Q a random signed permutation of the inputs.
-
-    Examples:
-        >>> tokens = Tokens(torch.tensor([[[0.2, 0.5]]]), torch.tensor([[[3.0, 1.0]]]), torch.ones(1, 1))
-        >>> found = turned(tokens, torch.tensor([0.5, 0.5]), torch.Generator().manual_seed(0))
-        >>> found.points, found.values
-        (tensor([[[0.8000, 0.5000]]]), tensor([[[ 3., -1.]]]))
-    """
-    sets, d = len(tokens), tokens.points.shape[2]
-    order = torch.rand(sets, d, generator=generator).argsort(1)
-    signs = 1.0 - 2 * torch.randint(2, (sets, d + 1), generator=generator)
-    turn = torch.nn.functional.one_hot(order, d) * signs[:, :d, None]
-    turn, sign = turn.to(tokens.points), signs[:, d:, None].to(tokens.points)
-    values = tokens.values @ turn if tokens.values.shape[2] == d else tokens.values
-    return replace(tokens, points=(tokens.points - centre) @ turn + centre, values=sign * values)
-
-
-def hide(tokens: Tokens, shares: tuple[float, ...], generator: torch.Generator) -> Tensor:
-    """bool `[B, T]`: a random share of each set's tokens, at least one, and not all where there are two."""
-    rates = torch.tensor(shares)[torch.randint(len(shares), (len(tokens), 1), generator=generator)]
-    rates = rates.to(tokens.shares.device)
-    counts = (tokens.shares > 0).sum(1, keepdim=True)
-    hidden = (rates * counts).round().clamp(min=1).minimum((counts - 1).clamp(min=1))
-    return tokens.some(hidden, generator)
 
 
 def _half_cosine(progress: float) -> float:

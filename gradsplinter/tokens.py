@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradsplinter.checks import check_finite, check_tensor
 from gradsplinter.network import ReluNetwork
@@ -96,7 +96,7 @@ def joined(parts: Sequence[Tokens]) -> Tokens:
         (6, torch.Size([6, 8, 2]))
     """
     points, values, shares = (
-        torch.nn.utils.rnn.pad_sequence(
+        nn.utils.rnn.pad_sequence(
             [one for part in parts for one in getattr(part, name)], batch_first=True
         )
         for name in ("points", "values", "shares")
@@ -148,6 +148,33 @@ def of_splinters(
         return Tokens(x[None], gradients[s.ids][None], shares)
     shares = (s.counts / s.counts.sum()).to(x)
     return Tokens(_means(x, s.ids, s.counts)[None], gradients[None], shares[None])
+
+
+def turned(tokens: Tokens, centre: Tensor, generator: torch.Generator) -> Tokens:
+    """Each set as of the function ±f(Q(x - centre) + centre), Q a random signed permutation of the inputs.
+
+    Examples:
+        >>> tokens = Tokens(torch.tensor([[[0.2, 0.5]]]), torch.tensor([[[3.0, 1.0]]]), torch.ones(1, 1))
+        >>> found = turned(tokens, torch.tensor([0.5, 0.5]), torch.Generator().manual_seed(0))
+        >>> found.points, found.values
+        (tensor([[[0.8000, 0.5000]]]), tensor([[[ 3., -1.]]]))
+    """
+    sets, d = len(tokens), tokens.points.shape[2]
+    order = torch.rand(sets, d, generator=generator).argsort(1)
+    signs = 1.0 - 2 * torch.randint(2, (sets, d + 1), generator=generator)
+    turn = nn.functional.one_hot(order, d) * signs[:, :d, None]
+    turn, sign = turn.to(tokens.points), signs[:, d:, None].to(tokens.points)
+    values = tokens.values @ turn if tokens.values.shape[2] == d else tokens.values
+    return replace(tokens, points=(tokens.points - centre) @ turn + centre, values=sign * values)
+
+
+def hide(tokens: Tokens, shares: tuple[float, ...], generator: torch.Generator) -> Tensor:
+    """bool `[B, T]`: a random share of each set's tokens, at least one, and not all where there are two."""
+    rates = torch.tensor(shares)[torch.randint(len(shares), (len(tokens), 1), generator=generator)]
+    rates = rates.to(tokens.shares.device)
+    counts = (tokens.shares > 0).sum(1, keepdim=True)
+    hidden = (rates * counts).round().clamp(min=1).minimum((counts - 1).clamp(min=1))
+    return tokens.some(hidden, generator)
 
 
 def _of_one(net: ReluNetwork, x: Tensor, kind: str, values: str) -> Tokens:

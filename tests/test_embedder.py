@@ -11,13 +11,11 @@ from gradsplinter import ReluNetwork, splinter
 from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.embedder_training import (
     EmbedderTrainingConfig,
-    hide,
     train_embedder,
     train_embedder_of,
-    turned,
 )
 from gradsplinter.embedding import embed
-from gradsplinter.tokens import Tokens, joined, of_splinters, tokens_of
+from gradsplinter.tokens import Tokens, hide, joined, of_splinters, tokens_of, turned
 from gradsplinter.train import initialise
 
 NETS = [initialise([2, 8, 8, 1], seed) for seed in range(12)]

@@ -45,7 +45,9 @@ class ClassPartsConfig:
     shape: EmbedderConfig = field(default_factory=EmbedderConfig)
     """Of the embedder, but for the number of inputs."""
     teaching: EmbedderTrainingConfig = field(
-        default_factory=lambda: EmbedderTrainingConfig(tokens="samples", steps=1000, refresh=50)
+        default_factory=lambda: EmbedderTrainingConfig(
+            tokens="samples", points=256, steps=1000, refresh=50
+        )
     )
     """Of the embedder."""
 

@@ -14,11 +14,10 @@ from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.embedder_training import (
     EmbedderTrainingConfig,
     TrainedEmbedder,
-    hide,
     train_embedder,
 )
 from gradsplinter.network import ReluNetwork
-from gradsplinter.tokens import Tokens, tokens_of
+from gradsplinter.tokens import Tokens, hide, tokens_of
 from gradsplinter.zoo import Zoo
 
 FIXED_POINTS = 64

@@ -52,7 +52,7 @@ class PartsConfig:
     shape: EmbedderConfig = field(default_factory=EmbedderConfig)
     """Of the embedder, but for the number of inputs."""
     teaching: EmbedderTrainingConfig = field(
-        default_factory=lambda: EmbedderTrainingConfig(tokens="samples")
+        default_factory=lambda: EmbedderTrainingConfig(tokens="samples", points=256)
     )
     """Of the embedder. Tokens are samples: nearly every example is alone in its mode of a network of several
     tasks, which no network of a zoo is like."""
