@@ -51,6 +51,11 @@ def test_relevance():
     assert names["relevance"].shape == (100, 10, 64)
 
 
+def test_embedding():
+    names = run_blocks("docs/embedding.md")
+    assert names["embedding"].shape == (2, names["known"].means.shape[1])
+
+
 def test_the_version_to_cite():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     citation = (ROOT / "CITATION.cff").read_text("utf-8")
