@@ -85,6 +85,15 @@ def check_integer(value: object, name: str, least: int | None = None) -> int:
     return number
 
 
+def check_number(value: object, name: str) -> float:
+    """`value` as a float that is finite; True and False are not numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    return float(value)
+
+
 def check_values(values: Sequence[object], name: str) -> None:
     """Raise unless there are values, and all of them different."""
     if not values:

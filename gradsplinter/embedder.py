@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gradsplinter import io
-from gradsplinter.checks import check_integer
+from gradsplinter.checks import check_finite, check_integer
 from gradsplinter.known_tasks import KnownTasks
 from gradsplinter.tokens import VALUES, Tokens
 
@@ -77,7 +77,7 @@ class Embedder(nn.Module):
 
     Each token (its point, its value or that it is hidden, its share) goes through the same small network; the
     means of the results over those that are shown and over all, weighted by shares, go through a second one to
-    the embedding. A third one takes the embedding and a point to the value there. Points and values are
+    the embedding, which lies within a ball. A third one takes the embedding and a point to the value there. Points and values are
     standardised by the training set, not by the network: sizes of gradients tell functions apart.
 
     After: Zaheer et al., Deep Sets (2017); Garnelo et al., Conditional Neural Processes (2018).
@@ -157,7 +157,8 @@ class Embedder(nn.Module):
 
         Args:
             tokens: B sets.
-            visible: bool `[B, T]`: whose values are shown; by default all.
+            visible: bool `[B, T]`: whose values are shown, by default all; of the others it is shown that
+                they are there, and where.
         """
         there = (tokens.shares > 0).nonzero(as_tuple=True)  # what fills up is not computed
         shown = torch.ones_like(tokens.shares) if visible is None else visible.to(tokens.shares)
@@ -179,31 +180,38 @@ class Embedder(nn.Module):
         else:
             logits = self.attention(hidden) + log_share.unsqueeze(2)
             logits = logits.masked_fill((shares == 0).unsqueeze(2), -1e9)
-            weights = logits.softmax(dim=1).mT
+            weights = (logits.softmax(dim=1) * (shares > 0).unsqueeze(2)).mT
         pooled = torch.cat([weights, tokens.shares.unsqueeze(1)], dim=1) @ hidden
-        found = self.of_set(pooled.flatten(1))
-        embedding: Tensor = nn.functional.layer_norm(found, (self.config.size,))
-        return embedding
+        found: Tensor = self.of_set(pooled.flatten(1))
+        return found / (1 + found.square().mean(1, keepdim=True)).sqrt()  # within a ball
 
     def decode(self, embedding: Tensor, points: Tensor) -> Tensor:
         """The value at points `[B, Q, d]` of each embedding `[B, size]`, `[B, Q, v]`."""
         sets, count, d = points.shape
         found = self._decode(embedding.repeat_interleave(count, 0), points.reshape(-1, d))
-        return found.view(sets, count, -1) * self.value_scale + self.value_mean
+        return found.view(sets, count, self.config.value_size) * self.value_scale + self.value_mean
 
     def fill(self, tokens: Tokens, visible: Tensor) -> Tensor:
         """The value at every token, from those that are visible, `[B, T, v]`."""
         return self.decode(self.encode(tokens, visible), tokens.points)
 
-    def cloze_loss(self, tokens: Tokens, visible: Tensor, noise: Tensor | None = None) -> Tensor:
+    def cloze_loss(
+        self,
+        tokens: Tokens,
+        visible: Tensor,
+        absent: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
         """Huber loss of the standardised values that are not visible, weighted by shares, `[B]`.
 
         Args:
             tokens: B sets.
             visible: bool `[B, T]`.
+            absent: bool `[B, 1]`: sets of which hidden tokens are not shown at all, not even where they are.
             noise: `[B, size]`, added to the embedding.
         """
-        embedding = self.encode(tokens, visible)
+        seen = tokens if absent is None else tokens.only(visible | ~absent)
+        embedding = self.encode(seen, visible)
         if noise is not None:
             embedding = embedding + noise
         weights = tokens.shares * ~visible
@@ -246,7 +254,7 @@ class Embedder(nn.Module):
             ValueError: it is something else, or of another version.
         """
         metadata, tensors = io.read_safetensors(path, "path")
-        about = json.loads(metadata.get(_KEY, "{}"))
+        about = io.json_object(metadata.get(_KEY, ""))
         if about.get("schema") != SCHEMA:
             raise ValueError(
                 f"path must be a file written by Embedder.save ({SCHEMA}), got {path} with {about}"
@@ -258,6 +266,8 @@ class Embedder(nn.Module):
                 raise ValueError("its known tasks are of another size than its embedding")
             embedder.known = KnownTasks(tuple(about["tasks"]), *known)
             embedder.load_state_dict(tensors)
+            for name, tensor in embedder.named_parameters():
+                check_finite(tensor, name)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"path must be a file written by Embedder.save, got {path}: {error}"

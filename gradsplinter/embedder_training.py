@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gradsplinter import io
-from gradsplinter.checks import check_device, check_integer, check_values
+from gradsplinter.checks import (
+    check_bool,
+    check_device,
+    check_integer,
+    check_number,
+    check_values,
+)
 from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.network import ReluNetwork
 from gradsplinter.tokens import KINDS, Tokens, hide, tokens_of, turned
@@ -48,6 +55,9 @@ class EmbedderTrainingConfig:
     """"modes", one token for each, or "samples", one for each example."""
     mask: tuple[float, ...] = (0.3, 0.6, 0.8, 0.9)
     """Shares of tokens that are hidden; one is drawn for each network and step."""
+    absent: float = 0.5
+    """Share of the networks, in each step, of which hidden tokens are not shown at all; of the others it is shown
+    where they are."""
     noise: float = 0.1
     """Standard deviation of what is added to the embedding."""
     symmetries: bool = False
@@ -70,11 +80,15 @@ class EmbedderTrainingConfig:
         if self.tokens not in KINDS:
             raise ValueError(f"tokens must be one of {', '.join(KINDS)}, got {self.tokens!r}")
         check_values(self.mask, "mask")
-        for share in self.mask:
-            if not 0 < share < 1:
-                raise ValueError(f"mask must be in (0, 1), got {share}")
-        if not 0 < self.validation < 1:
-            raise ValueError(f"validation must be in (0, 1), got {self.validation}")
+        for name, shares in (("mask", self.mask), ("validation", (self.validation,))):
+            for share in shares:
+                if not 0 < check_number(share, name) < 1:
+                    raise ValueError(f"{name} must be in (0, 1), got {share}")
+        if not 0 <= check_number(self.absent, "absent") <= 1:
+            raise ValueError(f"absent must be in [0, 1], got {self.absent}")
+        check_bool(self.symmetries, "symmetries")
+        for name in ("learning_rate", "noise"):
+            check_number(getattr(self, name), name)
         if not self.learning_rate > 0 or not self.noise >= 0:
             raise ValueError(
                 "learning_rate must be positive and noise at least 0, got "
@@ -186,6 +200,8 @@ def train_embedder_of(
         raise ValueError(f"names must be at least 4, got {len(names)}")
     state = _State(look, names, shape, config, check_device(device))
     path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and not path.parent.is_dir():
+        raise ValueError(f"checkpoint must be in a folder that is there, got {path}")
     if path is not None and path.exists():
         state.load(path)
     with tqdm(
@@ -222,6 +238,7 @@ class _State:
         self.embedder = Embedder(shape, config.seed).to(device)
         self.asked = self._look(self.validation)  # the same at each validation
         self.hidden = hide(self.asked, config.mask, self.generator)
+        self.asked_absent = self._absent(len(self.asked))
         self.tokens = self._look(self.training)
         self.embedder.standardise(self.tokens)
         self.optimizer = torch.optim.AdamW(self.embedder.parameters(), config.learning_rate)
@@ -251,7 +268,8 @@ class _State:
             rate = config.learning_rate * _half_cosine(self.step / config.steps)
             self.optimizer.param_groups[0]["lr"] = rate
             self.optimizer.zero_grad()
-            loss = self.embedder.cloze_loss(tokens, visible, noise).mean()
+            absent = self._absent(len(tokens))
+            loss = self.embedder.cloze_loss(tokens, visible, absent, noise).mean()
             loss.backward()
             nn.utils.clip_grad_norm_(self.embedder.parameters(), 1.0)
             self.optimizer.step()
@@ -259,7 +277,13 @@ class _State:
             self.step += 1
             bar.update()
         with torch.no_grad():
-            found = float(self.embedder.cloze_loss(self.asked, ~self.hidden).mean())
+            losses = self.embedder.cloze_loss(self.asked, ~self.hidden, self.asked_absent)
+            found = float(losses.mean())
+        if not math.isfinite(found):
+            raise ValueError(
+                f"learning_rate must be small enough to train, got {config.learning_rate:g}, with which "
+                f"the loss is {found} after {self.step} steps"
+            )
         if not self.validations or found < min(loss for _, loss in self.validations):
             self.best = copy.deepcopy(self.embedder.state_dict())
         self.validations.append((self.step, found))
@@ -289,7 +313,7 @@ class _State:
 
     def load(self, path: Path) -> None:
         metadata, tensors = io.read_safetensors(path, "checkpoint")
-        about = json.loads(metadata.get(_KEY, "{}"))
+        about = io.json_object(metadata.get(_KEY, ""))
         different = [key for key in self.about if about.get(key) != self.about[key]]
         if different:
             raise ValueError(
@@ -307,6 +331,10 @@ class _State:
         self.losses, self.step = tensors["losses"], about["step"]
         self.tokens = Tokens(**_part(tensors, "tokens.")).to(self.device)
         self.validations = [(step, loss) for step, loss in about["validations"]]
+
+    def _absent(self, sets: int) -> Tensor:
+        drawn = torch.rand(sets, 1, generator=self.generator) < self.config.absent
+        return drawn.to(self.device)
 
     def _look(self, index: Sequence[int]) -> Tokens:
         return self.draw(index, self.generator).to(self.device)

@@ -52,6 +52,11 @@ class Tokens:
         """On another device; of another dtype, too, where a tensor is given."""
         return Tokens(self.points.to(like), self.values.to(like), self.shares.to(like))
 
+    def only(self, kept: Tensor) -> Tokens:
+        """Without the tokens that are not kept, bool `[B, T]`; the shares of each set add up to 1 again."""
+        shares = self.shares * kept
+        return replace(self, shares=shares / shares.sum(1, keepdim=True).clamp_min(1e-12))
+
     def some(self, counts: Tensor | int, generator: torch.Generator) -> Tensor:
         """bool `[B, T]`: random tokens of each set, as many as `counts` (`[B, 1]`) says, or all.
 

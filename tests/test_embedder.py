@@ -417,7 +417,7 @@ def test_a_part_of_two_inputs_is_the_network_of_these():
     found = embed(net, x, embedder, basis=torch.eye(5)[[3, 1]])
     torch.testing.assert_close(found, embed(small, x[:, [3, 1]].contiguous(), embedder))
     other = embed(net, x, embedder, basis=torch.eye(5)[[1, 3]])
-    assert (found - other).abs().max() > 1e-3
+    assert (found - other).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gradsplinter import ReluNetwork, ops, splinter
+from gradsplinter import ReluNetwork, ops
+from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.formula import Formula
 from gradsplinter.studies import embedding_baselines as baselines
-from gradsplinter.studies.embedding import run_embedding
+from gradsplinter.studies.embedding import PARTS, StructureRow, run_embedding, structure_rows
 from gradsplinter.studies.embedding_ablation import run_ablation, variants
 from gradsplinter.studies.embedding_trial import EmbeddingConfig, Trial
 from gradsplinter.studies.probe import probe_accuracy
@@ -45,10 +46,10 @@ def test_nearest_task():
         [task.gradient(own)[:, 0] for task, own in zip(tasks, points, strict=True)]
     )
     tokens = Tokens(points, values, torch.full((2, 6), 1 / 6))
-    assert baselines.nearest_task(tokens, None, tasks).tolist() == [0, 1]
+    assert baselines.nearest_task(tokens, tasks).tolist() == [0, 1]
     values[0, 0] = 1
-    visible = torch.arange(6).expand(2, 6) == 0
-    assert baselines.nearest_task(tokens, visible, tasks).tolist() == [1, 1]
+    first = torch.arange(6).expand(2, 6) == 0
+    assert baselines.nearest_task(tokens.only(first), tasks).tolist() == [1, 1]
 
 
 def test_r2_by_hand():
@@ -153,13 +154,21 @@ def result():
 
 
 def test_all_of_it(result):
-    asked = {row.question for row in result.probes}
-    assert asked == {
-        *("all labels", "one label a class", "8 visible modes", "noisy gradients", "unseen tasks")
+    methods = {}
+    for row in result.probes:
+        methods.setdefault(row.question, []).append(row.method)
+    assert {question: len(found) / 2 for question, found in methods.items()} == {
+        "all labels": 9,
+        "one label a class": 9,
+        "8 modes": 6,
+        "8 gradients, all places": 3,
+        "no gradient, all places": 3,
+        "noisy gradients": 6,
+        "unseen tasks": 8,
+        "unseen tasks, one label": 8,
     }
     assert {row.seed for row in result.probes} == {0, 1}
     assert all(0 <= row.accuracy <= 1 for row in result.probes)
-    assert len(result.probes) == 2 * (9 * 2 + 5 + 6 + 2)
     assert len(result.cloze) == 2 * 4 * 2 * 3
     assert all(row.r2 <= 1 for row in result.cloze)
     assert len(result.structure) == 2 * 2 * 3
@@ -167,11 +176,75 @@ def test_all_of_it(result):
     assert result.embeddings.shape == (24, 16)
 
 
-def test_the_same_call_gives_the_same(result):
-    again = run_embedding(result.config, result.zoo, progress=False)
-    assert again.probes == result.probes
-    assert again.cloze == result.cloze
+def test_the_same_call_goes_on(result, tmp_path, monkeypatch):
+    """Interrupted in the second seed, it gives the same rows, and does not do the first again."""
+    path, seeds = tmp_path / "study.json", []
+
+    def cut(trial):
+        seeds.append(trial.seed)
+        if len(seeds) == 2:
+            raise KeyboardInterrupt
+        return structure_rows(trial)
+
+    monkeypatch.setitem(PARTS, "structure", (StructureRow, cut))
+    with pytest.raises(KeyboardInterrupt):
+        run_embedding(result.config, result.zoo, checkpoint=path, progress=False)
+    again = run_embedding(result.config, result.zoo, checkpoint=path, progress=False)
+    assert seeds == [0, 1, 1]
+    for name in PARTS:
+        assert getattr(again, name) == getattr(result, name)
     assert torch.equal(again.embeddings, result.embeddings)
+    other = replace(result.config, visible=4)
+    with pytest.raises(ValueError, match="checkpoint must be of the same study"):
+        run_embedding(other, result.zoo, checkpoint=path, progress=False)
+
+
+def test_what_is_tested_is_not_taught(result, monkeypatch):
+    """No held-out network is among those of a training, and none of the unseen tasks among those of half."""
+    taught = []
+
+    def record(networks, *_, **__):
+        taught.append({net.fingerprint for net in networks})
+
+    monkeypatch.setattr("gradsplinter.studies.embedding_trial.train_embedder", record)
+    trial = Trial(result.config, result.zoo, 0)
+    assert trial.trained is trial.half is None
+    networks, labels = result.zoo.networks, result.zoo.labels
+    known, unseen = trial.halves()
+    held_out = {networks[i].fingerprint for i in trial.test.tolist()}
+    others = {
+        net.fingerprint
+        for net, label in zip(networks, labels.tolist(), strict=True)
+        if label in unseen
+    }
+    assert len(held_out) == 12
+    assert len(others) == 12
+    assert sorted([*known.tolist(), *unseen.tolist()]) == list(range(6))
+    whole, half = taught
+    assert len(whole) == 12
+    assert not whole & held_out
+    assert len(half) == 6
+    assert not half & (held_out | others)
+
+
+def test_labels_of_one_a_class_differ_from_draw_to_draw(result):
+    trial = Trial(result.config, result.zoo, 0)
+    first = {tuple(order[:1].tolist()) for order in trial.labelled}
+    assert len(trial.labelled) == 5
+    assert len(first) > 1
+    assert all(torch.equal(order.sort().values, trial.training) for order in trial.labelled)
+
+
+def test_zoos_that_are_too_small(result):
+    zoo = make_zoo(
+        ZooConfig("formulae", tasks=5, networks=2, hidden=(4,), examples=32, steps=1, batch_size=8),
+        progress=False,
+    )
+    with pytest.raises(ValueError, match="zoo must be of at least 6 tasks"):
+        run_embedding(result.config, zoo, progress=False)
+    outputs = replace(result.config, shape=EmbedderConfig(values="outputs"))
+    with pytest.raises(ValueError, match="values must be gradients, got outputs"):
+        run_embedding(outputs, result.zoo, progress=False)
 
 
 def test_ablations(result):
@@ -179,11 +252,10 @@ def test_ablations(result):
     config = replace(result.config, seeds=(0,), training=training)
     rows = run_ablation(config, result.zoo, progress=False)
     assert [row.variant for row in rows][:4] == ["as it is", "30%", "60%", "90%"]
-    assert len({(row.question, row.variant) for row in rows}) == len(rows) == 16
+    assert len({(row.question, row.variant) for row in rows}) == len(rows) == 18
     assert all(row.cloze_r2 <= 1 for row in rows)
     every = {name: changed for _, name, changed in variants(config, result.zoo)}
-    x = Trial(config, result.zoo, 0).x
-    modes = [splinter(net, x).n_modes for net in result.zoo.networks]
+    modes = (Trial(config, result.zoo, 0).tokens.shares > 0).sum(1).tolist()
     assert abs(every["as many samples"].points - sum(modes) / len(modes)) < 3
     assert every["30%"].training.mask == (0.3,)
 

@@ -34,7 +34,7 @@ TABLES = {
     "probes": ("accuracy",),
     "cloze": ("r2",),
     "structure": ("neighbours", "correlation"),
-    "ablations": ("all_labels", "one_label", "few_visible", "cloze_r2"),
+    "ablations": ("all_labels", "one_label", "few_modes", "cloze_r2"),
 }
 """Columns that are means over seeds."""
 
@@ -44,7 +44,8 @@ class EmbedStudy(Study):
     """Can a linear probe tell from an embedding which task a network was trained on?
 
     Teaches embedders with the networks of a zoo, for several splits of it, and compares probes on held-out networks,
-    filling in of hidden gradients, and which networks lie near each other, with what needs no learning.
+    filling in of hidden gradients, and which networks lie near each other, with what needs no learning. Stopped by Ctrl-C
+    and started again, it goes on with the first seed that it had not finished.
     """
 
     typed: ClassVar = {
@@ -58,7 +59,7 @@ class EmbedStudy(Study):
         default_factory=EmbeddingConfig
     )
     ablations: bool = False
-    """Also change one thing at a time of the embedder and of its training: 15 other trainings a seed."""
+    """Also change one thing at a time of the embedder and of its training: 17 other trainings a seed."""
     device: str | None = None
     """cpu, cuda or cuda:INDEX; by default cuda where there is one."""
     out: Path | None = None
@@ -73,19 +74,43 @@ class EmbedStudy(Study):
         zoo = Zoo.load(self.zoo)
         self._check(zoo)
         device = device_of(self.device)
-        out = self.out or Path("results") / f"embedding-{zoo.config.family}"
+        out = self._folder(zoo)
+        kept = self._checkpoints(out)
         with results_folder(out, self.overwrite, "embed study") as folder:
-            result = run_embedding(self.config, zoo, device=device, progress=self.shows_bar)
-            ablations: list[AblationRow] = []
-            if self.ablations:
-                ablations = run_ablation(self.config, zoo, device=device, progress=self.shows_bar)
+            try:
+                result = run_embedding(
+                    self.config, zoo, checkpoint=kept[0], device=device, progress=self.shows_bar
+                )
+                ablations: list[AblationRow] = []
+                if self.ablations:
+                    ablations = run_ablation(
+                        self.config, zoo, checkpoint=kept[1], device=device, progress=self.shows_bar
+                    )
+            except ValueError as error:
+                if str(error).startswith("checkpoint "):
+                    error.add_note("(remove this file to begin anew)")
+                raise
             _write(result, ablations, folder)
             for name, figure in plot_embedding.figures(result, ablations).items():
                 save(figure, folder, name)
+        for path in (*kept, kept[0].with_suffix(".safetensors")):
+            path.unlink(missing_ok=True)
         _report(result)
         if ablations:
             _report_ablations(ablations)
         console.print(f"Written to {out}/ in {time.perf_counter() - begin:.0f} s")
+
+    def after_interrupt(self) -> str:
+        return "what was finished is kept beside the folder; the same command goes on from there"
+
+    def _folder(self, zoo: Zoo) -> Path:
+        return self.out or Path("results") / f"embedding-{zoo.config.family}"
+
+    def _checkpoints(self, out: Path) -> tuple[Path, Path]:
+        """Of the study and of its ablations, beside the folder, which is whole or not there."""
+        out = out.resolve()
+        name = f"{out.name}.checkpoint"
+        return out.with_name(f"{name}.json"), out.with_name(f"{name}-ablations.json")
 
     def _check(self, zoo: Zoo) -> None:
         """Refuse what the study sets itself."""
@@ -140,12 +165,12 @@ def _write(result: EmbeddingResult, ablations: list[AblationRow], folder: Path) 
         io.write_csv(folder / f"{name}-means.csv", means(rows, columns))
     zoo, config = result.zoo, result.config
     training, _ = zoo.split(config.held_out, config.seeds[0])
-    embedder = result.trained.embedder
+    embedder = result.embedder
     names = [task.name for task in zoo.tasks]
     embedder.known = KnownTasks.of(names, zoo.labels[training], result.embeddings[training])
     embedder.save(folder / "embedder.safetensors")
     about = {
-        "config": dataclasses.asdict(config),
+        "config": dataclasses.asdict(config) | {"shape": dataclasses.asdict(embedder.config)},
         "zoo": {"fingerprint": zoo.fingerprint, "config": dataclasses.asdict(zoo.config)},
         "versions": {"gradsplinter": gradsplinter.__version__, "torch": torch.__version__},
     }
@@ -175,7 +200,7 @@ def _report(result: EmbeddingResult) -> None:
 def _report_ablations(rows: Sequence[AblationRow]) -> None:
     console.print("One thing changed at a time; accuracies of the probe, and R² of hidden values:")
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for name in ("", "", "all labels", "one label", "few visible", "R²"):
+    for name in ("", "", "all labels", "one label", "few modes", "R²"):
         table.add_column(name, justify="right" if name else "left", max_width=9 if name else None)
     for row in means(rows, TABLES["ablations"]):
         cells = [f"{row[name]:.3f}" for name in TABLES["ablations"]]

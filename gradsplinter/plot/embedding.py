@@ -26,7 +26,7 @@ GRID = 40
 MEASURES = {
     "all_labels": "all labels",
     "one_label": "one label a class",
-    "few_visible": "few modes visible",
+    "few_modes": "few modes",
     "cloze_r2": "R² of hidden values",
 }
 
@@ -59,7 +59,7 @@ def probes(result: EmbeddingResult) -> Figure:
                 color = BLUE if method == "embedder" else GREY
                 ax.errorbar(mean, place, xerr=error or 0, fmt="o", ms=4, color=color, lw=1.2)
             tasks = result.zoo.config.tasks
-            chance = 1 / (tasks - tasks // 2 if question == "unseen tasks" else tasks)
+            chance = 1 / (tasks - tasks // 2 if question.startswith("unseen") else tasks)
             ax.axvline(chance, color=INK, lw=0.8, ls=":")
             ax.set_xlim(0, 1.04)
             ax.set_xticks([0, 0.5, 1])

@@ -9,23 +9,27 @@ and of one that learned from labels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+import gradsplinter
 from gradsplinter.embedder import Embedder
-from gradsplinter.embedder_training import TrainedEmbedder
 from gradsplinter.studies import embedding_baselines as baselines
 from gradsplinter.studies.embedding_trial import FIXED_POINTS, EmbeddingConfig, Trial
-from gradsplinter.studies.probe import probe_accuracy
+from gradsplinter.studies.kept import Kept
+from gradsplinter.studies.probe import check_probe, probe_accuracy
 from gradsplinter.studies.statistics import rank_correlation
 from gradsplinter.tokens import Tokens
 from gradsplinter.zoo import Zoo
 
 CHOOSE_BY = 40
 """Training networks, by which the kernel of the Gaussian process is chosen."""
+LEAST_TASKS = 6
 KNOWS = "knows the exact fields"
 """Names the task whose exact gradients are nearest: what the evidence allows."""
 
@@ -70,21 +74,22 @@ class StructureRow:
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingResult:
-    """Rows, and of the first seed the embeddings of all networks."""
+    """Rows, and of the first seed the embedder and the embeddings of all networks."""
 
     config: EmbeddingConfig
     zoo: Zoo
     probes: list[ProbeRow]
     cloze: list[ClozeRow]
     structure: list[StructureRow]
+    embedder: Embedder
     embeddings: Tensor
-    trained: TrainedEmbedder
 
 
 def run_embedding(
     config: EmbeddingConfig,
     zoo: Zoo,
     *,
+    checkpoint: str | Path | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> EmbeddingResult:
@@ -93,54 +98,85 @@ def run_embedding(
     Args:
         config: what is taught and asked.
         zoo: the networks.
+        checkpoint: a .json file in which the rows of finished seeds are kept, and from which it goes on where it was
+            interrupted; beside it, as .safetensors, the embedder of the first.
         device: where embedders are taught; by default on the CPU.
         progress: show bars on stderr.
 
     Raises:
-        ValueError: a zoo that is too small; a device that is not there.
+        ValueError: a zoo that is too small; a device that is not there; a checkpoint of something else.
+        ImportError: scikit-learn is missing.
     """
-    probes: list[ProbeRow] = []
-    cloze: list[ClozeRow] = []
-    structure: list[StructureRow] = []
-    first: tuple[Tensor, TrainedEmbedder] | None = None
+    _check(config, zoo)
+    path = None if checkpoint is None else Path(checkpoint)
+    kept = Kept(path, about(config, zoo))
     for seed in tqdm(config.seeds, disable=not progress, desc="seeds", unit="seed"):
+        if f"seed {seed}" in kept:
+            continue
         trial = Trial(config, zoo, seed, device=device, progress=progress)
-        probes += probe_rows(trial)
-        cloze += cloze_rows(trial)
-        structure += structure_rows(trial)
-        if first is None:
-            first = trial.trained.embedder.encode(trial.tokens), trial.trained
-    assert first is not None
-    return EmbeddingResult(config, zoo, probes, cloze, structure, *first)
+        rows = {name: [asdict(row) for row in of(trial)] for name, (_, of) in PARTS.items()}
+        if seed == config.seeds[0]:
+            embedder = trial.trained.embedder
+            if path is not None:
+                embedder.save(path.with_suffix(".safetensors"))
+        kept[f"seed {seed}"] = rows
+    if path is not None:
+        embedder = Embedder.load(path.with_suffix(".safetensors")).eval().requires_grad_(False)
+    found: dict[str, list[Any]] = {
+        name: [row(**values) for seed in config.seeds for values in kept[f"seed {seed}"][name]]
+        for name, (row, _) in PARTS.items()
+    }
+    tokens = Trial(config, zoo, config.seeds[0]).tokens
+    return EmbeddingResult(
+        config, zoo, **found, embedder=embedder, embeddings=embedder.encode(tokens)
+    )
+
+
+def about(config: EmbeddingConfig, zoo: Zoo) -> dict[str, Any]:
+    """What the results of a seed depend on."""
+    settings = asdict(config)
+    del settings["seeds"]
+    versions = {"gradsplinter": gradsplinter.__version__, "torch": torch.__version__}
+    return {"config": settings, "zoo": zoo.fingerprint, "versions": versions}
+
+
+def _check(config: EmbeddingConfig, zoo: Zoo) -> None:
+    if zoo.config.tasks < LEAST_TASKS:
+        raise ValueError(
+            f"zoo must be of at least {LEAST_TASKS} tasks, half of which are left unseen, got "
+            f"{zoo.config.tasks}"
+        )
+    if config.shape.values != "gradients":
+        raise ValueError(f"values must be gradients, got {config.shape.values}")
+    check_probe()
 
 
 def probe_rows(trial: Trial) -> Iterator[ProbeRow]:
     """What the probes say of the split's test networks."""
-    labels, training, test = trial.zoo.labels, trial.training, trial.test
-
-    def row(method: str, question: str, features: Tensor, per_class: int | None = None) -> ProbeRow:
-        accuracy = probe_accuracy(features, labels, training, test, per_class=per_class)
-        return ProbeRow(trial.seed, method, question, accuracy)
-
-    for method, features in _features(trial):
-        yield row(method, "all labels", features)
-        yield row(method, "one label a class", features, 1)
-    for question, tokens, visible in (
-        (f"{trial.config.visible} visible modes", trial.tokens, trial.few()),
+    labels, everything = trial.zoo.labels, (trial.training, trial.test)
+    known = trial.trained.embedder
+    for method, features in _features(trial, known):
+        yield _probe(trial, method, "all labels", features, everything)
+        yield _one_label(trial, method, "one label a class", features, everything)
+    few, none = trial.few, torch.zeros_like(trial.few)
+    of_few, visible = trial.tokens.only(few), trial.config.visible
+    for question, tokens, shown in (
+        (f"{visible} modes", of_few, None),
+        (f"{visible} gradients, all places", trial.tokens, few),
+        ("no gradient, all places", trial.tokens, none),
         ("noisy gradients", trial.noisy(), None),
     ):
-        for method, features in _of_tokens(trial, tokens, visible):
-            yield row(method, question, features)
-        named = baselines.nearest_task(tokens, visible, trial.zoo.tasks)
-        accuracy = float((named == labels)[test].double().mean())
-        yield ProbeRow(trial.seed, KNOWS, question, accuracy)
+        for method, features in _of_tokens(trial, tokens, shown):
+            yield _probe(trial, method, question, features, everything)
+        if shown is None:
+            named = baselines.nearest_task(tokens, trial.zoo.tasks)
+            accuracy = float((named == labels)[trial.test].double().mean())
+            yield ProbeRow(trial.seed, KNOWS, question, accuracy)
     _, others = trial.halves()
-    training, test = (index[torch.isin(labels[index], others)] for index in (training, test))
-    for method, features in (
-        ("embedder", trial.half.embedder.encode(trial.tokens)),
-        ("untrained embedder", trial.untrained.encode(trial.tokens)),
-    ):
-        yield row(method, "unseen tasks", features)
+    unseen = [index[torch.isin(labels[index], others)] for index in everything]
+    for method, features in _features(trial, trial.half.embedder, supervised=False):
+        yield _probe(trial, method, "unseen tasks", features, unseen)
+        yield _one_label(trial, method, "unseen tasks, one label", features, unseen)
 
 
 def cloze_rows(trial: Trial) -> Iterator[ClozeRow]:
@@ -168,7 +204,8 @@ def structure_rows(trial: Trial) -> Iterator[StructureRow]:
     """Which of the split's test networks lie near each other."""
     labels, tasks = trial.zoo.labels, trial.zoo.tasks
     _, others = trial.halves()
-    fields = torch.stack([task.gradient(trial.x).flatten() for task in tasks])
+    x = trial.sample(trial.config.points, trial.generator)
+    fields = torch.stack([task.gradient(x).flatten() for task in tasks])
     raw = baselines.gradients_at(trial.zoo.networks, trial.fixed)
     untrained = trial.untrained.encode(trial.tokens)
     for networks, chosen, embedder in (
@@ -194,9 +231,35 @@ def structure_rows(trial: Trial) -> Iterator[StructureRow]:
             )
 
 
-def _features(trial: Trial) -> Iterator[tuple[str, Tensor]]:
+def _probe(
+    trial: Trial, method: str, question: str, features: Tensor, split: Sequence[Tensor]
+) -> ProbeRow:
+    return ProbeRow(
+        trial.seed, method, question, probe_accuracy(features, trial.zoo.labels, *split)
+    )
+
+
+def _one_label(
+    trial: Trial, method: str, question: str, features: Tensor, split: Sequence[Tensor]
+) -> ProbeRow:
+    """The mean over several draws of the networks that have a label."""
+    found = [
+        probe_accuracy(
+            features, trial.zoo.labels, order[torch.isin(order, split[0])], split[1], per_class=1
+        )
+        for order in trial.labelled
+    ]
+    return ProbeRow(trial.seed, method, question, sum(found) / len(found))
+
+
+def _features(
+    trial: Trial, embedder: Embedder, *, supervised: bool = True
+) -> Iterator[tuple[str, Tensor]]:
     nets, fixed = trial.zoo.networks, trial.fixed
-    yield from _embedders(trial, trial.tokens, None)
+    yield "embedder", embedder.encode(trial.tokens)
+    yield "untrained embedder", trial.untrained.encode(trial.tokens)
+    if supervised:
+        yield "supervised embedder", trial.supervised.encode(trial.tokens)
     yield f"outputs at {FIXED_POINTS} points", baselines.outputs_at(nets, fixed)
     yield f"gradients at {FIXED_POINTS} points", baselines.gradients_at(nets, fixed)
     yield "statistics of modes", baselines.mode_statistics(trial.tokens)
@@ -205,23 +268,15 @@ def _features(trial: Trial) -> Iterator[tuple[str, Tensor]]:
     yield "statistics of weights", baselines.weight_statistics(nets)
 
 
-def _of_tokens(
-    trial: Trial, tokens: Tokens, visible: Tensor | None
-) -> Iterator[tuple[str, Tensor]]:
-    everything = tokens.shares > 0 if visible is None else visible
-    yield from _embedders(trial, tokens, visible)
-    found = baselines.nearest_at(tokens, everything, trial.fixed)
-    yield f"gradients at {FIXED_POINTS} points", found
-    if visible is None:
+def _of_tokens(trial: Trial, tokens: Tokens, shown: Tensor | None) -> Iterator[tuple[str, Tensor]]:
+    """Of what is shown: all tokens, or the places of all and the values of some."""
+    yield "embedder", trial.trained.embedder.encode(tokens, shown)
+    yield "untrained embedder", trial.untrained.encode(tokens, shown)
+    yield "supervised embedder", trial.supervised.encode(tokens, shown)
+    if shown is None:
+        found = baselines.nearest_at(tokens, tokens.shares > 0, trial.fixed)
+        yield f"gradients at {FIXED_POINTS} points", found
         yield "statistics of modes", baselines.mode_statistics(tokens)
-
-
-def _embedders(
-    trial: Trial, tokens: Tokens, visible: Tensor | None
-) -> Iterator[tuple[str, Tensor]]:
-    yield "embedder", trial.trained.embedder.encode(tokens, visible)
-    yield "untrained embedder", trial.untrained.encode(tokens, visible)
-    yield "supervised embedder", trial.supervised.encode(tokens, visible)
 
 
 def _fills(
@@ -234,3 +289,11 @@ def _fills(
         )),
         ("Gaussian process of the network alone", process),
     )  # fmt: skip
+
+
+PARTS: dict[str, tuple[type[Any], Callable[[Trial], Iterator[Any]]]] = {
+    "probes": (ProbeRow, probe_rows),
+    "cloze": (ClozeRow, cloze_rows),
+    "structure": (StructureRow, structure_rows),
+}
+"""Tables of the study: their rows, and what makes these of a trial."""

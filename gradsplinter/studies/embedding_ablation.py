@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from gradsplinter.studies import embedding_baselines as baselines
+from gradsplinter.studies.embedding import about
 from gradsplinter.studies.embedding_trial import EmbeddingConfig, Trial
-from gradsplinter.studies.probe import probe_accuracy
+from gradsplinter.studies.kept import Kept
+from gradsplinter.studies.probe import check_probe, probe_accuracy
 from gradsplinter.tokens import tokens_of
 from gradsplinter.zoo import Zoo
 
@@ -31,32 +34,31 @@ class AblationRow:
     """Accuracy of the probe."""
     one_label: float
     """The same, with one label a class."""
-    few_visible: float
-    """The same, all labels, but few tokens of each network shown."""
+    few_modes: float
+    """The same, all labels, but of each network only few tokens."""
     cloze_r2: float
-    """Of hidden values, 60 % of all; of what the variant fills in, so not comparable for outputs."""
+    """Of hidden values, 60 % of all; of what the variant fills in, and where it looks, so not comparable for outputs and
+    samples."""
 
 
 def run_ablation(
     config: EmbeddingConfig,
     zoo: Zoo,
     *,
+    checkpoint: str | Path | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> list[AblationRow]:
-    """Every variant with every seed; arguments are those of `run_embedding`.
-
-    Raises:
-        ValueError: a zoo that is too small.
-    """
-    every = list(variants(config, zoo))
-    bar = tqdm(total=len(every) * len(config.seeds), disable=not progress, desc="ablations")
+    """Every variant with every seed; arguments and errors are those of `run_embedding`."""
+    check_probe()
+    kept = Kept(None if checkpoint is None else Path(checkpoint), about(config, zoo))
+    every = [(seed, *variant) for variant in variants(config, zoo) for seed in config.seeds]
     rows = []
-    with bar:
-        for question, name, changed in every:
-            for seed in config.seeds:
-                rows.append(_row(Trial(changed, zoo, seed, device=device), question, name))
-                bar.update()
+    for seed, question, name, changed in tqdm(every, disable=not progress, desc="ablations"):
+        key = f"{question}, {name}, seed {seed}"
+        if key not in kept:
+            kept[key] = asdict(_row(Trial(changed, zoo, seed, device=device), question, name))
+        rows.append(AblationRow(**kept[key]))
     return rows
 
 
@@ -75,6 +77,8 @@ def variants(config: EmbeddingConfig, zoo: Zoo) -> Iterator[tuple[str, str, Embe
     yield "", "as it is", config
     for share in (0.3, 0.6, 0.9):
         yield "masking rate", f"{share:.0%}", training(mask=(share,))
+    yield "hidden tokens", "always shown where they are", training(absent=0.0)
+    yield "hidden tokens", "never", training(absent=1.0)
     for size in (2, 4, 8, 32):
         yield "size of the embedding", str(size), shape(size=size)
     taught = config.training.points
@@ -98,7 +102,7 @@ def _row(trial: Trial, question: str, variant: str) -> AblationRow:
     embedder, labels = trial.trained.embedder, trial.zoo.labels
     training, test = trial.training, trial.test
     embedding = embedder.encode(trial.tokens)
-    sparse = embedder.encode(trial.tokens, trial.few())
+    sparse = embedder.encode(trial.tokens.only(trial.few))
     tokens = trial.tokens[test]
     hidden = trial.hide(tokens, HIDDEN)
     return AblationRow(
@@ -106,7 +110,8 @@ def _row(trial: Trial, question: str, variant: str) -> AblationRow:
         question,
         variant,
         probe_accuracy(embedding, labels, training, test),
-        probe_accuracy(embedding, labels, training, test, per_class=1),
+        sum(probe_accuracy(embedding, labels, order, test, per_class=1) for order in trial.labelled)
+        / len(trial.labelled),
         probe_accuracy(sparse, labels, training, test),
         baselines.cloze_r2(tokens, hidden, embedder.fill, embedder.value_mean),
     )

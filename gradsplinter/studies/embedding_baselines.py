@@ -88,18 +88,17 @@ def nearest_at(tokens: Tokens, visible: Tensor, x: Tensor) -> Tensor:
     return nearest_visible(tokens, visible, points).flatten(1)
 
 
-def nearest_task(tokens: Tokens, visible: Tensor | None, tasks: Sequence[Task]) -> Tensor:
-    """int64 `[M]`: the task whose exact gradients at the visible tokens are nearest, weighted by shares.
+def nearest_task(tokens: Tokens, tasks: Sequence[Task]) -> Tensor:
+    """int64 `[M]`: the task whose exact gradients at the tokens are nearest, weighted by shares.
 
     Not a baseline but what can be known: it needs the tasks themselves.
     """
-    shares = tokens.shares if visible is None else tokens.shares * visible
     places = tokens.points.flatten(0, 1)
     errors = [
         (task.gradient(places).view_as(tokens.values) - tokens.values).square().sum(2)
         for task in tasks
     ]
-    return torch.stack([(shares * error).sum(1) for error in errors]).argmin(0)
+    return torch.stack([(tokens.shares * error).sum(1) for error in errors]).argmin(0)
 
 
 # --- filling in gradients ---------------------------------------------------------------------------

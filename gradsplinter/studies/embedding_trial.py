@@ -22,6 +22,8 @@ from gradsplinter.zoo import Zoo
 
 FIXED_POINTS = 64
 SUPERVISED_RATE = 2e-3
+LABEL_DRAWS = 5
+"""Of one label a class; the accuracy is their mean."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class EmbeddingConfig:
     points: int = 1024
     """Examples at which a network is looked at to be embedded."""
     visible: int = 8
-    """Modes that are shown where evidence is sparse."""
+    """Modes that are seen where evidence is sparse."""
     noise: float = 0.5
     """Of noisy gradients, by their standard deviation over the training set."""
     shape: EmbedderConfig = field(default_factory=EmbedderConfig)
@@ -66,8 +68,7 @@ class Trial:
         seed: of the split, of the training and of all that is drawn.
         device: where embedders are taught.
         training, test: indices of networks.
-        x: `[points, d]`: where all networks are looked at.
-        tokens: of all networks, at x.
+        tokens: of all networks, each at its own examples.
         fixed: `[FIXED_POINTS, d]`: points where outputs and gradients are features.
     """
 
@@ -85,8 +86,9 @@ class Trial:
         self.device, self.progress = check_device(device), progress
         self.training, self.test = zoo.split(config.held_out, seed)
         self.generator = torch.Generator().manual_seed(1_000_000 + seed)
-        self.x = self.sample(config.points, self.generator)
-        self.tokens = self.look(torch.arange(len(zoo.networks)), self.x)
+        count = len(zoo.networks)
+        x = self.sample(count * config.points, self.generator).view(count, config.points, -1)
+        self.tokens = self.look(torch.arange(count), x)
         self.fixed = self.sample(FIXED_POINTS, self.generator)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
@@ -155,15 +157,27 @@ class Trial:
             some = tokens[chosen].to(self.device)
             visible = ~hide(some, config.mask, generator)
             visible[: len(chosen) // 2] = True
+            absent = torch.rand(len(chosen), 1, generator=generator) < config.absent
+            some = some.only(visible | ~absent.to(self.device))
             loss = nn.functional.cross_entropy(head(embedder.encode(some, visible)), labels[chosen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         return embedder.cpu().eval().requires_grad_(False)
 
+    @cached_property
     def few(self) -> Tensor:
         """bool `[M, T]`: some modes of each network."""
         return self.tokens.some(self.config.visible, self.generator)
+
+    @cached_property
+    def labelled(self) -> list[Tensor]:
+        """The training networks in several orders, of which the first of each class has a label."""
+        count = len(self.training)
+        return [
+            self.training[torch.randperm(count, generator=self.generator)]
+            for _ in range(LABEL_DRAWS)
+        ]
 
     def noisy(self) -> Tokens:
         noise = torch.randn(self.tokens.values.shape, generator=self.generator)

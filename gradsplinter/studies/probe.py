@@ -14,6 +14,17 @@ PENALTIES = (0.01, 1.0, 100.0)
 FOLDS = 3
 
 
+def check_probe() -> None:
+    """
+    Raises:
+        ImportError: scikit-learn is missing.
+    """
+    try:
+        import sklearn.linear_model  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise ImportError(missing_extra("probes", "cluster", error)) from error
+
+
 def probe_accuracy(
     features: Tensor,
     labels: Tensor,
@@ -60,12 +71,11 @@ def probe_labels(
         features, training, test, per_class: as in `probe_accuracy`.
         labels: int `[training]`.
     """
-    try:
-        from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
-        from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
-        from sklearn.model_selection import GridSearchCV  # noqa: PLC0415
-    except ImportError as error:
-        raise ImportError(missing_extra("probes", "cluster", error)) from error
+    check_probe()
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    from sklearn.model_selection import GridSearchCV  # noqa: PLC0415
+
     known = features[training].double()
     mean, spread = known.mean(0), known.std(0, correction=0)
     if per_class is not None:

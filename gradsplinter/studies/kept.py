@@ -1,0 +1,48 @@
+"""What a long study has finished, in a file, so that it goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gradsplinter import io
+
+
+class Kept:
+    """Results of parts of a study by name, as JSON; without a path they are not kept.
+
+    Args:
+        path: of the file; what it holds already is kept on.
+        about: what the results depend on.
+
+    Raises:
+        ValueError: a file of another study.
+
+    Examples:
+        >>> kept = Kept(None, {"seed": 0})
+        >>> kept["first"] = [1, 2]
+        >>> "first" in kept, kept["first"]
+        (True, [1, 2])
+    """
+
+    def __init__(self, path: Path | None, about: Mapping[str, Any]) -> None:
+        self.path, self.about = path, json.loads(json.dumps(about))
+        self.parts: dict[str, Any] = {}
+        if path is not None and path.exists():
+            found = io.read_json(path)
+            if found.get("about") != self.about or not isinstance(found.get("parts"), dict):
+                raise ValueError(f"checkpoint must be of the same study, got {path} of another one")
+            self.parts = found["parts"]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.parts
+
+    def __getitem__(self, name: str) -> Any:
+        return self.parts[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.parts[name] = value
+        if self.path is not None:
+            io.write_json(self.path, {"about": self.about, "parts": self.parts})
