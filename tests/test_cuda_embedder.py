@@ -40,6 +40,7 @@ def test_resumed_there(device, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train_embedder(NETS, stops, config=CONFIG, checkpoint=path, device=device, progress=False)
     again = train_embedder(
-        NETS, draw, config=CONFIG, checkpoint=path, device=device, progress=False
+        NETS, stops, config=CONFIG, checkpoint=path, device=device, progress=False
     )
+    assert len(calls) == 4 + 3  # from the beginning it would be four more
     torch.testing.assert_close(again.losses, whole.losses, rtol=0.02, atol=0.002)

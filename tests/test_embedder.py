@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import save
+from torch import nn
 
 from gradsplinter import ReluNetwork, splinter
 from gradsplinter.embedder import Embedder, EmbedderConfig
@@ -275,20 +276,22 @@ def test_resumed_to_the_same_bits(tmp_path):
 
     def stops(n, generator):
         calls.append(n)
-        if len(calls) == 4:  # two at first, then one after each validation
+        if len(calls) == 4:  # two at first, then one after each validation but the last
             raise Stop
         return draw(n, generator)
 
     path = tmp_path / "checkpoint.safetensors"
     with pytest.raises(Stop):
         train_embedder(NETS, stops, config=config, checkpoint=path, progress=False)
-    again = train_embedder(NETS, draw, config=config, checkpoint=path, progress=False)
+    again = train_embedder(NETS, stops, config=config, checkpoint=path, progress=False)
+    assert len(calls) == 4 + 3  # from the beginning it would be four more
     assert torch.equal(again.losses, whole.losses)
     assert again.validations == whole.validations
     for name, value in whole.embedder.state_dict().items():
         assert torch.equal(again.embedder.state_dict()[name], value), name
-    once_more = train_embedder(NETS, draw, config=config, checkpoint=path, progress=False)
+    once_more = train_embedder(NETS, stops, config=config, checkpoint=path, progress=False)
     assert torch.equal(once_more.losses, whole.losses)
+    assert len(calls) == 4 + 3 + 2
 
 
 def test_the_cpu_is_the_default_device():
@@ -326,6 +329,70 @@ def test_the_range_of_points_holds_all_that_was_looked_at():
     own = torch.cat(seen[1 : 1 + best // 2])  # the first is that of the validation
     assert torch.equal(found.embedder.point_low, own.amin(0))
     assert torch.equal(found.embedder.point_high, own.amax(0))
+
+
+@pytest.mark.parametrize("changed", [{"learning_rate": 1e30}, {"noise": 1e38}])
+def test_a_training_that_diverges(changed, tmp_path):
+    config = EmbedderTrainingConfig(steps=50, batch=6, points=40, **changed)
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(ValueError, match="learning_rate must be small enough to train, got "):
+        train_embedder(NETS, draw, config=config, checkpoint=path, progress=False)
+    assert not path.exists()
+
+
+def test_a_checkpoint_that_cannot_be_written(tmp_path):
+    with pytest.raises(ValueError, match="checkpoint must be in a folder that is there, got "):
+        train_embedder(NETS, draw, checkpoint=tmp_path / "no" / "file", progress=False)
+
+
+@pytest.mark.parametrize("text", ["x", "[]", "null", "3", "{}"])
+def test_files_of_something_else(text, tmp_path):
+    path = tmp_path / "file.safetensors"
+    keys = ("gradsplinter.Embedder", "gradsplinter.EmbedderTraining")
+    path.write_bytes(save({"a": torch.zeros(1)}, metadata=dict.fromkeys(keys, text)))
+    with pytest.raises(ValueError, match=r"path must be a file written by Embedder\.save"):
+        Embedder.load(path)
+    with pytest.raises(ValueError, match="checkpoint must be of the same training, got "):
+        train_embedder(NETS, draw, checkpoint=path, progress=False)
+
+
+def test_an_embedder_that_is_not_finite(tmp_path):
+    embedder = Embedder(EmbedderConfig())
+    with torch.no_grad():
+        embedder.of_set[0].weight[0, 0] = torch.nan
+    embedder.save(tmp_path / "embedder.safetensors")
+    with pytest.raises(ValueError, match=r"of_set.0.weight must be finite, got 1 value"):
+        Embedder.load(tmp_path / "embedder.safetensors")
+
+
+def test_tokens_that_are_absent_say_nothing():
+    """Where they are and what they are; unlike hidden ones, of which it is shown where they are."""
+    tokens, embedder = random_tokens(sets=2), Embedder(EmbedderConfig(), seed=1)
+    kept = torch.arange(20).expand(2, 20) < 8
+    moved = Tokens(
+        tokens.points.where(kept.unsqueeze(2), torch.tensor(0.9)),
+        tokens.values.where(kept.unsqueeze(2), torch.tensor(5.0)),
+        tokens.shares,
+    )
+    first, second = (embedder.encode(some.only(kept)) for some in (tokens, moved))
+    torch.testing.assert_close(first, second)
+    assert not torch.allclose(embedder.encode(tokens, kept), embedder.encode(moved, kept))
+    assert torch.allclose(tokens.only(kept).shares.sum(1), torch.ones(2))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_of_nothing_visible_only_the_places_count(pooling):
+    tokens = random_tokens(sets=2)
+    embedder = Embedder(EmbedderConfig(pooling=pooling), seed=1)
+    filled = Tokens(
+        nn.functional.pad(tokens.points, (0, 0, 0, 20), value=0.5),
+        nn.functional.pad(tokens.values, (0, 0, 0, 20), value=0.5),
+        nn.functional.pad(tokens.shares, (0, 20)),
+    )
+    nothing = [torch.zeros_like(some.shares, dtype=torch.bool) for some in (tokens, filled)]
+    torch.testing.assert_close(
+        embedder.encode(tokens, nothing[0]), embedder.encode(filled, nothing[1])
+    )
 
 
 def test_a_checkpoint_of_another_training(tmp_path):
