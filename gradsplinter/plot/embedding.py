@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ def probes(result: EmbeddingResult) -> Figure:
     methods = list(dict.fromkeys(row.method for row in result.probes))
     with style():
         figure = Figure(
-            figsize=(1.5 * len(questions) + 1.4, 0.28 * len(methods) + 1.1), layout="constrained"
+            figsize=(1.25 * len(questions) + 1.6, 0.28 * len(methods) + 1.3), layout="constrained"
         )
         axes = figure.subplots(1, len(questions), sharey=True, squeeze=False)[0]
         for ax, question in zip(axes, questions, strict=True):
@@ -63,7 +64,7 @@ def probes(result: EmbeddingResult) -> Figure:
             ax.axvline(chance, color=INK, lw=0.8, ls=":")
             ax.set_xlim(0, 1.04)
             ax.set_xticks([0, 0.5, 1])
-            ax.set_title(question)
+            ax.set_title(textwrap.fill(question, 13), fontsize=8)
         axes[0].set_yticks(range(len(methods)), methods[::-1])
         figure.supxlabel("accuracy on held-out networks (dotted: chance)", fontsize=9)
     return figure
