@@ -49,7 +49,7 @@ class EmbedStudy(Study):
     """
 
     typed: ClassVar = {
-        "folder": "ZOO", "out": "--out", "inputs": "--shape.inputs", "seed": "--training.seed",
+        "folder": "ZOO", "zoo": "ZOO", "out": "--out", "inputs": "--shape.inputs", "seed": "--training.seed",
         "device": "--device",
     } | options_of(EmbeddingConfig)  # fmt: skip
 
