@@ -189,7 +189,7 @@ class Embedder(nn.Module):
         """The value at points `[B, Q, d]` of each embedding `[B, size]`, `[B, Q, v]`."""
         sets, count, d = points.shape
         found = self._decode(embedding.repeat_interleave(count, 0), points.reshape(-1, d))
-        return found.view(sets, count, -1) * self.value_scale + self.value_mean
+        return found.view(sets, count, self.config.value_size) * self.value_scale + self.value_mean
 
     def fill(self, tokens: Tokens, visible: Tensor) -> Tensor:
         """The value at every token, from those that are visible, `[B, T, v]`."""

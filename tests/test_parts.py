@@ -11,6 +11,7 @@ import torch
 from gradsplinter import ReluNetwork
 from gradsplinter.cli.parts import EmbedParts
 from gradsplinter.embedder_training import EmbedderTrainingConfig
+from gradsplinter.embedding import activations
 from gradsplinter.families import SideBySide
 from gradsplinter.formula import Formula
 from gradsplinter.plot.parts import average_linkage
@@ -18,7 +19,6 @@ from gradsplinter.studies.class_parts import same_class
 from gradsplinter.studies.class_parts_result import ClassPartsConfig
 from gradsplinter.studies.part_tokens import (
     ZooParts,
-    activations,
     centred,
     mean_gradients,
     parts_by_inputs,

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gradsplinter.communities import Communities, neuron_communities
+from gradsplinter.embedding import activations
 from gradsplinter.families import SideBySide
 from gradsplinter.network import ReluNetwork
 from gradsplinter.studies.ablation import truth
@@ -21,7 +22,6 @@ from gradsplinter.studies.neuron_groups import ari
 from gradsplinter.studies.part_tokens import (
     COORDINATES,
     Part,
-    activations,
     mean_gradients,
     parts_by_inputs,
     parts_by_principal_directions,
