@@ -189,7 +189,7 @@ def test_zoos_that_are_not_whole(done, run, tmp_path, capsys):
     about = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(about | {"gradsplinter.Zoo": 9}))
     found = error_of(run, line, capsys)
-    assert "error: ZOO must hold a zoo of schema 1, got" in found
+    assert "error: ZOO must hold a zoo of schema 2, got" in found
     assert "with schema 9: make it again with `gradsplinter zoo`" in found
     manifest.write_text(json.dumps(about | {"fingerprint": "0"}))
     assert "whose networks are not those of its manifest" in error_of(run, line, capsys)
