@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import sys
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from gradsplinter.embedding import activations
 from gradsplinter.families import SideBySide
 from gradsplinter.formula import Formula
 from gradsplinter.plot.parts import average_linkage
+from gradsplinter.studies import parts_judge
 from gradsplinter.studies.class_parts import same_class
 from gradsplinter.studies.class_parts_result import ClassPartsConfig
 from gradsplinter.studies.part_tokens import (
@@ -26,8 +28,8 @@ from gradsplinter.studies.part_tokens import (
     principal_directions,
 )
 from gradsplinter.studies.parts import _directions, run_parts
-from gradsplinter.studies.parts_judge import Near
-from gradsplinter.studies.parts_result import Part, PartsConfig, tasks_of
+from gradsplinter.studies.parts_judge import Judge, Near
+from gradsplinter.studies.parts_result import METHODS, Part, PartsConfig, tasks_of
 from gradsplinter.table import splinter
 from gradsplinter.tokens import Tokens, of_splinters, tokens_of
 from gradsplinter.train import initialise
@@ -247,7 +249,7 @@ def test_the_command(tmp_path, zoo, capsys):
         f"{name}.csv"
         for name in (
             "outputs", "directions", "communities", "parts", "parts-means", "zoo", "classifiers", "classes",
-            "classes-means", "classes-pairs",
+            "classes-means", "classes-pairs", "zoo-means",
         )
     }  # fmt: skip
     figures = {
@@ -266,6 +268,12 @@ def test_the_command(tmp_path, zoo, capsys):
         rows = list(csv.DictReader(file))
     parts = {"input → site 1", "input → output", "site 1 → output"}
     assert {row["part"] for row in rows if row["coordinates"] == "inputs"} == parts
+    with (out / "zoo.csv").open() as file:
+        assert [row["seed"] for row in csv.DictReader(file) if row["method"] == "embedder"] == [
+            *("0", "1"), *(["0", "1"] if any(row["coordinates"] == "principal" for row in rows) else [])
+        ]  # fmt: skip
+    with (out / "zoo-means.csv").open() as file:
+        assert {row["seeds"] for row in csv.DictReader(file)} == {"2"}
     again = run_parts(TINY, zoo, progress=False)
     for name in ("probe", "neighbours", "within", "between"):
         assert [float(row[name]) for row in rows] == [getattr(row, name) for row in again.rows]
@@ -276,9 +284,87 @@ def test_the_command(tmp_path, zoo, capsys):
     assert "digits, 2 networks 8-8 of shuffled labels" in printed
 
 
+def test_each_network_has_a_judge_that_has_not_seen_what_it_is_tested_on(zoo, monkeypatch):
+    """Another split and another embedder for each seed; what is taught are none of the held-out networks."""
+    train, taught = parts_judge.train_embedder_of, []
+
+    def keeps(look, names, shape, config, **options):
+        taught.append((set(names), config.seed))
+        shown = []
+
+        def looks(index, generator):
+            shown.extend(index)
+            return look(index, generator)
+
+        found = train(looks, names, shape, config, **options)
+        assert set(shown) <= set(range(len(names)))
+        return found
+
+    monkeypatch.setattr(parts_judge, "train_embedder_of", keeps)
+    result = run_parts(TINY, zoo, progress=False)
+    every = {net.fingerprint for net in zoo.networks}
+    seeds = [row.seed for row in result.whole if row.method == "embedder"]
+    assert [seed for _, seed in taught] == seeds
+    assert set(seeds) == {0, 1}
+    for names, seed in taught:
+        training, held_out = (
+            {zoo.networks[i].fingerprint for i in part.tolist()} for part in zoo.split(1, seed)
+        )
+        assert names == training
+        assert not names & held_out
+        assert names | held_out == every
+    assert taught[0][0] != taught[1][0]
+    for seed in (0, 1):
+        assert {row.method for row in result.rows if row.seed == seed} == set(METHODS)
+
+
+def test_what_the_judge_shows_are_its_training_networks(zoo, monkeypatch):
+    seen = []
+    tokens_of_ = parts_judge.tokens_of
+
+    def looks(nets, *arguments, **options):
+        seen.append({net.fingerprint for net in nets})
+        return tokens_of_(nets, *arguments, **options)
+
+    monkeypatch.setattr(parts_judge, "tokens_of", looks)
+    judge = Judge(TINY, zoo, "inputs", 1, None, progress=False)
+    held_out = {zoo.networks[i].fingerprint for i in judge.test.tolist()}
+    assert len(seen) == 3  # for the validation, for the training, and then all, to be judged
+    assert not any(held_out & some for some in seen[:2])
+    assert held_out <= seen[2]
+
+
+def test_what_is_missing_is_said_before_anything_is_trained(zoo, tmp_path, monkeypatch):
+    for name in ("make_zoo", "run_parts"):
+        monkeypatch.setattr(f"gradsplinter.cli.parts.{name}", None)
+    zoo.save(tmp_path / "zoo")
+    command = EmbedParts(TINY, TINY_CLASSES, ("none",), tmp_path / "zoo", out=tmp_path / "out")
+    with pytest.raises(ValueError, match="name must be"):
+        command.run()
+    few = dataclasses.replace(TINY, others=3)
+    with pytest.raises(ValueError, match="zoo must have more tasks than others = 3, got 3"):
+        dataclasses.replace(command, config=few).run()
+    with pytest.raises(ValueError, match="must have more tasks than others = 10, got 10"):
+        dataclasses.replace(command, zoo=None, config=dataclasses.replace(TINY, others=10)).run()
+    with pytest.raises(ValueError, match="folder must hold a zoo, got"):
+        dataclasses.replace(command, zoo=tmp_path).run()
+    with pytest.raises(ValueError, match="device must be cpu, cuda or cuda:INDEX, got tpu"):
+        dataclasses.replace(command, device="tpu").run()
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    for run in (command.run, lambda: run_parts(TINY, zoo, progress=False)):
+        with pytest.raises(ImportError, match="cluster"):
+            run()
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
+        (
+            lambda: PartsConfig(teaching=dataclasses.replace(TEACHING, seed=3)),
+            ValueError,
+            "teaching.seed must be left out, since seeds has them, got 3",
+        ),
         (lambda: PartsConfig(seeds=(0,)), ValueError, "seeds must hold at least two values, got 1"),
         (lambda: PartsConfig(seeds=(0, 0)), ValueError, "seeds must be different"),
         (lambda: PartsConfig(hidden=(8,)), ValueError, "hidden must hold at least two values"),

@@ -31,7 +31,8 @@ def figures(result: PartsResult, classified: Sequence[ClassPartsResult]) -> dict
 
 
 def map_of(result: PartsResult) -> Figure:
-    """The first two principal components of the zoo's embeddings, and where the parts lie there."""
+    """The first two principal components of the zoo's embeddings, and where the parts lie there; by the embedder of the
+    first seed."""
     mean = result.zoo_embeddings.double().mean(0)
     _, _, axes = torch.linalg.svd(result.zoo_embeddings.double() - mean, full_matrices=False)
     zoo, parts = (

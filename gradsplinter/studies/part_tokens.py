@@ -2,7 +2,8 @@
 
 Up to a hidden site, what an output reads there is looked at: the mean of its gradient by the site, which is a
 direction. From a hidden site on, coordinates of the site are needed that mean the same in all networks: either
-those along which the task's own inputs move it on average, or its first principal directions.
+those along which the task's own inputs move it on average, or its first principal directions. Which inputs and which
+output are a task's must be known; here it is planted.
 """
 
 from __future__ import annotations
