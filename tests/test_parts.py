@@ -240,7 +240,21 @@ def zoo():
     return make_zoo(ZooConfig(tasks=3, networks=3, examples=256, steps=20), progress=False)
 
 
-def test_the_command(tmp_path, zoo, capsys):
+@pytest.fixture(scope="module")
+def recorded(zoo):
+    """The result, and what each embedder was taught with: fingerprints and its seed."""
+    train, taught = parts_judge.train_embedder_of, []
+
+    def keeps(look, names, shape, config, **options):
+        taught.append((set(names), config.seed))
+        return train(look, names, shape, config, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts_judge, "train_embedder_of", keeps)
+        return run_parts(TINY, zoo, progress=False), taught
+
+
+def test_the_command(tmp_path, zoo, recorded, capsys):
     zoo.save(tmp_path / "zoo")
     out = tmp_path / "results"
     command = EmbedParts(TINY, TINY_CLASSES, ("digits",), tmp_path / "zoo", out=out, progress=False)
@@ -274,7 +288,7 @@ def test_the_command(tmp_path, zoo, capsys):
         ]  # fmt: skip
     with (out / "zoo-means.csv").open() as file:
         assert {row["seeds"] for row in csv.DictReader(file)} == {"2"}
-    again = run_parts(TINY, zoo, progress=False)
+    again, _ = recorded
     for name in ("probe", "neighbours", "within", "between"):
         assert [float(row[name]) for row in rows] == [getattr(row, name) for row in again.rows]
     with (out / "classes-pairs.csv").open() as file:
@@ -284,24 +298,9 @@ def test_the_command(tmp_path, zoo, capsys):
     assert "digits, 2 networks 8-8 of shuffled labels" in printed
 
 
-def test_each_network_has_a_judge_that_has_not_seen_what_it_is_tested_on(zoo, monkeypatch):
+def test_each_network_has_a_judge_that_has_not_seen_what_it_is_tested_on(zoo, recorded):
     """Another split and another embedder for each seed; what is taught are none of the held-out networks."""
-    train, taught = parts_judge.train_embedder_of, []
-
-    def keeps(look, names, shape, config, **options):
-        taught.append((set(names), config.seed))
-        shown = []
-
-        def looks(index, generator):
-            shown.extend(index)
-            return look(index, generator)
-
-        found = train(looks, names, shape, config, **options)
-        assert set(shown) <= set(range(len(names)))
-        return found
-
-    monkeypatch.setattr(parts_judge, "train_embedder_of", keeps)
-    result = run_parts(TINY, zoo, progress=False)
+    result, taught = recorded
     every = {net.fingerprint for net in zoo.networks}
     seeds = [row.seed for row in result.whole if row.method == "embedder"]
     assert [seed for _, seed in taught] == seeds

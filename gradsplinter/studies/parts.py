@@ -104,8 +104,9 @@ def run_parts(
             judge = Judge(config, zoo, coordinates, seed, device, progress)
             for method in METHODS:
                 of_zoo, of_parts = (judge.features(method, own) for own in (judge.tokens, tokens))
-                whole.append(judge.whole(method, of_zoo))
-                rows += judge.rows(method, of_zoo, of_parts, parts, own_labels)
+                of_whole, own_rows = judge.rows(method, of_zoo, of_parts, parts, own_labels)
+                whole.append(of_whole)
+                rows += own_rows
                 if not kept:
                     kept.append((parts, own_labels, of_parts, of_zoo))
     return PartsResult(config, zoo, outputs, directions, groups, rows, whole, *kept[0])

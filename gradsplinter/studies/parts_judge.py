@@ -107,23 +107,28 @@ class Judge:
         }
         return ways[method]()
 
-    def whole(self, method: str, of_zoo: Tensor) -> WholeRow:
-        """How well the probe does on the zoo itself."""
-        labels = self.zoo.labels
-        found = probe_labels(of_zoo, labels[self.training], self.training, self.test)
-        right = float((found == labels[self.test]).double().mean())
-        return WholeRow(self.seed, self.coordinates, method, right)
-
     def rows(
         self, method: str, of_zoo: Tensor, of_parts: Tensor, parts: list[Part], labels: Tensor
-    ) -> Iterator[PartRow]:
-        """Of the judge's own network, among the parts of all."""
-        known = of_zoo[self.training]
-        every = torch.cat([known, of_parts])
+    ) -> tuple[WholeRow, list[PartRow]]:
+        """How well the probe does on the zoo itself; and of the judge's own network, among the parts of all."""
+        known, count = of_zoo[self.training], len(self.training)
+        every = torch.cat([known, of_zoo[self.test], of_parts])
         rows = torch.arange(len(every))
-        named = probe_labels(
-            every, self.zoo.labels[self.training], rows[: len(known)], rows[len(known) :]
-        )
+        found = probe_labels(every, self.zoo.labels[self.training], rows[:count], rows[count:])
+        held_out, named = found.split([len(self.test), len(parts)])
+        right = float((held_out == self.zoo.labels[self.test]).double().mean())
+        whole = WholeRow(self.seed, self.coordinates, method, right)
+        return whole, list(self._of_parts(method, known, of_parts, parts, labels, named))
+
+    def _of_parts(
+        self,
+        method: str,
+        known: Tensor,
+        of_parts: Tensor,
+        parts: list[Part],
+        labels: Tensor,
+        named: Tensor,
+    ) -> Iterator[PartRow]:
         spread = known.std(0, correction=0)
         scaled = (of_parts - known.mean(0)) / spread.where(spread > 0, 1.0)
         near = Near(scaled, parts, labels)
