@@ -324,7 +324,10 @@ def test_networks_of_four_inputs(tmp_path, monkeypatch, capsys):
         ("net.safetensors x.npy --embedder of_outputs", "--embedder must be one of gradients"),
         ("net.safetensors x.npy --directions x.npy", "--directions "),
         ("net.safetensors x.npy --basis no.npy", "--basis must be a .npy file of numbers"),
-        ("net.safetensors x.npy --basis x.npy", "--basis must have rows that are linearly indep"),
+        (
+            "net.safetensors x.npy --basis x.npy",
+            "--basis must have 2 rows, as the embedder has inputs, got 200",
+        ),
         ("constant.safetensors x.npy", "MODEL must not be constant at these examples"),
         ("net.safetensors nan.npy", "DATA must be finite, got 1 value that is not"),
         ("net.safetensors single.npy", "DATA must visit at least 2 modes of the network, got 1"),
