@@ -7,9 +7,10 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from gradsplinter.checks import check_span
+from gradsplinter.checks import check_span, check_tensor
 from gradsplinter.embedder import BEYOND, Embedder
 from gradsplinter.network import ReluNetwork
+from gradsplinter.splinters import Splinters
 from gradsplinter.table import splinter
 from gradsplinter.tokens import Tokens, of_splinters
 from gradsplinter.traced import Network, network_of
@@ -41,15 +42,17 @@ def embed(
             `Embedder.pretrained()`, of two inputs on the unit square.
         source, target: sites, as in `splinter`.
         directions: `[D, h_target]`, as in `splinter`; by default every unit of the target.
-        basis: `[d, h_source]`: coordinates of the source that take the place of its units, as in
-            `tokens.of_splinters`; so a part of any width can be embedded, or one of a few of its inputs.
+        basis: `[d, h_source]`: coordinates of the source, d as the embedder has inputs, that take the place of its
+            units, as in `tokens.of_splinters`; so a part of any width can be embedded, or one of a few of its
+            inputs.
 
     Returns:
         `[D, size]`.
 
     Raises:
         ValueError: a source of another width than the embedder's; examples in a single mode, or where all
-            gradients of a direction are zero, which say nothing; what `splinter` refuses.
+            gradients of a direction are zero, or zero by the coordinates of `basis`, which say nothing; a basis
+            of another shape; what `splinter` refuses.
         TypeError: no embedder, or what `splinter` refuses.
         NotImplementedError: a module that is not supported.
 
@@ -78,6 +81,7 @@ def embed(
         raise ValueError(
             "directions must have a gradient that is not zero in some mode, got direction "
             f"{found.index(None)}, which is constant at these examples"
+            + (" by these coordinates" if basis is not None else "")
         )
     with torch.no_grad():
         return torch.cat([embedder.encode(tokens) for tokens in sets])
@@ -103,10 +107,12 @@ def tokens_of_part(
         raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
     net = network_of(net, x.shape[1:])
     source, target = check_span(net.depth, source, target)
-    inputs = embedder.config.inputs
-    if basis is None and net.widths[source] != inputs:
+    inputs, width = embedder.config.inputs, net.widths[source]
+    if basis is not None:
+        _check_basis(basis, inputs, width, net.dtype)
+    elif width != inputs:
         raise ValueError(
-            f"net must have {inputs} units at site {source}, as the embedder, got {net.widths[source]}; "
+            f"net must have {inputs} units at site {source}, as the embedder, got {width}; "
             "`gradsplinter embed train` teaches one with a zoo of networks of as many inputs"
         )
     if embedder.config.values != "gradients":
@@ -117,18 +123,37 @@ def tokens_of_part(
             f"x must visit at least 2 modes of the network, got 1 in {len(x):,} examples: there it is one "
             "affine function, which its gradient describes"
         )
-    points = _activations(net, x, source)
-    like, constant = embedder.point_mean, (s.jacobian() == 0).all(2).all(0).tolist()
-    sets = [
-        None if constant[direction] else of_splinters(s, points, direction, basis).to(like)
-        for direction in range(s.n_directions)
+    points = activations(net, x, source)
+    found = [of_splinters(s, points, direction, basis) for direction in range(s.n_directions)]
+    _warn_outside(embedder, points if basis is None else points @ basis.T)
+    least = _rounding(s, basis)
+    return [
+        tokens.to(embedder.point_mean) if float(tokens.values.abs().max()) > bound else None
+        for tokens, bound in zip(found, least, strict=True)
     ]
-    if basis is not None and len(basis) != inputs:
+
+
+def _check_basis(basis: Tensor, inputs: int, width: int, dtype: torch.dtype) -> None:
+    """Its shape; that its rows are finite and independent, `of_splinters` sees to."""
+    check_tensor(basis, "basis", 2, (dtype,))
+    if basis.shape[1] != width or len(basis) == 0:
+        raise ValueError(
+            f"basis must have shape [d, {width}], as wide as the source, got {list(basis.shape)}"
+        )
+    if len(basis) != inputs:
         raise ValueError(
             f"basis must have {inputs} rows, as the embedder has inputs, got {len(basis)}"
         )
-    _warn_outside(embedder, points if basis is None else points @ basis.T)
-    return sets
+
+
+def _rounding(s: Splinters, basis: Tensor | None) -> list[float]:
+    """Of each direction, what gradients by a basis may be without being more than rounding; 0 without a basis."""
+    if basis is None:
+        return [0.0] * s.n_directions
+    longest = s.jacobian().norm(dim=2).amax(0)
+    size = torch.linalg.pinv(basis).norm()
+    bounds: list[float] = (torch.finfo(basis.dtype).eps * basis.shape[1] * size * longest).tolist()
+    return bounds
 
 
 def _warn_outside(embedder: Embedder, points: Tensor) -> None:
@@ -146,8 +171,8 @@ def _warn_outside(embedder: Embedder, points: Tensor) -> None:
         )
 
 
-def _activations(net: Network, x: Tensor, site: int) -> Tensor:
-    """`[N, h_site]`."""
+def activations(net: Network, x: Tensor, site: int) -> Tensor:
+    """Of a site before the last, at examples x `[N, h_0]`: `[N, h_site]`."""
     if site == 0:
         return x.detach().reshape(len(x), -1)
     if isinstance(net, ReluNetwork):

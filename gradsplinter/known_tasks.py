@@ -12,6 +12,8 @@ from gradsplinter.checks import check_finite, check_integer, check_tensor
 
 FAR = 3.0
 """A network is like none of the known tasks where each is further than so many times its usual distance."""
+LEAST = 2
+"""Networks of each task."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class KnownTasks:
         distances: `[K]`: their mean Euclidean distance from it, the usual one.
 
     Examples:
-        >>> embeddings = torch.tensor([[0.0, 1.0], [0.0, 3.0], [5.0, 0.0]])
-        >>> known = KnownTasks.of(["sum", "product"], torch.tensor([0, 0, 1]), embeddings)
+        >>> embeddings = torch.tensor([[0.0, 1.0], [0.0, 3.0], [5.0, 0.0], [6.0, 0.0]])
+        >>> known = KnownTasks.of(["sum", "product"], torch.tensor([0, 0, 1, 1]), embeddings)
         >>> known
         KnownTasks(sum, product)
         >>> known.nearest(torch.tensor([0.0, 4.0]), 1)
@@ -64,7 +66,7 @@ class KnownTasks:
 
     @classmethod
     def of(cls, names: Sequence[str], labels: Tensor, embeddings: Tensor) -> KnownTasks:
-        """Of networks, at least one of each task.
+        """Of networks, at least `LEAST` of each task: of one alone the usual distance would be 0.
 
         Args:
             names: of the K tasks.
@@ -72,7 +74,7 @@ class KnownTasks:
             embeddings: `[M, size]`.
 
         Raises:
-            ValueError: a task without a network, labels that do not fit.
+            ValueError: a task of fewer networks, labels that do not fit.
         """
         check_tensor(embeddings, "embeddings", 2, (torch.float32, torch.float64))
         check_tensor(labels, "labels", 1, (torch.int64,))
@@ -80,10 +82,11 @@ class KnownTasks:
             raise ValueError(
                 f"labels must be of {len(embeddings)} networks, as embeddings, got {len(labels)}"
             )
-        missing = sorted(set(range(len(names))) - set(labels.tolist()))
-        if missing or int(labels.max()) >= len(names):
+        found, counts = labels.unique(return_counts=True)
+        if found.tolist() != list(range(len(names))) or int(counts.min()) < LEAST:
             raise ValueError(
-                f"labels must be 0..{len(names) - 1}, each at least once, got {labels.unique().tolist()}"
+                f"labels must be 0..{len(names) - 1}, each at least {LEAST} times, got "
+                f"{found.tolist()}, {counts.tolist()} times"
             )
         sets = [embeddings[labels == task] for task in range(len(names))]
         means = torch.stack([some.mean(0) for some in sets])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from torch import Tensor
+from tqdm import tqdm
 
 from gradsplinter import io
 from gradsplinter.checks import check_integer
@@ -20,10 +23,16 @@ from gradsplinter.network import ReluNetwork
 from gradsplinter.tasks import Task
 from gradsplinter.train import TrainConfig, train
 
-SCHEMA = 1
+SCHEMA = 2
 NETWORKS, MANIFEST = "networks.safetensors", "manifest.json"
+_KEY = "gradsplinter.Zoo"
 _FRESH = 2048
 """Examples that a network has not seen, on which it is judged."""
+_PLACES = 16
+"""Examples by whose targets a task is recognised."""
+_BATCH = 256
+_UPDATES = 20
+"""Of the bar, for each task."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,8 @@ class ZooConfig:
     """That each network is trained on, its own."""
     steps: int = 1000
     """Of Adam."""
-    batch_size: int = 256
-    """Examples a step."""
+    batch_size: int | None = None
+    """Examples a step; by default 256, or all where there are fewer."""
     learning_rate: float = 1e-2
     """Of Adam."""
     learned: float = 0.9
@@ -60,13 +69,23 @@ class ZooConfig:
     """Of all data and initial weights."""
 
     def __post_init__(self) -> None:
-        _ = self.all_tasks, self.training
+        if isinstance(self.hidden, str) or not isinstance(self.hidden, Sequence):
+            raise TypeError(f"hidden must hold integers, got {type(self.hidden).__name__}")
+        if not self.hidden:
+            raise ValueError(
+                "hidden must hold at least one width, got none: one gradient everywhere"
+            )
+        hidden = tuple(check_integer(width, "hidden", 1) for width in self.hidden)
+        object.__setattr__(self, "hidden", hidden)
         for name, least in (("networks", 2), ("examples", 2), ("seed", 0)):
             check_integer(getattr(self, name), name, least)
-        if self.batch_size > self.examples:
+        _ = self.all_tasks, self.training
+        if self.batch_size is not None and self.batch_size > self.examples:
             raise ValueError(
                 f"batch_size must be at most examples = {self.examples}, got {self.batch_size}"
             )
+        if isinstance(self.learned, bool) or not isinstance(self.learned, int | float):
+            raise TypeError(f"learned must be a number, got {self.learned!r}")
         if not 0 < self.learned < 1:
             raise ValueError(f"learned must be in (0, 1), got {self.learned}")
 
@@ -80,7 +99,14 @@ class ZooConfig:
 
     @property
     def training(self) -> TrainConfig:
-        return TrainConfig(self.widths, self.steps, self.learning_rate, self.batch_size)
+        batch_size = min(_BATCH, self.examples) if self.batch_size is None else self.batch_size
+        return TrainConfig(self.widths, self.steps, self.learning_rate, batch_size)
+
+    @property
+    def seeds(self) -> range:
+        """Of the training of each network, in order."""
+        count = self.tasks * self.networks
+        return range(self.seed * count, (self.seed + 1) * count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +132,7 @@ class Zoo:
     labels: Tensor
     r2: Tensor
 
-    @property
+    @cached_property
     def tasks(self) -> tuple[Task, ...]:
         return self.config.all_tasks
 
@@ -114,6 +140,21 @@ class Zoo:
     def failed(self) -> Tensor:
         """Indices of the networks that have not learned their task."""
         return (self.r2 < self.config.learned).nonzero().flatten()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each network: its number, task and seed, its R², and whether it has learned the task."""
+        return [
+            {
+                "network": i,
+                "task": self.tasks[label].name,
+                "seed": seed,
+                "r2": round(r2, 6),
+                "learned": r2 >= self.config.learned,
+            }
+            for i, (label, seed, r2) in enumerate(
+                zip(self.labels.tolist(), self.config.seeds, self.r2.tolist(), strict=True)
+            )
+        ]
 
     @property
     def fingerprint(self) -> str:
@@ -153,21 +194,15 @@ class Zoo:
         Raises:
             ValueError: the folder cannot be written to.
         """
-        layers = [(net.weights, net.biases) for net in self.networks]
-        tensors = {}
-        for i in range(len(self.config.widths) - 1):
-            tensors[f"weight.{i + 1}"] = torch.stack([weights[i] for weights, _ in layers])
-            tensors[f"bias.{i + 1}"] = torch.stack([biases[i] for _, biases in layers])
-        manifest = {
-            "gradsplinter.Zoo": SCHEMA,
-            "config": asdict(self.config),
-            "tasks": [task.name for task in self.tasks],
+        manifest = _identity(self.config) | {
             "fingerprint": self.fingerprint,
             "failed": self.failed.tolist(),
             "r2": [round(float(value), 6) for value in self.r2],
         }
         with io.new_folder(Path(folder)) as new:
-            io.write_file(new / NETWORKS, save(tensors, metadata={"gradsplinter.Zoo": str(SCHEMA)}))
+            io.write_file(
+                new / NETWORKS, save(_stacked(self.networks), metadata={_KEY: str(SCHEMA)})
+            )
             io.write_json(new / MANIFEST, manifest)
 
     @classmethod
@@ -175,14 +210,15 @@ class Zoo:
         """Read what `save` wrote; nothing is ever unpickled.
 
         Raises:
-            ValueError: a folder that is incomplete, damaged, of another version of zoos or of tasks.
+            ValueError: a folder that is incomplete, damaged, of another version of zoos or of tasks,
+                with R² that cannot be.
         """
         folder = Path(folder)
         for name in (NETWORKS, MANIFEST):
             if not (folder / name).is_file():
                 raise ValueError(f"folder must hold a zoo, got {folder}, which has no {name}")
         manifest = io.read_json(folder / MANIFEST)
-        version = manifest.get("gradsplinter.Zoo")
+        version = manifest.get(_KEY)
         if version != SCHEMA:
             raise ValueError(
                 f"folder must hold a zoo of schema {SCHEMA}, got {folder} with schema {version}: "
@@ -191,19 +227,23 @@ class Zoo:
         try:
             fields = dict(manifest["config"])
             config = ZooConfig(**fields | {"hidden": tuple(fields["hidden"])})
-            names, fingerprint, r2 = (manifest[key] for key in ("tasks", "fingerprint", "r2"))
-            r2 = torch.tensor(r2, dtype=torch.float64)
+            fingerprint, r2 = manifest["fingerprint"], _checked_r2(manifest["r2"], config)
+            same_tasks = _same_tasks(manifest, _identity(config))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"folder must hold a zoo, got {folder} with a damaged manifest: {error}"
             ) from error
-        if names != [task.name for task in config.all_tasks]:
+        if not same_tasks:
             raise ValueError(
                 f"folder must hold a zoo of the tasks of this version of gradsplinter, got {folder}, "
                 "whose tasks differ: make it again with `gradsplinter zoo`"
             )
-        zoo = cls(config, _networks(folder, config), _labels(config), r2)
-        if len(r2) != len(zoo.networks) or zoo.fingerprint != fingerprint:
+        _, found = io.read_safetensors(
+            folder / NETWORKS, f"folder must hold a zoo, whose {NETWORKS}"
+        )
+        count, what = config.tasks * config.networks, "folder must hold a zoo"
+        zoo = cls(config, _networks(found, config, count, what), _labels(config), r2)
+        if zoo.fingerprint != fingerprint:
             raise ValueError(
                 f"folder must hold a zoo as it was written, got {folder}, whose networks are not those "
                 "of its manifest"
@@ -219,23 +259,109 @@ class Zoo:
         )
 
 
-def make_zoo(config: ZooConfig, *, progress: bool = True) -> Zoo:
-    """Train the networks of a zoo, all at once, each on its own examples from its own initial weights.
+def make_zoo(
+    config: ZooConfig, checkpoint: str | Path | None = None, *, progress: bool = True
+) -> Zoo:
+    """Train the networks of a zoo, those of a task at once, each on its own examples from its own initial weights.
 
     Args:
         config: which networks.
-        progress: show a bar on stderr.
+        checkpoint: a file in which it keeps what it has after every task, and from which it goes on where it
+            was interrupted, to the same networks.
+        progress: show a bar on stderr, which counts the steps of every network.
 
     Raises:
-        ValueError: a training that diverges.
+        ValueError: a training that diverges; a checkpoint of another zoo, or that is damaged.
     """
+    path = None if checkpoint is None else Path(checkpoint)
+    done = _Done() if path is None or not path.exists() else _Done.load(path, config)
     generator = torch.Generator().manual_seed(config.seed)
-    sampled = [_sample(task, config, generator) for task in config.all_tasks]
-    x, y, fresh_x, fresh_y = (torch.cat(parts) for parts in zip(*sampled, strict=True))
-    begin = config.seed * len(x)
-    trained = train(config.training, x, y, range(begin, begin + len(x)), progress=progress)
-    r2 = [_r2(net(x_), y_) for net, x_, y_ in zip(trained.networks, fresh_x, fresh_y, strict=True)]
-    return Zoo(config, trained.networks, _labels(config), torch.tensor(r2, dtype=torch.float64))
+    count, steps = config.networks, config.steps
+    marks = range(0, steps + 1, -(-steps // _UPDATES)) if progress else range(0)
+    with tqdm(
+        total=config.tasks * count * steps, initial=len(done.networks) * steps, disable=not progress,
+        unit="step", desc="zoo",
+    ) as bar:  # fmt: skip
+
+        def update(step: int, _: ReluNetwork, __: int) -> None:
+            bar.update(min(marks.step, step))
+
+        for i, task in enumerate(config.all_tasks):
+            x, y, fresh_x, fresh_y = _sample(task, config, generator)
+            first = i * count
+            if first < len(done.networks):
+                continue
+            trained = train(
+                config.training, x, y, config.seeds[first : first + count], checkpoints=marks,
+                callback=update if progress else None, progress=False,
+            )  # fmt: skip
+            done.networks += trained.networks
+            for net, own_x, own_y in zip(trained.networks, fresh_x, fresh_y, strict=True):
+                done.r2.append(_r2(net(own_x), own_y))
+            bar.update(len(done.networks) * steps - bar.n)
+            if path is not None:
+                done.save(path, config)
+    return Zoo(config, done.networks, _labels(config), torch.tensor(done.r2, dtype=torch.float64))
+
+
+@dataclass
+class _Done:
+    """Networks of the first tasks, and their R²."""
+
+    networks: list[ReluNetwork] = field(default_factory=list)
+    r2: list[float] = field(default_factory=list)
+
+    def save(self, path: Path, config: ZooConfig) -> None:
+        tensors = _stacked(self.networks) | {"r2": torch.tensor(self.r2, dtype=torch.float64)}
+        io.write_file(path, save(tensors, metadata={_KEY: json.dumps(_identity(config))}))
+
+    @classmethod
+    def load(cls, path: Path, config: ZooConfig) -> _Done:
+        metadata, tensors = io.read_safetensors(path, "checkpoint")
+        about, own = json.loads(metadata.get(_KEY, "{}")), json.loads(json.dumps(_identity(config)))
+        for key in (_KEY, "config"):
+            if about.get(key) != own[key]:
+                raise ValueError(
+                    f"checkpoint must be of the same zoo, got {path} with another {key}"
+                )
+        if not _same_tasks(about, own):
+            raise ValueError(f"checkpoint must be of the same zoo, got {path} with other tasks")
+        r2 = tensors.pop("r2", torch.zeros(0))
+        what = "checkpoint must hold finished tasks of a zoo"
+        return cls(_networks(tensors, config, len(r2), what), r2.tolist())
+
+
+def _identity(config: ZooConfig) -> dict[str, Any]:
+    """Of the zoo: also what the tasks are, by their targets at examples of their own."""
+    targets = []
+    for task in config.all_tasks:
+        generator = torch.Generator().manual_seed(0)
+        x = task.sample(_PLACES, generator=generator, dtype=torch.float64)
+        targets.append(task.target(x).flatten().tolist())
+    names = [task.name for task in config.all_tasks]
+    return {_KEY: SCHEMA, "config": asdict(config), "tasks": names, "targets": targets}
+
+
+def _same_tasks(found: dict[str, Any], own: dict[str, Any]) -> bool:
+    """By their names, and by their targets but for what libraries of mathematics round differently."""
+    if found["tasks"] != own["tasks"]:
+        return False
+    targets, expected = (
+        torch.tensor(about["targets"], dtype=torch.float64) for about in (found, own)
+    )
+    return targets.shape == expected.shape and torch.allclose(
+        targets, expected, rtol=1e-6, atol=1e-6
+    )
+
+
+def _checked_r2(values: Any, config: ZooConfig) -> Tensor:
+    r2 = torch.tensor(values, dtype=torch.float64)
+    count = config.tasks * config.networks
+    if r2.shape != (count,):
+        raise ValueError(f"r2 must have shape [{count}], got {list(r2.shape)}")
+    if not bool(((r2 <= 1) & r2.isfinite()).all()):
+        raise ValueError("r2 must be finite and at most 1")
+    return r2
 
 
 def _sample(task: Task, config: ZooConfig, generator: torch.Generator) -> Sequence[Tensor]:
@@ -245,7 +371,7 @@ def _sample(task: Task, config: ZooConfig, generator: torch.Generator) -> Sequen
     parts = []
     for data in (x, task.target(x)):
         parts.append(data.view(count, n + _FRESH, -1).split([n, _FRESH], dim=1))
-    (x, fresh_x), (y, fresh_y) = parts
+    (x, fresh_x), (y, fresh_y) = ([part.contiguous() for part in both] for both in parts)
     return x, y, fresh_x, fresh_y
 
 
@@ -258,16 +384,26 @@ def _labels(config: ZooConfig) -> Tensor:
     return torch.arange(config.tasks).repeat_interleave(config.networks)
 
 
-def _networks(folder: Path, config: ZooConfig) -> list[ReluNetwork]:
-    path, count = folder / NETWORKS, config.tasks * config.networks
-    _, found = io.read_safetensors(path, f"folder must hold a zoo, whose {NETWORKS}")
+def _stacked(networks: Sequence[ReluNetwork]) -> dict[str, Tensor]:
+    """All weights and biases, by layer."""
+    tensors = {}
+    for i in range(networks[0].depth):
+        tensors[f"weight.{i + 1}"] = torch.stack([net.weights[i] for net in networks])
+        tensors[f"bias.{i + 1}"] = torch.stack([net.biases[i] for net in networks])
+    return tensors
+
+
+def _networks(
+    found: dict[str, Tensor], config: ZooConfig, count: int, what: str
+) -> list[ReluNetwork]:
+    """The first `count` networks of a zoo, from what `_stacked` made."""
     expected: dict[str, Any] = {}
     for i, (before, after) in enumerate(pairwise(config.widths), 1):
         expected |= {f"weight.{i}": [count, after, before], f"bias.{i}": [count, after]}
     shapes = {name: list(tensor.shape) for name, tensor in found.items()}
     if shapes != expected:
         raise ValueError(
-            f"folder must hold a zoo of {count} networks of widths {config.widths}, got {path} with {shapes}"
+            f"{what}, {count} networks of widths {config.widths}, got tensors of shapes {shapes}"
         )
     depth = len(config.widths) - 1
     return [

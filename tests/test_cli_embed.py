@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from gradsplinter import Embedder, cli, embed, embedder_training
 from gradsplinter.embedder import EmbedderConfig
+from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.train import initialise
 from gradsplinter.zoo import Zoo
 
@@ -89,7 +90,8 @@ def test_what_training_writes(done):
     assert about["config"]["training"]["steps"] == 60
     assert [row["step"] for row in rows(done / "taught" / "validations.csv")] == ["20", "40", "60"]
     assert len(rows(done / "taught" / "training.csv")) == 60
-    assert [row["hidden"] for row in rows(done / "taught" / "cloze.csv")] == ["0.3", "0.6", "0.9"]
+    hidden = [float(row["hidden"]) for row in rows(done / "taught" / "cloze.csv")]
+    assert hidden == list(EmbedderTrainingConfig().mask)
 
 
 def test_interrupted_it_goes_on_to_the_same_bits(done, run, monkeypatch, capsys):
@@ -105,6 +107,7 @@ def test_interrupted_it_goes_on_to_the_same_bits(done, run, monkeypatch, capsys)
     monkeypatch.setattr(embedder_training, "tokens_of", stops)
     with pytest.raises(SystemExit) as stopped:
         run(f"{TRAIN} --out again")
+    assert len(calls) == 4
     assert stopped.value.code == cli.INTERRUPTED
     printed = " ".join(capsys.readouterr().err.split())
     assert "again.checkpoint.safetensors; the same command goes on from there" in printed
@@ -119,11 +122,15 @@ def test_interrupted_it_goes_on_to_the_same_bits(done, run, monkeypatch, capsys)
     assert set(state["networks"]) == training
     assert not training & held_out
 
-    monkeypatch.setattr(embedder_training, "tokens_of", look)
+    calls[:] = [1] * 9  # never 4 again
     other = error_of(run, f"{TRAIN} --out again --seed 1", capsys)
     assert "error: checkpoint must be of the same training" in other
     assert "remove this file to begin anew" in other
+    calls[:] = [1] * 9
     run(f"{TRAIN} --out again")
+    assert (
+        len(calls) == 9 + 3
+    )  # two at first, whose results are left, and one after step 40; not at 20
     for name in ("embedder.safetensors", "training.csv", "validations.csv", "cloze.csv"):
         assert (done / "again" / name).read_bytes() == (done / "taught" / name).read_bytes(), name
     assert not checkpoint.exists()
@@ -189,7 +196,7 @@ def test_zoos_that_are_not_whole(done, run, tmp_path, capsys):
     about = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(about | {"gradsplinter.Zoo": 9}))
     found = error_of(run, line, capsys)
-    assert "error: ZOO must hold a zoo of schema 1, got" in found
+    assert "error: ZOO must hold a zoo of schema 2, got" in found
     assert "with schema 9: make it again with `gradsplinter zoo`" in found
     manifest.write_text(json.dumps(about | {"fingerprint": "0"}))
     assert "whose networks are not those of its manifest" in error_of(run, line, capsys)
@@ -274,6 +281,30 @@ def test_examples_outside_of_where_it_learned(done, run, monkeypatch, capsys):
     assert "of the examples do not" in warning
 
 
+def test_networks_of_four_inputs(tmp_path, monkeypatch, capsys):
+    """From the zoo to the nearest task; of more than two inputs nothing is drawn."""
+    small = "--tasks 2 --networks 3 --hidden 8 --examples 64 --steps 20"
+    run_in(monkeypatch, tmp_path, f"zoo --family formulae-4d {small} --out zoo")
+    run_in(
+        monkeypatch,
+        tmp_path,
+        "embed train zoo --held-out 1 --steps 5 --tokens samples --out taught",
+    )
+    zoo = Zoo.load("zoo")
+    zoo.networks[4].save("net.safetensors")
+    x = torch.rand(200, 4, generator=torch.Generator().manual_seed(0))
+    np.save("x.npy", x.numpy())
+    run_in(
+        monkeypatch, tmp_path,
+        "embed net.safetensors x.npy --embedder taught/embedder.safetensors --out one",
+    )  # fmt: skip
+    assert names(tmp_path / "one") == {"embedding.csv", "nearest.csv", "config.json"}
+    (row,) = rows(tmp_path / "one" / "embedding.csv")
+    expected = embed(zoo.networks[4], x, Embedder.load("taught/embedder.safetensors"))[0]
+    assert [float(value) for value in list(row.values())[1:]] == pytest.approx(expected.tolist())
+    assert "output 0: " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -293,7 +324,10 @@ def test_examples_outside_of_where_it_learned(done, run, monkeypatch, capsys):
         ("net.safetensors x.npy --embedder of_outputs", "--embedder must be one of gradients"),
         ("net.safetensors x.npy --directions x.npy", "--directions "),
         ("net.safetensors x.npy --basis no.npy", "--basis must be a .npy file of numbers"),
-        ("net.safetensors x.npy --basis x.npy", "--basis must have rows that are linearly indep"),
+        (
+            "net.safetensors x.npy --basis x.npy",
+            "--basis must have 2 rows, as the embedder has inputs, got 200",
+        ),
         ("constant.safetensors x.npy", "MODEL must not be constant at these examples"),
         ("net.safetensors nan.npy", "DATA must be finite, got 1 value that is not"),
         ("net.safetensors single.npy", "DATA must visit at least 2 modes of the network, got 1"),

@@ -1,17 +1,18 @@
 """`embed` as it comes: the embedder that is shipped, networks of all kinds, and what it refuses or warns of."""
 
 import hashlib
+import subprocess
+import sys
 import warnings
 from importlib import resources
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-import gradsplinter
 from gradsplinter import Embedder, ReluNetwork, TracedNetwork, embed
 from gradsplinter.embedder import EmbedderConfig
+from gradsplinter.embedding import tokens_of_part
 from gradsplinter.known_tasks import KnownTasks
 from gradsplinter.tokens import Tokens
 from gradsplinter.train import TrainConfig, initialise, train
@@ -183,9 +184,9 @@ def test_the_range_is_that_of_the_training_set():
     embedder.standardise(tokens)
     assert embedder.point_low.tolist() == pytest.approx([0.2, 2.0])  # not of what fills up
     assert embedder.point_high.tolist() == pytest.approx([0.9, 3.0])
-    embedder.standardise(tokens, torch.tensor([[0.0, 0.0], [1.0, 5.0]]))
-    assert embedder.point_low.tolist() == [0, 0]
-    assert embedder.point_high.tolist() == [1, 5]
+    embedder.widen(Tokens(torch.tensor([[[0.0, 2.5]]]), torch.zeros(1, 1, 2), torch.ones(1, 1)))
+    assert embedder.point_low.tolist() == pytest.approx([0.0, 2.0])
+    assert embedder.point_high.tolist() == pytest.approx([0.9, 3.0])
 
 
 def test_what_it_knows_is_saved(tmp_path):
@@ -205,6 +206,62 @@ def test_what_it_knows_is_saved(tmp_path):
 
 
 def test_nothing_is_read_at_import():
-    """`import gradsplinter` reads no file of weights."""
-    source = Path(gradsplinter.__file__).with_name("embedder.py").read_text("utf-8")
-    assert source.count("_pretrained()") == 2  # its definition, and one call inside of a function
+    """Not even by the command line; in a process where reading a file of weights fails."""
+    code = """
+import safetensors
+def fails(*_, **__):
+    raise RuntimeError("read")
+safetensors.safe_open = fails
+import gradsplinter.cli
+print("imported")
+gradsplinter.Embedder.pretrained()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "imported\n"
+    assert done.stderr.endswith("RuntimeError: read\n")
+
+
+# --- coordinates --------------------------------------------------------------------------------------
+
+
+def of_first_inputs(weight):
+    """A network of 4 inputs that heeds only the first two, `weight` in its first layer, and of 2 outputs."""
+    small = initialise([2, 16, 2], 3)
+    first = torch.zeros(16, 4)
+    first[:, :2] = weight * small.weights[0]
+    return ReluNetwork((first, small.weights[1]), small.biases)
+
+
+@pytest.mark.parametrize("weight", [1.0, 1e-6])
+def test_a_part_that_is_constant_in_its_coordinates(weight):
+    """By the last two inputs, or by a turned basis of them, whose products are zero but for rounding."""
+    net, x = of_first_inputs(weight), torch.rand(300, 4, generator=torch.Generator().manual_seed(0))
+    embedder = Embedder(EmbedderConfig(), seed=0)
+    x[:, :2] /= weight
+    turned = torch.tensor([[0.0, 0.0, 1.0, 0.7], [0.0, 0.0, -0.3, 2.0]])
+    for basis in (torch.eye(4)[2:], turned, 1e4 * turned, 1e-4 * turned):
+        assert tokens_of_part(net, x, embedder, basis=basis) == [None, None]
+        with pytest.raises(ValueError, match=r"got direction 0, which is constant .* coordinates"):
+            embed(net, x, embedder, basis=basis)
+        shown = basis.roll(2, 1) + 0.01 * basis
+        assert None not in tokens_of_part(net, x, embedder, basis=shown)
+
+
+@pytest.mark.parametrize(
+    ("basis", "message"),
+    [
+        (torch.eye(5)[:2], r"basis must have shape \[d, 4\], as wide as the source, got \[2, 5\]"),
+        (torch.eye(4)[:3], "basis must have 2 rows, as the embedder has inputs, got 3"),
+        (torch.ones(2, 4), "basis must have rows that are linearly independent"),
+    ],
+)
+@pytest.mark.parametrize("last", [0.0, 1.0])
+def test_a_basis_is_looked_at_first(basis, message, last):
+    """Also where the network is constant."""
+    net, x = (
+        initialise([4, 8, 1], 0),
+        torch.rand(100, 4, generator=torch.Generator().manual_seed(0)),
+    )
+    net = ReluNetwork((net.weights[0], last * net.weights[1]), net.biases)
+    with pytest.raises(ValueError, match=message):
+        embed(net, x, Embedder(EmbedderConfig()), basis=basis)

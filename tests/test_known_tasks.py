@@ -6,8 +6,10 @@ import torch
 from gradsplinter.known_tasks import FAR, KnownTasks
 
 NAMES = ["sum", "product", "distance"]
-LABELS = torch.tensor([0, 0, 1, 1, 2])
-EMBEDDINGS = torch.tensor([[0.0, 1.0], [0.0, 3.0], [5.0, 0.0], [6.0, 0.0], [-9.0, 0.0]])
+LABELS = torch.tensor([0, 0, 1, 1, 2, 2])
+EMBEDDINGS = torch.tensor(
+    [[0.0, 1.0], [0.0, 3.0], [5.0, 0.0], [6.0, 0.0], [-9.0, 0.0], [-9.0, 0.0]]
+)
 KNOWN = KnownTasks.of(NAMES, LABELS, EMBEDDINGS)
 
 
@@ -54,12 +56,17 @@ def test_none_are_known():
         (
             lambda: KnownTasks.of(NAMES, LABELS[:3], EMBEDDINGS),
             ValueError,
-            "labels must be of 5 networks, as embeddings, got 3",
+            "labels must be of 6 networks, as embeddings, got 3",
         ),
         (
             lambda: KnownTasks.of([*NAMES, "more"], LABELS, EMBEDDINGS),
             ValueError,
-            r"labels must be 0..3, each at least once, got \[0, 1, 2\]",
+            r"labels must be 0..3, each at least 2 times, got \[0, 1, 2\], \[2, 2, 2\] times",
+        ),
+        (
+            lambda: KnownTasks.of(NAMES, LABELS[:5], EMBEDDINGS[:5]),
+            ValueError,
+            r"labels must be 0..2, each at least 2 times, got \[0, 1, 2\], \[2, 2, 1\] times",
         ),
         (lambda: KnownTasks.of(NAMES[:2], LABELS, EMBEDDINGS), ValueError, r"labels must be 0..1"),
         (lambda: KnownTasks.of(NAMES, LABELS, EMBEDDINGS[0]), ValueError, "embeddings must have 2"),

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import sys
 
 import pytest
 import torch
@@ -11,14 +12,15 @@ import torch
 from gradsplinter import ReluNetwork
 from gradsplinter.cli.parts import EmbedParts
 from gradsplinter.embedder_training import EmbedderTrainingConfig
+from gradsplinter.embedding import activations
 from gradsplinter.families import SideBySide
 from gradsplinter.formula import Formula
 from gradsplinter.plot.parts import average_linkage
+from gradsplinter.studies import parts_judge
 from gradsplinter.studies.class_parts import same_class
 from gradsplinter.studies.class_parts_result import ClassPartsConfig
 from gradsplinter.studies.part_tokens import (
     ZooParts,
-    activations,
     centred,
     mean_gradients,
     parts_by_inputs,
@@ -26,8 +28,8 @@ from gradsplinter.studies.part_tokens import (
     principal_directions,
 )
 from gradsplinter.studies.parts import _directions, run_parts
-from gradsplinter.studies.parts_judge import Near
-from gradsplinter.studies.parts_result import Part, PartsConfig, tasks_of
+from gradsplinter.studies.parts_judge import Judge, Near
+from gradsplinter.studies.parts_result import METHODS, Part, PartsConfig, tasks_of
 from gradsplinter.table import splinter
 from gradsplinter.tokens import Tokens, of_splinters, tokens_of
 from gradsplinter.train import initialise
@@ -238,7 +240,21 @@ def zoo():
     return make_zoo(ZooConfig(tasks=3, networks=3, examples=256, steps=20), progress=False)
 
 
-def test_the_command(tmp_path, zoo, capsys):
+@pytest.fixture(scope="module")
+def recorded(zoo):
+    """The result, and what each embedder was taught with: fingerprints and its seed."""
+    train, taught = parts_judge.train_embedder_of, []
+
+    def keeps(look, names, shape, config, **options):
+        taught.append((set(names), config.seed))
+        return train(look, names, shape, config, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts_judge, "train_embedder_of", keeps)
+        return run_parts(TINY, zoo, progress=False), taught
+
+
+def test_the_command(tmp_path, zoo, recorded, capsys):
     zoo.save(tmp_path / "zoo")
     out = tmp_path / "results"
     command = EmbedParts(TINY, TINY_CLASSES, ("digits",), tmp_path / "zoo", out=out, progress=False)
@@ -247,7 +263,7 @@ def test_the_command(tmp_path, zoo, capsys):
         f"{name}.csv"
         for name in (
             "outputs", "directions", "communities", "parts", "parts-means", "zoo", "classifiers", "classes",
-            "classes-means", "classes-pairs",
+            "classes-means", "classes-pairs", "zoo-means",
         )
     }  # fmt: skip
     figures = {
@@ -266,7 +282,13 @@ def test_the_command(tmp_path, zoo, capsys):
         rows = list(csv.DictReader(file))
     parts = {"input → site 1", "input → output", "site 1 → output"}
     assert {row["part"] for row in rows if row["coordinates"] == "inputs"} == parts
-    again = run_parts(TINY, zoo, progress=False)
+    with (out / "zoo.csv").open() as file:
+        assert [row["seed"] for row in csv.DictReader(file) if row["method"] == "embedder"] == [
+            *("0", "1"), *(["0", "1"] if any(row["coordinates"] == "principal" for row in rows) else [])
+        ]  # fmt: skip
+    with (out / "zoo-means.csv").open() as file:
+        assert {row["seeds"] for row in csv.DictReader(file)} == {"2"}
+    again, _ = recorded
     for name in ("probe", "neighbours", "within", "between"):
         assert [float(row[name]) for row in rows] == [getattr(row, name) for row in again.rows]
     with (out / "classes-pairs.csv").open() as file:
@@ -276,9 +298,72 @@ def test_the_command(tmp_path, zoo, capsys):
     assert "digits, 2 networks 8-8 of shuffled labels" in printed
 
 
+def test_each_network_has_a_judge_that_has_not_seen_what_it_is_tested_on(zoo, recorded):
+    """Another split and another embedder for each seed; what is taught are none of the held-out networks."""
+    result, taught = recorded
+    every = {net.fingerprint for net in zoo.networks}
+    seeds = [row.seed for row in result.whole if row.method == "embedder"]
+    assert [seed for _, seed in taught] == seeds
+    assert set(seeds) == {0, 1}
+    for names, seed in taught:
+        training, held_out = (
+            {zoo.networks[i].fingerprint for i in part.tolist()} for part in zoo.split(1, seed)
+        )
+        assert names == training
+        assert not names & held_out
+        assert names | held_out == every
+    assert taught[0][0] != taught[1][0]
+    for seed in (0, 1):
+        assert {row.method for row in result.rows if row.seed == seed} == set(METHODS)
+
+
+def test_what_the_judge_shows_are_its_training_networks(zoo, monkeypatch):
+    seen = []
+    tokens_of_ = parts_judge.tokens_of
+
+    def looks(nets, *arguments, **options):
+        seen.append({net.fingerprint for net in nets})
+        return tokens_of_(nets, *arguments, **options)
+
+    monkeypatch.setattr(parts_judge, "tokens_of", looks)
+    judge = Judge(TINY, zoo, "inputs", 1, None, progress=False)
+    held_out = {zoo.networks[i].fingerprint for i in judge.test.tolist()}
+    assert len(seen) == 3  # for the validation, for the training, and then all, to be judged
+    assert not any(held_out & some for some in seen[:2])
+    assert held_out <= seen[2]
+
+
+def test_what_is_missing_is_said_before_anything_is_trained(zoo, tmp_path, monkeypatch):
+    for name in ("make_zoo", "run_parts"):
+        monkeypatch.setattr(f"gradsplinter.cli.parts.{name}", None)
+    zoo.save(tmp_path / "zoo")
+    command = EmbedParts(TINY, TINY_CLASSES, ("none",), tmp_path / "zoo", out=tmp_path / "out")
+    with pytest.raises(ValueError, match="name must be"):
+        command.run()
+    few = dataclasses.replace(TINY, others=3)
+    with pytest.raises(ValueError, match="zoo must have more tasks than others = 3, got 3"):
+        dataclasses.replace(command, config=few).run()
+    with pytest.raises(ValueError, match="must have more tasks than others = 10, got 10"):
+        dataclasses.replace(command, zoo=None, config=dataclasses.replace(TINY, others=10)).run()
+    with pytest.raises(ValueError, match="folder must hold a zoo, got"):
+        dataclasses.replace(command, zoo=tmp_path).run()
+    with pytest.raises(ValueError, match="device must be cpu, cuda or cuda:INDEX, got tpu"):
+        dataclasses.replace(command, device="tpu").run()
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    for run in (command.run, lambda: run_parts(TINY, zoo, progress=False)):
+        with pytest.raises(ImportError, match="cluster"):
+            run()
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
+        (
+            lambda: PartsConfig(teaching=dataclasses.replace(TEACHING, seed=3)),
+            ValueError,
+            "teaching.seed must be left out, since seeds has them, got 3",
+        ),
         (lambda: PartsConfig(seeds=(0,)), ValueError, "seeds must hold at least two values, got 1"),
         (lambda: PartsConfig(seeds=(0, 0)), ValueError, "seeds must be different"),
         (lambda: PartsConfig(hidden=(8,)), ValueError, "hidden must hold at least two values"),

@@ -7,7 +7,8 @@ import torch
 
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.studies import embedding_baselines, teaching
-from gradsplinter.studies.teaching import teach
+from gradsplinter.studies.teaching import _cloze, teach
+from gradsplinter.tokens import Tokens
 from gradsplinter.zoo import ZooConfig, make_zoo
 
 CONFIG = ZooConfig(tasks=3, networks=4, hidden=(8,), examples=64, steps=60, batch_size=32)
@@ -40,7 +41,7 @@ def test_networks_of_all_zoos(zoos, monkeypatch):
         assert not {zoo.networks[i].fingerprint for i in other.tolist()} & fingerprints
     known = taught.trained.embedder.known
     assert known.names == tuple(task.name for task in zoos[0].tasks)
-    assert [row.hidden for row in taught.cloze] == [0.3, 0.6, 0.9]
+    assert [row.hidden for row in taught.cloze] == list(TRAINING.mask)
     for share in (taught.recognised, taught.unlike, taught.probe):
         assert share * 6 == pytest.approx(round(share * 6))
 
@@ -75,9 +76,24 @@ def test_held_out_gradients_are_compared_with_the_mean_of_the_training(zoos, mon
 
     monkeypatch.setattr(teaching, "cloze_r2", r2)
     taught = teach(zoos[:1], config=TRAINING, held_out=1, progress=False)
-    assert [row.r2 for row in taught.cloze] == [0, 0, 0]
-    assert [count for count, _, _ in asked] == [3, 3, 3]
-    assert [share for _, share, _ in asked] == pytest.approx([0.3, 0.6, 0.9], abs=0.05)
+    assert [row.r2 for row in taught.cloze] == [0] * len(TRAINING.mask)
+    assert [count for count, _, _ in asked] == [3] * len(TRAINING.mask)
+    assert [share for _, share, _ in asked] == pytest.approx(TRAINING.mask, abs=0.05)
+
+
+def test_of_networks_of_few_modes_one_is_hidden_and_one_is_shown():
+    """At every rate, as in the training: 0.3 of one mode would be none, 0.9 of two both."""
+    shares = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0]])
+    few = Tokens(torch.rand(2, 3, 2), torch.rand(2, 3, 2), shares)
+    asked = []
+
+    class Filler:
+        def fill(self, tokens, visible):
+            asked.append(~visible & (tokens.shares > 0))
+            return tokens.values
+
+    _cloze(Filler(), few, few, (0.3, 0.9), torch.Generator().manual_seed(0))
+    assert [found.sum(1).tolist() for found in asked] == [[1, 1], [1, 1]]
 
 
 def test_where_scikit_learn_is_missing(zoos, monkeypatch):
@@ -100,3 +116,18 @@ def test_zoos_that_do_not_go_together(zoos):
         teach([zoos[0], other])
     with pytest.raises(ValueError, match="held_out must be below 3"):
         teach(zoos, held_out=3, progress=False)
+    with pytest.raises(TypeError, match=r"zoos\[0\] must be a Zoo, got str"):
+        teach(["a"])
+
+
+def test_of_each_task_two_networks_are_left(zoos, monkeypatch):
+    """Which is said before any training; of two zoos together one each is enough."""
+    train = teaching.train_embedder
+    monkeypatch.setattr(teaching, "train_embedder", None)
+    with pytest.raises(ValueError, match=r"held_out must leave at least 2 networks .* leaves 1"):
+        teach(zoos[:1], config=TRAINING, held_out=3, progress=False)
+    monkeypatch.setattr(teaching, "train_embedder", train)
+    small = replace(CONFIG, networks=2, seed=7)
+    both = [make_zoo(replace(small, seed=seed), progress=False) for seed in (7, 8)]
+    known = teach(both, config=replace(TRAINING, steps=2), held_out=1, progress=False)
+    assert bool((known.trained.embedder.known.distances > 0).all())

@@ -1,11 +1,14 @@
 """Families of tasks, and zoos of networks trained on them."""
 
+import csv
+import dataclasses
 import json
 
 import pytest
 import torch
 
 from gradsplinter import cli
+from gradsplinter import zoo as zoo_module
 from gradsplinter.families import FAMILIES, Varied, Waves, family
 from gradsplinter.formula import Formula
 from gradsplinter.zoo import Zoo, ZooConfig, make_zoo
@@ -125,11 +128,18 @@ def test_folders_that_hold_no_whole_zoo(zoo, tmp_path):
         Zoo.load(folder)
     networks.write_bytes(whole[1])
     for changes, message in (
-        ({"gradsplinter.Zoo": 2}, "with schema 2: make it again"),
+        ({"gradsplinter.Zoo": 1}, "with schema 1: make it again"),
         ({"tasks": ["x1 * x2", "x1", "x2"]}, "whose tasks differ: make it again"),
+        ({"targets": [[0.0] * 16] * 3}, "whose tasks differ: make it again"),
+        ({"targets": [[0.0]] * 3}, "whose tasks differ: make it again"),
+        ({"targets": "?"}, "with a damaged manifest"),
         ({"config": {"family": "formulae"}}, "with a damaged manifest"),
         ({"r2": None}, "with a damaged manifest"),
-        ({"r2": [1.0]}, "are not those of its manifest"),
+        ({"r2": [1.0]}, r"with a damaged manifest: r2 must have shape \[12\], got \[1\]"),
+        ({"r2": [[1.0] * 12]}, r"r2 must have shape \[12\], got \[1, 12\]"),
+        ({"r2": [0.5] * 11 + [float("nan")]}, "r2 must be finite and at most 1"),
+        ({"r2": [0.5] * 11 + [float("-inf")]}, "r2 must be finite and at most 1"),
+        ({"r2": [0.5] * 11 + [1.1]}, "r2 must be finite and at most 1"),
     ):
         manifest.write_text(whole[0])
         _change(folder, **changes)
@@ -140,6 +150,78 @@ def test_folders_that_hold_no_whole_zoo(zoo, tmp_path):
         Zoo.load(folder)
 
 
+def test_tasks_are_known_by_their_targets(zoo, tmp_path, monkeypatch):
+    """Of the same names, but another formula; what is rounded differently is the same."""
+    zoo.save(tmp_path / "zoo")
+    tasks = family("formulae", 3)
+
+    def changed(last):
+        class Other(Formula):
+            name = tasks[1].name
+
+        return lambda *_: (tasks[0], Other(last), tasks[2])
+
+    monkeypatch.setattr(zoo_module, "family", changed(tasks[1].name + " + 1e-9 * x1"))
+    assert Zoo.load(tmp_path / "zoo").fingerprint == zoo.fingerprint
+    monkeypatch.setattr(zoo_module, "family", changed(tasks[1].name + " + 1e-3 * x1"))
+    with pytest.raises(ValueError, match="whose tasks differ: make it again"):
+        Zoo.load(tmp_path / "zoo")
+
+
+def test_batches_of_few_examples():
+    """By default 256 examples a step, or all where there are fewer; what is asked for is never changed."""
+    assert ZooConfig().training.batch_size == 256
+    assert ZooConfig(examples=100).training.batch_size == 100
+    with pytest.raises(ValueError, match="batch_size must be at most examples = 100, got 256"):
+        ZooConfig(examples=100, batch_size=256)
+
+
+def interrupted_at(monkeypatch, call):
+    """The training of this task, from 1 on, is stopped; how many were begun is the length of the result."""
+    train, begun = zoo_module.train, []
+
+    def stops(*arguments, **options):
+        begun.append(1)
+        if len(begun) == call:
+            raise KeyboardInterrupt
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(zoo_module, "train", stops)
+    return begun
+
+
+def test_interrupted_it_goes_on_to_the_same_networks(zoo, tmp_path, monkeypatch):
+    path = tmp_path / "state"
+    with monkeypatch.context() as patch:
+        interrupted_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            make_zoo(SMALL, path, progress=False)
+    begun = interrupted_at(monkeypatch, 99)
+    again = make_zoo(SMALL, path, progress=False)
+    assert len(begun) == 1
+    assert again.fingerprint == zoo.fingerprint
+    assert torch.equal(again.r2, zoo.r2)
+    assert make_zoo(SMALL, path, progress=False).fingerprint == zoo.fingerprint
+    assert len(begun) == 1  # all of it is in the checkpoint
+    for change in ({"seed": 1}, {"steps": 21}, {"family": "hard-formulae"}):
+        with pytest.raises(ValueError, match=r"same zoo, got .* with another config"):
+            make_zoo(dataclasses.replace(SMALL, **change), path, progress=False)
+    path.write_bytes(b"?")
+    with pytest.raises(ValueError, match="checkpoint must be a safetensors file"):
+        make_zoo(SMALL, path, progress=False)
+
+
+def test_rows(zoo):
+    """Seeds go on from zoo to zoo: the next one begins where this one ends."""
+    rows = zoo.rows()
+    assert [row["network"] for row in rows] == list(range(12))
+    assert [row["task"] for row in rows] == [t.name for t in zoo.tasks for _ in range(4)]
+    assert [row["seed"] for row in rows] == list(range(12))
+    assert [row["network"] for row in rows if not row["learned"]] == zoo.failed.tolist()
+    assert [row["r2"] for row in rows] == pytest.approx(zoo.r2.tolist(), abs=1e-6)
+    assert list(dataclasses.replace(SMALL, seed=2).seeds) == list(range(24, 36))
+
+
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
@@ -148,7 +230,18 @@ def test_folders_that_hold_no_whole_zoo(zoo, tmp_path):
         ({"tasks": 1}, ValueError, "tasks must be at least 2"),
         ({"networks": 1}, ValueError, "networks must be at least 2"),
         ({"networks": 2.5}, TypeError, "networks must be an integer"),
-        ({"hidden": (0,)}, ValueError, "widths"),
+        ({"networks": "a"}, TypeError, "networks must be an integer, got str"),
+        ({"examples": "a"}, TypeError, "examples must be an integer, got str"),
+        ({"hidden": (0,)}, ValueError, "hidden must be at least 1, got 0"),
+        ({"hidden": ()}, ValueError, "hidden must hold at least one width, got none"),
+        ({"hidden": 8}, TypeError, "hidden must hold integers, got int"),
+        ({"hidden": "88"}, TypeError, "hidden must hold integers, got str"),
+        ({"hidden": (8.0,)}, TypeError, "hidden must be an integer, got float"),
+        ({"batch_size": "a"}, TypeError, "batch_size must be an integer, got str"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
+        ({"learned": "a"}, TypeError, "learned must be a number, got 'a'"),
+        ({"learned": None}, TypeError, "learned must be a number, got None"),
+        ({"learned": True}, TypeError, "learned must be a number, got True"),
         ({"batch_size": 2000}, ValueError, "batch_size must be at most examples = 1024"),
         ({"learned": 1.0}, ValueError, r"learned must be in \(0, 1\)"),
         ({"learning_rate": -1.0}, ValueError, "learning_rate must be positive"),
@@ -199,6 +292,36 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert len(zoo.failed) > 0
     assert f"{len(zoo.failed)} networks with an R² below 0.9 stay in the zoo" in printed
     assert "waves 1" in printed
+    assert {path.name for path in (tmp_path / "zoo" / "curves").iterdir()} == {
+        *("manifest.json", "networks.safetensors", "networks.csv", "networks.png", "networks.pdf")
+    }
+    with (tmp_path / "zoo" / "curves" / "networks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["r2"]) for row in rows] == zoo.r2.tolist()
+    assert [row["task"] for row in rows] == [t.name for t in zoo.tasks for _ in range(3)]
+
+
+def test_the_command_goes_on(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "zoo"
+    run(monkeypatch, "--out", str(tmp_path / "whole"))
+    for call, message in ((1, "the results are as they were before"), (2, "goes on from there")):
+        with monkeypatch.context() as patch:
+            interrupted_at(patch, call)
+            with pytest.raises(SystemExit) as stopped:
+                run(patch, "--out", str(out))
+        assert stopped.value.code == cli.INTERRUPTED
+        assert message in " ".join(capsys.readouterr().err.split())
+        assert not out.exists()
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "--out", str(out), "--seed", "1")
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "error: checkpoint must be of the same zoo" in printed
+    assert "(remove this file to begin anew)" in printed
+    begun = interrupted_at(monkeypatch, 99)
+    run(monkeypatch, "--out", str(out))
+    assert len(begun) == 1  # of two tasks
+    assert Zoo.load(out).fingerprint == Zoo.load(tmp_path / "whole").fingerprint
+    assert {path.name for path in tmp_path.iterdir()} == {"zoo", "whole"}
 
 
 def test_the_command_replaces_nothing_unasked(tmp_path, monkeypatch, capsys):

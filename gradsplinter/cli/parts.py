@@ -17,12 +17,13 @@ from rich.table import Table
 
 import gradsplinter
 from gradsplinter import data, io
-from gradsplinter.checks import check_integer
-from gradsplinter.cli.command import Study, console, options_of, results_folder
+from gradsplinter.checks import check_device, check_integer
+from gradsplinter.cli.command import Study, console, device_of, options_of, results_folder
 from gradsplinter.studies.class_parts import run_class_parts
 from gradsplinter.studies.class_parts_result import ClassPartsConfig, ClassPartsResult
 from gradsplinter.studies.parts import run_parts
-from gradsplinter.studies.parts_result import PartsConfig, PartsResult
+from gradsplinter.studies.parts_judge import check_probe
+from gradsplinter.studies.parts_result import PartsConfig, PartsResult, check_zoo
 from gradsplinter.wording import counted
 from gradsplinter.zoo import Zoo, ZooConfig, make_zoo
 
@@ -32,12 +33,14 @@ class EmbedParts(Study):
     """Embed parts of networks: do those that do the same lie together, and are their tasks known from elsewhere?
 
     Trains networks of several tasks side by side, and classifiers of images, and embeds the parts that lead from the
-    inputs to a hidden site, from there to an output, and from the inputs to an output.
+    inputs to a hidden site, from there to an output, and from the inputs to an output. Which inputs and which output
+    belong to a task is taken as planted.
     """
 
     typed: ClassVar = options_of(PartsConfig) | {
         "out": "--out", "zoo": "--zoo", "folder": "--zoo", "zoo_networks": "--zoo-networks",
-        "datasets": "--datasets", "name": "--datasets",
+        "datasets": "--datasets", "name": "--datasets", "device": "--device",
+        "teaching.seed": "--teaching.seed",
     }  # fmt: skip
 
     config: Annotated[PartsConfig, tyro.conf.arg(name="")] = dataclasses.field(
@@ -52,6 +55,8 @@ class EmbedParts(Study):
     they are trained first."""
     zoo_networks: int = 20
     """Networks of each task, where there is no such folder."""
+    device: str | None = None
+    """Where embedders are taught: cpu, cuda or cuda:INDEX; by default cuda where there is one."""
     out: Path = Path("results/embed-parts")
     """Folder to write."""
 
@@ -66,12 +71,19 @@ class EmbedParts(Study):
         begin = time.perf_counter()
         bar = self.shows_bar
         with results_folder(self.out, self.overwrite, "embed parts") as folder:
+            # What may be missing is looked for before anything is trained.
+            check_probe()
+            device = check_device(device_of(self.device))
+            zoo = None if self.zoo is None else Zoo.load(self.zoo)
+            of_zoo = ZooConfig(networks=self.zoo_networks) if zoo is None else zoo.config
+            check_zoo(self.config, of_zoo)
             images = {
                 name: (data.load(name, "train"), data.load(name, "test")) for name in self.datasets
             }
-            result = run_parts(self.config, self._zoo(), progress=bar)
+            zoo = zoo or make_zoo(of_zoo, progress=bar)
+            result = run_parts(self.config, zoo, device=device, progress=bar)
             classified = [
-                run_class_parts(self.classes, name, train, test, progress=bar)
+                run_class_parts(self.classes, name, train, test, device=device, progress=bar)
                 for name, (train, test) in images.items()
             ]
             self._write(result, classified, folder)
@@ -82,11 +94,6 @@ class EmbedParts(Study):
             _report_classes(one)
         console.print(f"Written to {self.out}/ in {time.perf_counter() - begin:.0f} s")
 
-    def _zoo(self) -> Zoo:
-        if self.zoo is not None:
-            return Zoo.load(self.zoo)
-        return make_zoo(ZooConfig(networks=self.zoo_networks), progress=self.shows_bar)
-
     def _write(
         self, result: PartsResult, classified: Sequence[ClassPartsResult], folder: Path
     ) -> None:
@@ -95,6 +102,7 @@ class EmbedParts(Study):
             "directions": result.directions,
             "communities": result.communities,
             "parts": result.rows,
+            "zoo": result.whole,
         }
         if classified:
             tables["classifiers"] = [row for one in classified for row in one.networks]
@@ -102,7 +110,7 @@ class EmbedParts(Study):
         for name, rows in tables.items():
             io.write_csv(folder / f"{name}.csv", [vars(row) for row in rows])
         io.write_csv(folder / "parts-means.csv", result.means())
-        io.write_csv(folder / "zoo.csv", result.whole_rows())
+        io.write_csv(folder / "zoo-means.csv", result.whole_means())
         if classified:
             io.write_csv(
                 folder / "classes-means.csv", [row for one in classified for row in one.means()]
@@ -127,12 +135,12 @@ def _report(result: PartsResult) -> None:
     ):
         means = [row for row in result.means() if row["coordinates"] == coordinates]
         if means:
-            console.print(f"{title}; means over networks")
+            console.print(f"{title}; means over networks, each with an embedder of its own")
             console.print(_table_of_parts(means))
     known = ", ".join(
-        f"{method} {share:.2f}"
-        for (coordinates, method), share in result.whole.items()
-        if coordinates == "inputs"
+        f"{row['method']} {row['probe']:.2f} ± {row['probe_error']:.2f}"
+        for row in result.whole_means()
+        if row["coordinates"] == "inputs"
     )
     chance = result.chance
     console.print(

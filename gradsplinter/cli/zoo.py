@@ -22,8 +22,9 @@ from gradsplinter.zoo import Zoo, ZooConfig, make_zoo
 class MakeZoo(Study):
     """Train many small networks of known tasks: what an embedding is learned from and judged by.
 
-    Writes all weights to networks.safetensors, and to manifest.json what they were trained on and how well each
-    has learned it.
+    Writes all weights to networks.safetensors, to manifest.json what they were trained on, and to networks.csv and a
+    figure how well each has learned it. Stopped by Ctrl-C and started again, it goes on with the task that it was at:
+    what is finished lies beside the folder, as OUT.checkpoint.safetensors, until all is.
     """
 
     typed: ClassVar = options_of(ZooConfig) | {"out": "--out", "widths": "--hidden"}
@@ -35,14 +36,42 @@ class MakeZoo(Study):
     """Folder to write; by default zoo/FAMILY."""
 
     def run(self) -> None:
+        # Only here, since matplotlib takes its time.
+        from gradsplinter.plot import zoo as plot_zoo  # noqa: PLC0415
+        from gradsplinter.plot.style import save  # noqa: PLC0415
+
         begin = time.perf_counter()
-        out = (self.out or Path("zoo") / self.config.family).resolve()
-        check_new(out, self.overwrite)
-        with io.only_writer(out):
-            zoo = make_zoo(self.config, progress=self.shows_bar)
-            zoo.save(out)
+        check_new(self._out, self.overwrite)
+        with io.only_writer(self._out), io.new_folder(self._out) as folder:
+            zoo = self._make()
+            zoo.save(folder)
+            io.write_csv(folder / "networks.csv", zoo.rows())
+            save(plot_zoo.networks(zoo), folder, "networks")
+        self._checkpoint.unlink(missing_ok=True)
         _report(zoo)
-        console.print(f"Written to {self.out or out}/ in {time.perf_counter() - begin:.0f} s")
+        console.print(f"Written to {self.out or self._out}/ in {time.perf_counter() - begin:.0f} s")
+
+    def after_interrupt(self) -> str:
+        if not self._checkpoint.exists():
+            return super().after_interrupt()
+        return f"finished tasks are in {self._checkpoint}; the same command goes on from there"
+
+    @property
+    def _out(self) -> Path:
+        return (self.out or Path("zoo") / self.config.family).resolve()
+
+    @property
+    def _checkpoint(self) -> Path:
+        """Beside the folder, which is whole or not there."""
+        return self._out.with_name(f"{self._out.name}.checkpoint.safetensors")
+
+    def _make(self) -> Zoo:
+        try:
+            return make_zoo(self.config, self._checkpoint, progress=self.shows_bar)
+        except ValueError as error:
+            if str(error).startswith("checkpoint "):
+                error.add_note("(remove this file to begin anew)")
+            raise
 
 
 def _report(zoo: Zoo) -> None:
@@ -61,5 +90,5 @@ def _report(zoo: Zoo) -> None:
     if len(zoo.failed):
         console.print(
             f"{counted(len(zoo.failed), 'network')} with an R² below {config.learned:g} stay in the zoo; "
-            "manifest.json lists them under `failed`"
+            "networks.csv says which"
         )

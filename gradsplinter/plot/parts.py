@@ -31,7 +31,8 @@ def figures(result: PartsResult, classified: Sequence[ClassPartsResult]) -> dict
 
 
 def map_of(result: PartsResult) -> Figure:
-    """The first two principal components of the zoo's embeddings, and where the parts lie there."""
+    """The first two principal components of the zoo's embeddings, and where the parts lie there; by the embedder of the
+    first seed."""
     mean = result.zoo_embeddings.double().mean(0)
     _, _, axes = torch.linalg.svd(result.zoo_embeddings.double() - mean, full_matrices=False)
     zoo, parts = (
@@ -41,12 +42,12 @@ def map_of(result: PartsResult) -> Figure:
     depth = len(result.config.hidden) + 1
     names = [part.name(depth) for part in result.parts]
     kinds = sorted(dict.fromkeys(names), key=lambda name: (name.startswith("site"), name))
-    colors = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    colors = _colors(result)
     with style():
         figure = Figure(figsize=(7.6, 5.0), layout="constrained")
         ax = figure.subplots()
         for task in range(result.zoo.config.tasks):
-            color = colors[task % 10]
+            color = colors[task % len(colors)]
             own = (result.zoo.labels == task).numpy()
             ax.scatter(zoo[own, 0], zoo[own, 1], s=6, color=color, alpha=0.25, lw=0)
             for kind, marker in zip(kinds, MARKERS, strict=False):
@@ -68,15 +69,30 @@ def map_of(result: PartsResult) -> Figure:
     return figure
 
 
+def _colors(result: PartsResult) -> Sequence[tuple[float, float, float]]:
+    """Of tasks; they repeat from 21 tasks on."""
+    name = "tab10" if result.zoo.config.tasks <= 10 else "tab20"
+    found: Sequence[tuple[float, float, float]] = colormaps[name].colors  # type: ignore[attr-defined]
+    return found
+
+
 def _key(result: PartsResult, kinds: Sequence[str]) -> list[Line2D]:
-    colors = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    colors = _colors(result)
     key = [
         Line2D([], [], ls="", marker=marker, color="white", mec=INK, ms=5, label=kind)
         for kind, marker in zip(kinds, MARKERS, strict=False)
     ]
     key.append(Line2D([], [], ls="", marker=".", color=GREY, ms=4, label="networks of the zoo"))
     return key + [
-        Line2D([], [], ls="", marker="o", color=colors[i % 10], ms=5, label=label(task.name, 32))
+        Line2D(
+            [],
+            [],
+            ls="",
+            marker="o",
+            color=colors[i % len(colors)],
+            ms=5,
+            label=label(task.name, 32),
+        )
         for i, task in enumerate(result.zoo.tasks)
     ]
 

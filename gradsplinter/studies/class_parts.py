@@ -38,7 +38,13 @@ from gradsplinter.tokens import Tokens, joined, of_splinters
 
 
 def run_class_parts(
-    config: ClassPartsConfig, name: str, train: Dataset, test: Dataset, *, progress: bool = True
+    config: ClassPartsConfig,
+    name: str,
+    train: Dataset,
+    test: Dataset,
+    *,
+    device: torch.device | str | None = None,
+    progress: bool = True,
 ) -> ClassPartsResult:
     """Everything that is measured on one data set.
 
@@ -46,6 +52,7 @@ def run_class_parts(
         config: what to train and ask.
         name: of the data.
         train, test: its parts.
+        device: where the embedder is taught; by default on the CPU.
         progress: show bars on stderr.
 
     Raises:
@@ -72,7 +79,7 @@ def run_class_parts(
         compared = {
             labels: [trained(seed, labels) for seed in config.seeds] for labels in (TRUE, SHUFFLED)
         }
-    judge = _Judge(config, teachers, basis, train.x, test.x[: config.examples], progress)
+    judge = _Judge(config, teachers, basis, train.x, test.x[: config.examples], device, progress)
     networks: list[ClassifierRow] = []
     rows: list[ClassPartsRow] = []
     found: dict[str, tuple[Tensor, Tensor]] = {}
@@ -101,6 +108,7 @@ class _Judge:
         basis: `[d, h_0]`.
         images: that networks are looked at with in teaching.
         x: `[N, h_0]`, and afterwards.
+        device: where it is taught.
         progress: show a bar.
     """
 
@@ -111,6 +119,7 @@ class _Judge:
         basis: Tensor,
         images: Tensor,
         x: Tensor,
+        device: torch.device | str | None,
         progress: bool,
     ) -> None:
         self.kind, self.basis, self.x = config.teaching.tokens, basis, x
@@ -124,7 +133,9 @@ class _Judge:
 
         shape = replace(config.shape, inputs=config.directions)
         names = [f"{net.fingerprint} {output}" for net in nets for output in range(classes)]
-        taught = train_embedder_of(look, names, shape, config.teaching, progress=progress)
+        taught = train_embedder_of(
+            look, names, shape, config.teaching, device=device, progress=progress
+        )
         self.embedder = taught.embedder
         self.untrained = Embedder(shape, config.teaching.seed).requires_grad_(False)
         self.fixed = x[:FIXED_POINTS] @ basis.T

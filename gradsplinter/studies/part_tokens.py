@@ -2,7 +2,8 @@
 
 Up to a hidden site, what an output reads there is looked at: the mean of its gradient by the site, which is a
 direction. From a hidden site on, coordinates of the site are needed that mean the same in all networks: either
-those along which the task's own inputs move it on average, or its first principal directions.
+those along which the task's own inputs move it on average, or its first principal directions. Which inputs and which
+output are a task's must be known; here it is planted.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gradsplinter.communities import Communities
+from gradsplinter.embedding import activations
 from gradsplinter.network import ReluNetwork
 from gradsplinter.splinters import Splinters
 from gradsplinter.table import splinter
@@ -142,11 +144,6 @@ def centred(tokens: Tokens, mean: Tensor | None = None) -> Tokens:
     """The same with points whose mean is 0, or the one that is given."""
     found = (tokens.shares.unsqueeze(2) * tokens.points).sum(1, keepdim=True)
     return replace(tokens, points=tokens.points - found + (0 if mean is None else mean))
-
-
-def activations(net: ReluNetwork, x: Tensor, site: int) -> Tensor:
-    """Of a hidden site, `[N, h]`."""
-    return ReluNetwork(net.weights[:site], net.biases[:site])(x).relu()
 
 
 class ZooParts:

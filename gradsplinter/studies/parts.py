@@ -2,7 +2,8 @@
 
 Networks learn several formulae side by side, three of which are the same. An embedder is taught with networks that
 learned one formula each. Then parts of the first are embedded: from a task's inputs to what its output reads at a
-hidden site, from a hidden site to an output, from inputs to an output.
+hidden site, from a hidden site to an output, from inputs to an output. Which inputs and which output belong to a task
+is not found, but taken as planted; only the units of principal directions are found without it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from gradsplinter.checks import check_device
 from gradsplinter.communities import Communities, neuron_communities
+from gradsplinter.embedding import activations
 from gradsplinter.families import SideBySide
 from gradsplinter.network import ReluNetwork
 from gradsplinter.studies.ablation import truth
@@ -21,12 +24,11 @@ from gradsplinter.studies.neuron_groups import ari
 from gradsplinter.studies.part_tokens import (
     COORDINATES,
     Part,
-    activations,
     mean_gradients,
     parts_by_inputs,
     parts_by_principal_directions,
 )
-from gradsplinter.studies.parts_judge import Judge
+from gradsplinter.studies.parts_judge import Judge, check_probe
 from gradsplinter.studies.parts_result import (
     INPUTS,
     METHODS,
@@ -36,6 +38,7 @@ from gradsplinter.studies.parts_result import (
     PartRow,
     PartsConfig,
     PartsResult,
+    WholeRow,
     check_zoo,
     tasks_of,
 )
@@ -48,18 +51,28 @@ FRESH = 4096
 """Examples that a network has not seen, on which it is judged."""
 
 
-def run_parts(config: PartsConfig, zoo: Zoo, *, progress: bool = True) -> PartsResult:
+def run_parts(
+    config: PartsConfig,
+    zoo: Zoo,
+    *,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> PartsResult:
     """Everything that is measured.
 
     Args:
         config: what to train and ask.
         zoo: networks of tasks of two inputs, more tasks than `config.others`.
+        device: where embedders are taught; by default on the CPU.
         progress: show bars on stderr.
 
     Raises:
-        ValueError: a zoo that does not fit.
+        ValueError: a zoo that does not fit, a device that is not there.
+        ImportError: scikit-learn is missing.
     """
-    check_zoo(config, zoo)
+    check_probe()
+    check_zoo(config, zoo.config)
+    device = check_device(device)
     labels = [tasks_of(config, zoo, i) for i in range(len(config.seeds))]
     tasks = [SideBySide(tuple(zoo.tasks[i] for i in of.tolist())) for of in labels]
     nets = _networks(config, tasks, progress)
@@ -80,25 +93,23 @@ def run_parts(config: PartsConfig, zoo: Zoo, *, progress: bool = True) -> PartsR
         sets["principal"] += parts_by_principal_directions(net, x, INPUTS, found, seed, kind)
     of_seed = dict(zip(config.seeds, labels, strict=True))
     rows: list[PartRow] = []
-    whole: dict[tuple[str, str], float] = {}
+    whole: list[WholeRow] = []
+    kept: list[tuple[list[Part], Tensor, Tensor, Tensor]] = []
     for coordinates, some in sets.items():
         if not some:
             continue
-        judge = Judge(config, zoo, coordinates, progress)
         parts, tokens = [part for part, _ in some], joined([own for _, own in some])
         own_labels = torch.stack([of_seed[part.seed][part.output] for part in parts])
-        for method in METHODS:
-            of_zoo, of_parts = judge.features(method, judge.tokens), judge.features(method, tokens)
-            whole[coordinates, method] = judge.held_out(of_zoo)
-            rows += judge.rows(method, of_zoo, of_parts, parts, own_labels)
-        if coordinates == "inputs":
-            kept = (
-                parts,
-                own_labels,
-                judge.embedder.encode(tokens),
-                judge.embedder.encode(judge.tokens),
-            )
-    return PartsResult(config, zoo, outputs, directions, groups, rows, whole, *kept)
+        for seed in config.seeds:
+            judge = Judge(config, zoo, coordinates, seed, device, progress)
+            for method in METHODS:
+                of_zoo, of_parts = (judge.features(method, own) for own in (judge.tokens, tokens))
+                of_whole, own_rows = judge.rows(method, of_zoo, of_parts, parts, own_labels)
+                whole.append(of_whole)
+                rows += own_rows
+                if not kept:
+                    kept.append((parts, own_labels, of_parts, of_zoo))
+    return PartsResult(config, zoo, outputs, directions, groups, rows, whole, *kept[0])
 
 
 def _networks(

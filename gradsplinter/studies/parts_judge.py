@@ -12,30 +12,61 @@ from gradsplinter.embedder import Embedder
 from gradsplinter.embedder_training import train_embedder_of
 from gradsplinter.studies import embedding_baselines as baselines
 from gradsplinter.studies.part_tokens import Part, ZooParts
-from gradsplinter.studies.parts_result import FIXED_POINTS, INPUTS, PartRow, PartsConfig
+from gradsplinter.studies.parts_result import (
+    FIXED_POINTS,
+    INPUTS,
+    PartRow,
+    PartsConfig,
+    WholeRow,
+)
 from gradsplinter.studies.probe import probe_labels
 from gradsplinter.tokens import Tokens, joined, tokens_of
+from gradsplinter.wording import missing_extra
 from gradsplinter.zoo import Zoo
 
 LOOK_AT = 1024
 """Examples by which the principal directions of a network of the zoo are found."""
 
 
+def check_probe() -> None:
+    """
+    Raises:
+        ImportError: scikit-learn is missing, which is needed only after minutes.
+    """
+    try:
+        import sklearn  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise ImportError(missing_extra("probes", "cluster", error)) from error
+
+
 class Judge:
-    """An embedder and baselines by one kind of coordinates, and what they know of the zoo.
+    """An embedder and baselines by one kind of coordinates, and what they know of the zoo; for one network.
+
+    Each network of several tasks has a judge of its own, so that errors over networks are over splits of the zoo
+    and trainings of the embedder, too.
 
     Args:
         config: how the embedder is taught.
         zoo: its networks; those of `test` are held out.
         coordinates: "inputs": whole networks, or "principal": their parts from site 1 on.
+        seed: of the network, of the split and of the teaching.
+        device: where the embedder is taught.
         progress: show a bar.
     """
 
-    def __init__(self, config: PartsConfig, zoo: Zoo, coordinates: str, progress: bool) -> None:
-        self.config, self.zoo, self.coordinates = config, zoo, coordinates
+    def __init__(
+        self,
+        config: PartsConfig,
+        zoo: Zoo,
+        coordinates: str,
+        seed: int,
+        device: torch.device | str | None,
+        progress: bool,
+    ) -> None:
+        self.config, self.zoo, self.coordinates, self.seed = config, zoo, coordinates, seed
         kind = config.teaching.tokens
-        self.training, self.test = zoo.split(max(1, zoo.config.networks // 5), seed=0)
-        x = self.sample(LOOK_AT, torch.Generator().manual_seed(0))
+        self.training, self.test = zoo.split(max(1, zoo.config.networks // 5), seed)
+        x = self.sample(LOOK_AT, torch.Generator().manual_seed(seed))
         later = ZooParts(zoo.networks, x, kind) if coordinates == "principal" else None
 
         def look_at(index: Sequence[int], x: Tensor) -> Tokens:
@@ -51,13 +82,14 @@ class Judge:
         training = self.training.tolist()
         shape = replace(config.shape, inputs=INPUTS)
         names = [zoo.networks[i].fingerprint for i in training]
-        taught = train_embedder_of(look, names, shape, config.teaching, progress=progress)
+        teaching = replace(config.teaching, seed=seed)
+        taught = train_embedder_of(look, names, shape, teaching, device=device, progress=progress)
         self.embedder = taught.embedder
         self.tokens = look_at(range(len(zoo.networks)), x[: config.examples])
-        self.untrained = Embedder(shape, config.teaching.seed).requires_grad_(False)
+        self.untrained = Embedder(shape, seed).requires_grad_(False)
         self.untrained.standardise(self.tokens[self.training])
         points = self.tokens.points[self.tokens.shares > 0]
-        order = torch.randperm(len(points), generator=torch.Generator().manual_seed(1))
+        order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed + 1))
         self.fixed = points[order[:FIXED_POINTS]]
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
@@ -75,35 +107,42 @@ class Judge:
         }
         return ways[method]()
 
-    def held_out(self, of_zoo: Tensor) -> float:
-        labels = self.zoo.labels
-        found = probe_labels(of_zoo, labels[self.training], self.training, self.test)
-        return float((found == labels[self.test]).double().mean())
-
     def rows(
         self, method: str, of_zoo: Tensor, of_parts: Tensor, parts: list[Part], labels: Tensor
-    ) -> Iterator[PartRow]:
-        known = of_zoo[self.training]
-        every = torch.cat([known, of_parts])
+    ) -> tuple[WholeRow, list[PartRow]]:
+        """How well the probe does on the zoo itself; and of the judge's own network, among the parts of all."""
+        known, count = of_zoo[self.training], len(self.training)
+        every = torch.cat([known, of_zoo[self.test], of_parts])
         rows = torch.arange(len(every))
-        named = probe_labels(
-            every, self.zoo.labels[self.training], rows[: len(known)], rows[len(known) :]
-        )
+        found = probe_labels(every, self.zoo.labels[self.training], rows[:count], rows[count:])
+        held_out, named = found.split([len(self.test), len(parts)])
+        right = float((held_out == self.zoo.labels[self.test]).double().mean())
+        whole = WholeRow(self.seed, self.coordinates, method, right)
+        return whole, list(self._of_parts(method, known, of_parts, parts, labels, named))
+
+    def _of_parts(
+        self,
+        method: str,
+        known: Tensor,
+        of_parts: Tensor,
+        parts: list[Part],
+        labels: Tensor,
+        named: Tensor,
+    ) -> Iterator[PartRow]:
         spread = known.std(0, correction=0)
         scaled = (of_parts - known.mean(0)) / spread.where(spread > 0, 1.0)
         near = Near(scaled, parts, labels)
         depth = len(self.config.hidden) + 1
         names = [part.name(depth) for part in parts]
-        for seed in self.config.seeds:
-            for name in dict.fromkeys(names):
-                kind = torch.tensor([other == name for other in names])
-                own = kind & (near.seeds == seed)
-                if bool(own.any()):
-                    yield PartRow(
-                        seed, method, name, self.coordinates, int(own.sum()),
-                        _share(named == labels, own), near.neighbours(own), near.products(own),
-                        near.distance(own, kind, same=True), near.distance(own, kind, same=False),
-                    )  # fmt: skip
+        for name in dict.fromkeys(names):
+            kind = torch.tensor([other == name for other in names])
+            own = kind & (near.seeds == self.seed)
+            if bool(own.any()):
+                yield PartRow(
+                    self.seed, method, name, self.coordinates, int(own.sum()),
+                    _share(named == labels, own), near.neighbours(own), near.products(own),
+                    near.distance(own, kind, same=True), near.distance(own, kind, same=False),
+                )  # fmt: skip
 
 
 class Near:

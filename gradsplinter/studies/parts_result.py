@@ -14,7 +14,7 @@ from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.studies.adversarial_result import mean_columns
 from gradsplinter.studies.part_tokens import COORDINATES, Part
 from gradsplinter.train import TrainConfig
-from gradsplinter.zoo import Zoo
+from gradsplinter.zoo import Zoo, ZooConfig
 
 INPUTS = 2
 """Of each task."""
@@ -34,7 +34,8 @@ class PartsConfig:
     """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """One network of several tasks for each, at least two."""
+    """One network of several tasks for each, at least two; and a split of the zoo and an embedder taught with it, for
+    each kind of coordinates, by which the parts of this network are judged."""
     others: int = 5
     """Tasks of a network beside three products; from network to network other ones of the zoo's."""
     hidden: tuple[int, ...] = (128, 128, 128)
@@ -52,9 +53,10 @@ class PartsConfig:
     shape: EmbedderConfig = field(default_factory=EmbedderConfig)
     """Of the embedder, but for the number of inputs."""
     teaching: EmbedderTrainingConfig = field(
-        default_factory=lambda: EmbedderTrainingConfig(tokens="samples", points=256)
+        default_factory=lambda: EmbedderTrainingConfig(tokens="samples", points=128, steps=1000)
     )
-    """Of the embedder. Tokens are samples: nearly every example is alone in its mode of a network of several
+    """Of the embedders, whose seeds are those above. There are two for each seed: that they take minutes, they have
+    fewer steps, and fewer points, than `EmbedderTrainingConfig` by itself. Tokens are samples: nearly every example is alone in its mode of a network of several
     tasks, which no network of a zoo is like."""
 
     def __post_init__(self) -> None:
@@ -70,6 +72,10 @@ class PartsConfig:
                 raise ValueError(
                     f"{name} must hold at least two values, got {len(getattr(self, name))}"
                 )
+        if self.teaching.seed != EmbedderTrainingConfig.seed:
+            raise ValueError(
+                f"teaching.seed must be left out, since seeds has them, got {self.teaching.seed}"
+            )
         if not self.learned < 1:
             raise ValueError(f"learned must be below 1, got {self.learned}")
         _ = self.training
@@ -145,15 +151,27 @@ class PartRow:
     """To parts of the same kind and other tasks in other networks."""
 
 
+@dataclass(frozen=True)
+class WholeRow:
+    """How well the probe of one judge does on networks of the zoo that were held out."""
+
+    seed: int
+    coordinates: str
+    method: str
+    probe: float
+    """Share whose task is named."""
+
+
 @dataclass(frozen=True, eq=False)
 class PartsResult:
-    """Rows, and embeddings by the tasks' own inputs.
+    """Rows, and embeddings by the tasks' own inputs, those of the first seed's embedder.
+
+    Which inputs and which output are a task's is taken as planted, and not found.
 
     Attributes:
         config: what was trained.
         zoo: what the embedder was taught with.
-        outputs, directions, communities, rows: tables.
-        whole: share of held-out networks of the zoo whose task the probe names, by coordinates and method.
+        outputs, directions, communities, rows, whole: tables.
         parts: in order of `embeddings`.
         labels: int64: the zoo's task of each part.
         embeddings: `[parts, size]`.
@@ -166,7 +184,7 @@ class PartsResult:
     directions: list[DirectionRow]
     communities: list[CommunityRow]
     rows: list[PartRow]
-    whole: dict[tuple[str, str], float]
+    whole: list[WholeRow]
     parts: list[Part]
     labels: Tensor
     embeddings: Tensor
@@ -186,7 +204,7 @@ class PartsResult:
         }
 
     def means(self) -> list[dict[str, Any]]:
-        """Over networks, with standard errors; `ratio` is `within` / `between`."""
+        """Over networks, each with a judge of its own, with standard errors; `ratio` is `within` / `between`."""
         groups: dict[tuple[str, str, str], list[PartRow]] = {}
         for row in self.rows:
             groups.setdefault((row.coordinates, row.part, row.method), []).append(row)
@@ -203,11 +221,14 @@ class PartsResult:
             found.append(names | parts | columns | ratio)
         return found
 
-    def whole_rows(self) -> list[dict[str, Any]]:
-        """`whole` as a table."""
+    def whole_means(self) -> list[dict[str, Any]]:
+        """`whole` over seeds, with standard errors."""
+        groups: dict[tuple[str, str], list[WholeRow]] = {}
+        for row in self.whole:
+            groups.setdefault((row.coordinates, row.method), []).append(row)
         return [
-            {"coordinates": coordinates, "method": method, "probe": share}
-            for (coordinates, method), share in self.whole.items()
+            {"coordinates": coordinates, "method": method} | mean_columns(rows, ("probe",))
+            for (coordinates, method), rows in groups.items()
         ]
 
 
@@ -218,18 +239,18 @@ def tasks_of(config: PartsConfig, zoo: Zoo, number: int) -> Tensor:
     return torch.cat([torch.zeros(PRODUCTS, dtype=torch.int64), rest])
 
 
-def check_zoo(config: PartsConfig, zoo: Zoo) -> None:
+def check_zoo(config: PartsConfig, zoo: ZooConfig) -> None:
     """
     Raises:
         ValueError: a zoo whose networks have other inputs, or that has too few tasks.
     """
-    if zoo.config.widths[0] != INPUTS:
+    if zoo.widths[0] != INPUTS:
         raise ValueError(
-            f"zoo must be of tasks of {INPUTS} inputs, got {zoo.config.family} with {zoo.config.widths[0]}"
+            f"zoo must be of tasks of {INPUTS} inputs, got {zoo.family} with {zoo.widths[0]}"
         )
-    if len(zoo.config.hidden) < 2:
-        raise ValueError(f"zoo must have networks of at least 2 hidden layers, got {zoo!r}")
-    if zoo.config.tasks <= config.others:
+    if len(zoo.hidden) < 2:
         raise ValueError(
-            f"zoo must have more tasks than others = {config.others}, got {zoo.config.tasks}"
+            f"zoo must have networks of at least 2 hidden layers, got widths {zoo.widths}"
         )
+    if zoo.tasks <= config.others:
+        raise ValueError(f"zoo must have more tasks than others = {config.others}, got {zoo.tasks}")

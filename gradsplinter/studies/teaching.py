@@ -11,11 +11,11 @@ from torch import Tensor
 
 from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig, TrainedEmbedder, train_embedder
-from gradsplinter.known_tasks import KnownTasks
+from gradsplinter.known_tasks import LEAST, KnownTasks
 from gradsplinter.network import ReluNetwork
 from gradsplinter.studies.embedding_baselines import cloze_r2
 from gradsplinter.studies.probe import probe_accuracy
-from gradsplinter.tokens import Tokens, tokens_of
+from gradsplinter.tokens import Tokens, hide, tokens_of
 from gradsplinter.zoo import Zoo
 
 POINTS = 1024
@@ -71,10 +71,11 @@ def teach(
         shape: of the embedder; its number of inputs is the zoos'.
         config: how it is taught.
         held_out: networks of each task and zoo that it is not taught with, drawn by the seed of `config`,
-            at least 1 and not all.
+            at least 1; of each task at least 2 are left, all zoos together.
         checkpoint, device, progress: as in `train_embedder`.
 
     Raises:
+        TypeError: something that is no zoo.
         ValueError: no zoo, zoos of different tasks or that share networks, too few networks; what
             `train_embedder` refuses.
 
@@ -90,6 +91,12 @@ def teach(
     tasks, inputs = zoos[0].tasks, zoos[0].config.widths[0]
     shape = replace(shape, inputs=inputs)
     splits = [zoo.split(held_out, config.seed) for zoo in zoos]
+    left = sum(zoo.config.networks - held_out for zoo in zoos)
+    if left < LEAST:
+        raise ValueError(
+            f"held_out must leave at least {LEAST} networks of each task to be taught with, got {held_out}, "
+            f"which leaves {left}"
+        )
     training, labels = _joined(zoos, [own for own, _ in splits])
     tested, expected = _joined(zoos, [other for _, other in splits])
 
@@ -124,6 +131,9 @@ def teach(
 
 
 def _check(zoos: Sequence[Zoo]) -> None:
+    for i, zoo in enumerate(zoos):
+        if not isinstance(zoo, Zoo):
+            raise TypeError(f"zoos[{i}] must be a Zoo, got {type(zoo).__name__}")
     if not zoos:
         raise ValueError("zoos must hold at least one zoo, got none")
     kinds = {(zoo.config.family, zoo.config.tasks) for zoo in zoos}
@@ -155,8 +165,7 @@ def _cloze(
 
     rows = []
     for share in shares:
-        counts = (share * (other.shares > 0).sum(1, keepdim=True)).round()
-        hidden = other.some(counts, generator)
+        hidden = hide(other, (share,), generator)
         rows.append(ClozeRow(share, cloze_r2(other, hidden, embedder.fill, mean)))
     return rows
 
