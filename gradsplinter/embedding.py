@@ -63,13 +63,13 @@ def embed(
         >>> from gradsplinter.train import initialise
         >>> net, x = initialise([2, 16, 3], seed=0), torch.rand(200, 2)
         >>> embed(net, x).shape
-        torch.Size([3, 16])
+        torch.Size([3, 32])
 
         The part from the last two of four inputs:
 
         >>> net, x = initialise([4, 16, 1], seed=0), torch.rand(200, 4)
-        >>> embed(net, x, Embedder(EmbedderConfig(inputs=2)), basis=torch.eye(4)[2:]).shape
-        torch.Size([1, 16])
+        >>> embed(net, x, basis=torch.eye(4)[2:]).shape
+        torch.Size([1, 32])
     """
     if embedder is None:
         embedder = Embedder.pretrained()

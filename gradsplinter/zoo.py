@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gradsplinter import io
-from gradsplinter.checks import check_integer
+from gradsplinter.checks import check_integer, check_number
 from gradsplinter.families import family
 from gradsplinter.network import ReluNetwork
 from gradsplinter.tasks import Task
@@ -84,9 +84,7 @@ class ZooConfig:
             raise ValueError(
                 f"batch_size must be at most examples = {self.examples}, got {self.batch_size}"
             )
-        if isinstance(self.learned, bool) or not isinstance(self.learned, int | float):
-            raise TypeError(f"learned must be a number, got {self.learned!r}")
-        if not 0 < self.learned < 1:
+        if not 0 < check_number(self.learned, "learned") < 1:
             raise ValueError(f"learned must be in (0, 1), got {self.learned}")
 
     @property

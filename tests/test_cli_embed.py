@@ -16,7 +16,7 @@ from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.train import initialise
 from gradsplinter.zoo import Zoo
 
-ZOO = "--tasks 4 --networks 4 --hidden 8 --examples 64 --steps 40 --batch-size 32"
+ZOO = "--tasks 6 --networks 4 --hidden 8 --examples 64 --steps 40 --batch-size 32"
 TRAIN = "embed train zoo --held-out 1 --steps 60 --batch 6 --points 64 --refresh 20 --patience 9"
 STUDY = (
     "embed study zoo --seeds 0 1 --held-out 2 --points 64 --training.steps 20 --training.batch 6 "
@@ -85,7 +85,7 @@ def test_what_training_writes(done):
     assert embedder.point_low.tolist() == pytest.approx([0, 0], abs=0.1)
     about = json.loads((done / "taught" / "config.json").read_text())
     assert [found["fingerprint"] for found in about["zoos"]] == [zoo.fingerprint]
-    assert about["networks"] == {"training": 12, "held_out": 4}
+    assert about["networks"] == {"training": 18, "held_out": 6}
     assert about["config"]["shape"]["inputs"] == 2
     assert about["config"]["training"]["steps"] == 60
     assert [row["step"] for row in rows(done / "taught" / "validations.csv")] == ["20", "40", "60"]
@@ -220,7 +220,7 @@ def test_a_network_is_embedded(done):
     assert row.pop("part") == "output 0"
     assert [float(value) for value in row.values()] == pytest.approx(expected.tolist())
     nearest = rows(done / "one" / "nearest.csv")
-    known = embedder.known.nearest(expected, 4)
+    known = embedder.known.nearest(expected, len(embedder.known))
     assert [row["task"] for row in nearest] == [task.name for task in known]
     assert [float(row["distance"]) for row in nearest] == pytest.approx([t.distance for t in known])
     about = json.loads((done / "one" / "config.json").read_text())
@@ -235,7 +235,7 @@ def test_the_report_in_words(done, run, monkeypatch, capsys):
     found = capsys.readouterr()
     nearest = rows(done / "one" / "nearest.csv")
     words = " ".join(found.out.split())
-    begin = "nearest" if nearest[0]["far"] == "False" else "like none of the 4 known tasks"
+    begin = "nearest" if nearest[0]["far"] == "False" else "like none of the 6 known tasks"
     assert words.startswith(f"output 0: {begin}")
     assert f"{nearest[0]['task']} ({float(nearest[0]['distance']):.2f}; networks of it are" in words
     assert f"then {nearest[1]['task']} ({float(nearest[1]['distance']):.2f}), " in words

@@ -65,7 +65,7 @@ def test_modules():
     assert torch.equal(embed(module, X), embed(ReluNetwork.from_module(module), X))
     leaky = chain(lambda: nn.LeakyReLU(0.3))
     found = embed(leaky, X)
-    assert found.shape == (3, 16)
+    assert found.shape == (3, 32)
     assert torch.equal(found, embed(TracedNetwork.from_module(leaky), X))
     # max(z, 0.3 z) = 0.7 relu(z) + 0.3 z, a ReLU network of units in pairs.
     (first, bias), (second, last) = ((layer.weight, layer.bias) for layer in (leaky[0], leaky[2]))
@@ -97,7 +97,7 @@ def test_float64():
 def test_an_output_of_many():
     net = initialise([2, 16, 16, 5], 0)
     found = embed(net, X)
-    assert found.shape == (5, 16)
+    assert found.shape == (5, 32)
     one = ReluNetwork(
         (*net.weights[:-1], net.weights[-1][3:4]), (*net.biases[:-1], net.biases[-1][3:4])
     )
