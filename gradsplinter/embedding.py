@@ -80,7 +80,7 @@ def embed(
     if len(sets) < len(found):
         raise ValueError(
             "directions must have a gradient that is not zero in some mode, got direction "
-            f"{found.index(None)}, which is constant at these examples"
+            f"{found.index(None)}, which is constant at these examples: choose others"
             + (" by these coordinates" if basis is not None else "")
         )
     with torch.no_grad():
@@ -113,7 +113,7 @@ def tokens_of_part(
     elif width != inputs:
         raise ValueError(
             f"net must have {inputs} units at site {source}, as the embedder, got {width}; "
-            "`gradsplinter embed train` teaches one with a zoo of networks of as many inputs"
+            "choose coordinates of the source by `basis`, or teach an embedder with networks of as many inputs"
         )
     if embedder.config.values != "gradients":
         raise ValueError(f"embedder must be one of gradients, got one of {embedder.config.values}")

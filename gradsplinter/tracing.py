@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 from gradsplinter.operations import Operation, SlopeLevels, place, recognise
+from gradsplinter.transposes import linear
 from gradsplinter.units import Smooth
 from gradsplinter.wording import counted
 
@@ -44,14 +46,20 @@ class Trace:
 
         args, kwargs = fx.map_arg((node.args, node.kwargs), value)
         if node.op == "call_module":
-            return self.module.get_submodule(str(node.target))(*args, **kwargs)
+            part = self.module.get_submodule(str(node.target))
+            if type(part) is nn.Linear:
+                x: Any = next(iter((*args, *kwargs.values())))
+                return linear(x, part.weight, part.bias)
+            return part(*args, **kwargs)
         if node.op == "call_method":
             # Not in place, for what would be changed has other users.
             return getattr(args[0], str(node.target).removesuffix("_"))(*args[1:], **kwargs)
-        return _NOT_IN_PLACE.get(node.target, node.target)(*args, **kwargs)
+        return _INSTEAD.get(node.target, node.target)(*args, **kwargs)
 
 
-_NOT_IN_PLACE: dict[Any, Any] = {
+# What is called in place of what was recorded: nothing is changed in place, rows do not depend on each other.
+_INSTEAD: dict[Any, Any] = {
+    F.linear: linear,
     operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
     operator.itruediv: operator.truediv,
 }  # fmt: skip

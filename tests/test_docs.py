@@ -51,7 +51,7 @@ def test_relevance():
     assert names["relevance"].shape == (100, 10, 64)
 
 
-def test_embedding():
+def test_embedding(here):  # noqa: ARG001 (one block writes there)
     names = run_blocks("docs/embedding.md")
     assert names["embedding"].shape == (2, names["known"].means.shape[1])
 

@@ -117,7 +117,7 @@ def constant(net):
         (
             {"net": initialise([4, 8, 1], 0), "x": torch.rand(9, 4)},
             ValueError,
-            r"net must have 2 units at site 0, as the embedder, got 4; `gradsplinter embed train`",
+            r"net must have 2 units at site 0, as the embedder, got 4; choose coordinates",
         ),
         (
             {"net": nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))},

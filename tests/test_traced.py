@@ -22,6 +22,7 @@ from gradsplinter import (
 from gradsplinter.operations import SlopeLevels
 from gradsplinter.page import graph_page
 from gradsplinter.plot.graph import layers
+from gradsplinter.transposes import linear
 from gradsplinter.units import Smooth
 
 F64 = torch.float64
@@ -232,6 +233,19 @@ def test_gradients_are_those_of_autograd(case):
     expected = by_autograd(module, net.shapes[0], x)
     torch.testing.assert_close(s.jacobian()[s.ids], expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(s.cross(), ops.cross(s.jacobian()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("inputs", [1, 3, 5, 6, 8, 9, 13, 33])
+@pytest.mark.parametrize("outputs", [1, 2, 3, 7, 8, 10, 17])
+def test_rows_of_a_linear_layer_do_not_depend_on_their_place(inputs, outputs, dtype):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(256, inputs, dtype=dtype, generator=generator)
+    weight = torch.randn(outputs, inputs, dtype=dtype, generator=generator)
+    order = torch.randperm(256, generator=generator)
+    for own in (weight, torch.randn(inputs, outputs, dtype=dtype, generator=generator).T):
+        assert torch.equal(linear(x[order], own), linear(x, own)[order])
+        torch.testing.assert_close(linear(x, own), x @ own.T)
 
 
 def test_results_do_not_depend_on_what_else_is_computed(case):
