@@ -242,6 +242,10 @@ def test_zoos_that_are_too_small(result):
     )
     with pytest.raises(ValueError, match="zoo must be of at least 6 tasks"):
         run_embedding(result.config, zoo, progress=False)
+    with pytest.raises(
+        ValueError, match="held_out must leave at least 4 networks of half of the t"
+    ):
+        run_embedding(replace(result.config, held_out=3), result.zoo, progress=False)
     outputs = replace(result.config, shape=EmbedderConfig(values="outputs"))
     with pytest.raises(ValueError, match="values must be gradients, got outputs"):
         run_embedding(outputs, result.zoo, progress=False)

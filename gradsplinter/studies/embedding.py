@@ -30,6 +30,7 @@ from gradsplinter.zoo import Zoo
 CHOOSE_BY = 40
 """Training networks, by which the kernel of the Gaussian process is chosen."""
 LEAST_TASKS = 6
+LEAST_NETWORKS = 4
 KNOWS = "knows the exact fields"
 """Names the task whose exact gradients are nearest: what the evidence allows."""
 
@@ -145,6 +146,12 @@ def _check(config: EmbeddingConfig, zoo: Zoo) -> None:
         raise ValueError(
             f"zoo must be of at least {LEAST_TASKS} tasks, half of which are left unseen, got "
             f"{zoo.config.tasks}"
+        )
+    left = (zoo.config.networks - config.held_out) * (zoo.config.tasks // 2)
+    if 0 < left < LEAST_NETWORKS:
+        raise ValueError(
+            f"held_out must leave at least {LEAST_NETWORKS} networks of half of the tasks, got "
+            f"{config.held_out}, which leaves {left}"
         )
     if config.shape.values != "gradients":
         raise ValueError(f"values must be gradients, got {config.shape.values}")
