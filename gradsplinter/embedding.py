@@ -80,8 +80,9 @@ def embed(
     if len(sets) < len(found):
         raise ValueError(
             "directions must have a gradient that is not zero in some mode, got direction "
-            f"{found.index(None)}, which is constant at these examples: choose others"
+            f"{found.index(None)}, which is constant at these examples"
             + (" by these coordinates" if basis is not None else "")
+            + ": choose others"
         )
     with torch.no_grad():
         return torch.cat([embedder.encode(tokens) for tokens in sets])

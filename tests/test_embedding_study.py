@@ -194,9 +194,10 @@ def test_the_same_call_goes_on(result, tmp_path, monkeypatch):
     for name in PARTS:
         assert getattr(again, name) == getattr(result, name)
     assert torch.equal(again.embeddings, result.embeddings)
-    other = replace(result.config, visible=4)
-    with pytest.raises(ValueError, match="checkpoint must be of the same study"):
-        run_embedding(other, result.zoo, checkpoint=path, progress=False)
+    # The embedder that is kept is that of the first seed.
+    for other in (replace(result.config, visible=4), replace(result.config, seeds=(1, 0))):
+        with pytest.raises(ValueError, match="checkpoint must be of the same study"):
+            run_embedding(other, result.zoo, checkpoint=path, progress=False)
 
 
 def test_what_is_tested_is_not_taught(result, monkeypatch):

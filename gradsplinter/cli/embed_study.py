@@ -101,7 +101,7 @@ class EmbedStudy(Study):
         console.print(f"Written to {out}/ in {time.perf_counter() - begin:.0f} s")
 
     def after_interrupt(self) -> str:
-        return "what was finished is kept beside the folder; the same command goes on from there"
+        return "finished seeds, if any, are kept beside the folder; the same command goes on from there"
 
     def _folder(self, zoo: Zoo) -> Path:
         return self.out or Path("results") / f"embedding-{zoo.config.family}"

@@ -110,7 +110,7 @@ def run_embedding(
     """
     _check(config, zoo)
     path = None if checkpoint is None else Path(checkpoint)
-    kept = Kept(path, about(config, zoo))
+    kept = Kept(path, about(config, zoo) | {"first seed": config.seeds[0]})
     for seed in tqdm(config.seeds, disable=not progress, desc="seeds", unit="seed"):
         if f"seed {seed}" in kept:
             continue
