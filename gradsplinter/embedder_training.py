@@ -26,6 +26,7 @@ from gradsplinter.checks import (
 from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.network import ReluNetwork
 from gradsplinter.tokens import KINDS, Tokens, hide, tokens_of, turned
+from gradsplinter.wording import difference
 
 Sample = Callable[[int, torch.Generator], Tensor]
 """Examples `[n, d]` of the networks' inputs."""
@@ -314,11 +315,9 @@ class _State:
     def load(self, path: Path) -> None:
         metadata, tensors = io.read_safetensors(path, "checkpoint")
         about = io.json_object(metadata.get(_KEY, ""))
-        different = [key for key in self.about if about.get(key) != self.about[key]]
-        if different:
-            raise ValueError(
-                f"checkpoint must be of the same training, got {path} with another {different[0]}"
-            )
+        other = difference({key: about.get(key) for key in self.about}, self.about)
+        if other:
+            raise ValueError(f"checkpoint must be of the same training, got {path} with {other}")
         self.embedder.load_state_dict(_part(tensors, "model."))
         self.best = _part(tensors, "best.")
         groups = self.optimizer.state_dict()["param_groups"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import torch
@@ -160,9 +161,13 @@ def _rounding(s: Splinters, basis: Tensor | None) -> list[float]:
 def _warn_outside(embedder: Embedder, points: Tensor) -> None:
     outside = float(embedder.outside(points.to(embedder.point_mean)).double().mean())
     if outside > MOST_OUTSIDE:
+        bounds = embedder.point_low.tolist(), embedder.point_high.tolist()
+        digits = [
+            2 - round(math.log10(high - low or 1.0)) for low, high in zip(*bounds, strict=True)
+        ]
         low, high = (
-            ", ".join(f"{value:.2g}" for value in bound.tolist())
-            for bound in (embedder.point_low, embedder.point_high)
+            ", ".join(f"{v:.{max(0, n)}f}" for v, n in zip(bound, digits, strict=True))
+            for bound in bounds
         )
         warnings.warn(
             f"x should lie where the embedder learned, from ({low}) to ({high}) and at most {BEYOND:.0%} "

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+_MOST = 60
+"""Characters of a setting that is repeated in a message."""
+
 
 def counted(n: int, noun: str) -> str:
     """A number of things.
@@ -11,6 +16,29 @@ def counted(n: int, noun: str) -> str:
         ('1 mode', '2,000 modes')
     """
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def difference(found: Any, own: Any, name: str = "") -> str:
+    """Where two records of settings differ first, in words; nothing where they do not.
+
+    Examples:
+        >>> difference({"zoo": "a", "config": {"steps": 100}}, {"zoo": "a", "config": {"steps": 2000}})
+        'config.steps 100, not 2000'
+        >>> difference({"networks": ["a"] * 50}, {"networks": ["b"] * 50})
+        'other networks'
+        >>> difference([1, 2], [1, 2])
+        ''
+    """
+    if found == own:
+        return ""
+    if isinstance(found, dict) and isinstance(own, dict):
+        inner = (
+            difference(found.get(key), own.get(key), f"{name}.{key}" if name else key)
+            for key in {**own, **found}
+        )
+        return next(text for text in inner if text)
+    text = f"{name} {found}, not {own}"
+    return f"other {name}" if len(text) > _MOST + len(name) else text
 
 
 def missing_extra(what: str, extra: str, error: ImportError) -> str:

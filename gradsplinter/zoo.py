@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -14,25 +13,21 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from torch import Tensor
-from tqdm import tqdm
 
 from gradsplinter import io
 from gradsplinter.checks import check_integer, check_number
 from gradsplinter.families import family
 from gradsplinter.network import ReluNetwork
 from gradsplinter.tasks import Task
-from gradsplinter.train import TrainConfig, train
+from gradsplinter.train import TrainConfig
 
 SCHEMA = 2
 NETWORKS, MANIFEST = "networks.safetensors", "manifest.json"
-_KEY = "gradsplinter.Zoo"
-_FRESH = 2048
-"""Examples that a network has not seen, on which it is judged."""
+KEY = "gradsplinter.Zoo"
+"""Of the schema, in files."""
 _PLACES = 16
 """Examples by whose targets a task is recognised."""
 _BATCH = 256
-_UPDATES = 20
-"""Of the bar, for each task."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class ZooConfig:
     tasks: int = 10
     """The first ones of the family."""
     networks: int = 50
-    """For each task."""
+    """For each task, of which `embed train` and `embed study` hold out 10."""
     hidden: tuple[int, ...] = (32, 32)
     """Widths of the hidden layers."""
     examples: int = 1024
@@ -101,6 +96,11 @@ class ZooConfig:
         return TrainConfig(self.widths, self.steps, self.learning_rate, batch_size)
 
     @property
+    def labels(self) -> Tensor:
+        """int64: the task of each network."""
+        return torch.arange(self.tasks).repeat_interleave(self.networks)
+
+    @property
     def seeds(self) -> range:
         """Of the training of each network, in order."""
         count = self.tasks * self.networks
@@ -118,6 +118,7 @@ class Zoo:
         r2: float64 `[M]`: 1 - mean squared error / variance, on examples that it has not seen.
 
     Examples:
+        >>> from gradsplinter.zoo_training import make_zoo
         >>> zoo = make_zoo(ZooConfig(tasks=2, networks=2, examples=256, steps=10), progress=False)
         >>> zoo
         Zoo(formulae: 2 tasks × 2 networks 2-32-32-1, 4 have not learned theirs)
@@ -170,6 +171,7 @@ class Zoo:
             seed: draws which.
 
         Examples:
+            >>> from gradsplinter.zoo_training import make_zoo
             >>> zoo = make_zoo(ZooConfig(tasks=2, networks=3, examples=256, steps=1), progress=False)
             >>> training, held_out = zoo.split(1, seed=0)
             >>> zoo.labels[training].tolist(), zoo.labels[held_out].tolist()
@@ -192,15 +194,13 @@ class Zoo:
         Raises:
             ValueError: the folder cannot be written to.
         """
-        manifest = _identity(self.config) | {
+        manifest = identity(self.config) | {
             "fingerprint": self.fingerprint,
             "failed": self.failed.tolist(),
             "r2": [round(float(value), 6) for value in self.r2],
         }
         with io.new_folder(Path(folder)) as new:
-            io.write_file(
-                new / NETWORKS, save(_stacked(self.networks), metadata={_KEY: str(SCHEMA)})
-            )
+            io.write_file(new / NETWORKS, save(stacked(self.networks), metadata={KEY: str(SCHEMA)}))
             io.write_json(new / MANIFEST, manifest)
 
     @classmethod
@@ -216,7 +216,7 @@ class Zoo:
             if not (folder / name).is_file():
                 raise ValueError(f"folder must hold a zoo, got {folder}, which has no {name}")
         manifest = io.read_json(folder / MANIFEST)
-        version = manifest.get(_KEY)
+        version = manifest.get(KEY)
         if version != SCHEMA:
             raise ValueError(
                 f"folder must hold a zoo of schema {SCHEMA}, got {folder} with schema {version}: "
@@ -226,12 +226,12 @@ class Zoo:
             fields = dict(manifest["config"])
             config = ZooConfig(**fields | {"hidden": tuple(fields["hidden"])})
             fingerprint, r2 = manifest["fingerprint"], _checked_r2(manifest["r2"], config)
-            same_tasks = _same_tasks(manifest, _identity(config))
+            same = same_tasks(manifest, identity(config))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"folder must hold a zoo, got {folder} with a damaged manifest: {error}"
             ) from error
-        if not same_tasks:
+        if not same:
             raise ValueError(
                 f"folder must hold a zoo of the tasks of this version of gradsplinter, got {folder}, "
                 "whose tasks differ: make it again with `gradsplinter zoo`"
@@ -240,7 +240,7 @@ class Zoo:
             folder / NETWORKS, f"folder must hold a zoo, whose {NETWORKS}"
         )
         count, what = config.tasks * config.networks, "folder must hold a zoo"
-        zoo = cls(config, _networks(found, config, count, what), _labels(config), r2)
+        zoo = cls(config, unstacked(found, config, count, what), config.labels, r2)
         if zoo.fingerprint != fingerprint:
             raise ValueError(
                 f"folder must hold a zoo as it was written, got {folder}, whose networks are not those "
@@ -257,79 +257,7 @@ class Zoo:
         )
 
 
-def make_zoo(
-    config: ZooConfig, checkpoint: str | Path | None = None, *, progress: bool = True
-) -> Zoo:
-    """Train the networks of a zoo, those of a task at once, each on its own examples from its own initial weights.
-
-    Args:
-        config: which networks.
-        checkpoint: a file in which it keeps what it has after every task, and from which it goes on where it
-            was interrupted, to the same networks.
-        progress: show a bar on stderr, which counts the steps of every network.
-
-    Raises:
-        ValueError: a training that diverges; a checkpoint of another zoo, or that is damaged.
-    """
-    path = None if checkpoint is None else Path(checkpoint)
-    done = _Done() if path is None or not path.exists() else _Done.load(path, config)
-    generator = torch.Generator().manual_seed(config.seed)
-    count, steps = config.networks, config.steps
-    marks = range(0, steps + 1, -(-steps // _UPDATES)) if progress else range(0)
-    with tqdm(
-        total=config.tasks * count * steps, initial=len(done.networks) * steps, disable=not progress,
-        unit="step", desc="zoo",
-    ) as bar:  # fmt: skip
-
-        def update(step: int, _: ReluNetwork, __: int) -> None:
-            bar.update(min(marks.step, step))
-
-        for i, task in enumerate(config.all_tasks):
-            x, y, fresh_x, fresh_y = _sample(task, config, generator)
-            first = i * count
-            if first < len(done.networks):
-                continue
-            trained = train(
-                config.training, x, y, config.seeds[first : first + count], checkpoints=marks,
-                callback=update if progress else None, progress=False,
-            )  # fmt: skip
-            done.networks += trained.networks
-            for net, own_x, own_y in zip(trained.networks, fresh_x, fresh_y, strict=True):
-                done.r2.append(_r2(net(own_x), own_y))
-            bar.update(len(done.networks) * steps - bar.n)
-            if path is not None:
-                done.save(path, config)
-    return Zoo(config, done.networks, _labels(config), torch.tensor(done.r2, dtype=torch.float64))
-
-
-@dataclass
-class _Done:
-    """Networks of the first tasks, and their R²."""
-
-    networks: list[ReluNetwork] = field(default_factory=list)
-    r2: list[float] = field(default_factory=list)
-
-    def save(self, path: Path, config: ZooConfig) -> None:
-        tensors = _stacked(self.networks) | {"r2": torch.tensor(self.r2, dtype=torch.float64)}
-        io.write_file(path, save(tensors, metadata={_KEY: json.dumps(_identity(config))}))
-
-    @classmethod
-    def load(cls, path: Path, config: ZooConfig) -> _Done:
-        metadata, tensors = io.read_safetensors(path, "checkpoint")
-        about, own = json.loads(metadata.get(_KEY, "{}")), json.loads(json.dumps(_identity(config)))
-        for key in (_KEY, "config"):
-            if about.get(key) != own[key]:
-                raise ValueError(
-                    f"checkpoint must be of the same zoo, got {path} with another {key}"
-                )
-        if not _same_tasks(about, own):
-            raise ValueError(f"checkpoint must be of the same zoo, got {path} with other tasks")
-        r2 = tensors.pop("r2", torch.zeros(0))
-        what = "checkpoint must hold finished tasks of a zoo"
-        return cls(_networks(tensors, config, len(r2), what), r2.tolist())
-
-
-def _identity(config: ZooConfig) -> dict[str, Any]:
+def identity(config: ZooConfig) -> dict[str, Any]:
     """Of the zoo: also what the tasks are, by their targets at examples of their own."""
     targets = []
     for task in config.all_tasks:
@@ -337,10 +265,10 @@ def _identity(config: ZooConfig) -> dict[str, Any]:
         x = task.sample(_PLACES, generator=generator, dtype=torch.float64)
         targets.append(task.target(x).flatten().tolist())
     names = [task.name for task in config.all_tasks]
-    return {_KEY: SCHEMA, "config": asdict(config), "tasks": names, "targets": targets}
+    return {KEY: SCHEMA, "config": asdict(config), "tasks": names, "targets": targets}
 
 
-def _same_tasks(found: dict[str, Any], own: dict[str, Any]) -> bool:
+def same_tasks(found: dict[str, Any], own: dict[str, Any]) -> bool:
     """By their names, and by their targets but for what libraries of mathematics round differently."""
     if found["tasks"] != own["tasks"]:
         return False
@@ -362,27 +290,7 @@ def _checked_r2(values: Any, config: ZooConfig) -> Tensor:
     return r2
 
 
-def _sample(task: Task, config: ZooConfig, generator: torch.Generator) -> Sequence[Tensor]:
-    """x and y `[networks, examples, *]`, and fresh ones."""
-    n, count = config.examples, config.networks
-    x = task.sample(count * (n + _FRESH), generator=generator)
-    parts = []
-    for data in (x, task.target(x)):
-        parts.append(data.view(count, n + _FRESH, -1).split([n, _FRESH], dim=1))
-    (x, fresh_x), (y, fresh_y) = ([part.contiguous() for part in both] for both in parts)
-    return x, y, fresh_x, fresh_y
-
-
-def _r2(found: Tensor, y: Tensor) -> float:
-    error = (found - y).double().square().mean()
-    return float(1 - error / y.double().var(correction=0))
-
-
-def _labels(config: ZooConfig) -> Tensor:
-    return torch.arange(config.tasks).repeat_interleave(config.networks)
-
-
-def _stacked(networks: Sequence[ReluNetwork]) -> dict[str, Tensor]:
+def stacked(networks: Sequence[ReluNetwork]) -> dict[str, Tensor]:
     """All weights and biases, by layer."""
     tensors = {}
     for i in range(networks[0].depth):
@@ -391,10 +299,10 @@ def _stacked(networks: Sequence[ReluNetwork]) -> dict[str, Tensor]:
     return tensors
 
 
-def _networks(
+def unstacked(
     found: dict[str, Tensor], config: ZooConfig, count: int, what: str
 ) -> list[ReluNetwork]:
-    """The first `count` networks of a zoo, from what `_stacked` made."""
+    """The first `count` networks of a zoo, from what `stacked` made."""
     expected: dict[str, Any] = {}
     for i, (before, after) in enumerate(pairwise(config.widths), 1):
         expected |= {f"weight.{i}": [count, after, before], f"bias.{i}": [count, after]}

@@ -230,15 +230,15 @@ def test_a_network_is_embedded(done):
 
 
 def test_the_report_in_words(done, run, monkeypatch, capsys):
-    monkeypatch.setattr("gradsplinter.plot.embedded.parts", lambda _: Figure())
+    monkeypatch.setattr("gradsplinter.plot.embedded.parts", lambda *_: Figure())
     run("embed net.safetensors x.npy --embedder taught/embedder.safetensors --out two")
     found = capsys.readouterr()
     nearest = rows(done / "one" / "nearest.csv")
     words = " ".join(found.out.split())
     begin = "nearest" if nearest[0]["far"] == "False" else "like none of the 6 known tasks"
     assert words.startswith(f"output 0: {begin}")
-    assert f"{nearest[0]['task']} ({float(nearest[0]['distance']):.2f}; networks of it are" in words
-    assert f"then {nearest[1]['task']} ({float(nearest[1]['distance']):.2f}), " in words
+    assert f"{nearest[0]['task']} ({float(nearest[0]['distance']):.3g}; networks of it are" in words
+    assert f"then {nearest[1]['task']} ({float(nearest[1]['distance']):.3g}), " in words
     assert all(len(line) <= 80 for line in found.out.splitlines())
     assert found.err == ""
 
@@ -249,16 +249,21 @@ def test_outputs_and_directions_with_the_shipped_embedder(done, run, monkeypatch
     assert parts == ["output 0", "output 1", "output 2"]
     assert len(rows(done / "outputs" / "nearest.csv")) == 3 * len(Embedder.pretrained().known)
     monkeypatch.chdir(done)
-    monkeypatch.setattr("gradsplinter.plot.embedded.parts", lambda _: Figure())
+    monkeypatch.setattr("gradsplinter.plot.embedded.parts", lambda *_: Figure())
     np.save("directions.npy", np.eye(3)[1:2])
     run("embed outputs.safetensors x.npy --directions directions.npy --out direction")
     one, three = (rows(done / name / "embedding.csv") for name in ("direction", "outputs"))
     assert one[0]["part"] == "direction 0"
     assert list(one[0].values())[1:] == list(three[1].values())[1:]
+    drawn = []
+    monkeypatch.setattr(
+        "gradsplinter.plot.embedded.parts", lambda _, name: drawn.append(name) or Figure()
+    )
     np.save("basis.npy", np.eye(2))
     run("embed outputs.safetensors x.npy --basis basis.npy --out basis")
     assert rows(done / "basis" / "embedding.csv") == three
     run("embed outputs.safetensors x.npy --target 1 --out units")
+    assert drawn == ["coordinate ", "x"]
     units = [row["part"] for row in rows(done / "units" / "embedding.csv")]
     net = initialise([2, 8, 3], 0)
     first = net.weights[0] @ torch.from_numpy(np.load("x.npy")).T + net.biases[0].unsqueeze(1)
@@ -273,7 +278,7 @@ def test_outputs_and_directions_with_the_shipped_embedder(done, run, monkeypatch
 def test_examples_outside_of_where_it_learned(done, run, monkeypatch, capsys):
     monkeypatch.chdir(done)
     np.save("far.npy", 3 * np.load("x.npy"))
-    monkeypatch.setattr("gradsplinter.plot.embedded.parts", lambda _: Figure())
+    monkeypatch.setattr("gradsplinter.plot.embedded.parts", lambda *_: Figure())
     run("embed net.safetensors far.npy --out far")
     printed = " ".join(capsys.readouterr().out.split())
     assert printed.startswith("warning: x should lie where the embedder learned, from (")
@@ -282,7 +287,7 @@ def test_examples_outside_of_where_it_learned(done, run, monkeypatch, capsys):
 
 
 def test_networks_of_four_inputs(tmp_path, monkeypatch, capsys):
-    """From the zoo to the nearest task; of more than two inputs nothing is drawn."""
+    """From the zoo to the nearest task; of more than two inputs only that is drawn."""
     small = "--tasks 2 --networks 3 --hidden 8 --examples 64 --steps 20"
     run_in(monkeypatch, tmp_path, f"zoo --family formulae-4d {small} --out zoo")
     run_in(
@@ -298,7 +303,9 @@ def test_networks_of_four_inputs(tmp_path, monkeypatch, capsys):
         monkeypatch, tmp_path,
         "embed net.safetensors x.npy --embedder taught/embedder.safetensors --out one",
     )  # fmt: skip
-    assert names(tmp_path / "one") == {"embedding.csv", "nearest.csv", "config.json"}
+    assert names(tmp_path / "one") == {
+        *("embedding.csv", "nearest.csv", "config.json", "parts.png", "parts.pdf")
+    }
     (row,) = rows(tmp_path / "one" / "embedding.csv")
     expected = embed(zoo.networks[4], x, Embedder.load("taught/embedder.safetensors"))[0]
     assert [float(value) for value in list(row.values())[1:]] == pytest.approx(expected.tolist())
@@ -332,6 +339,8 @@ def test_networks_of_four_inputs(tmp_path, monkeypatch, capsys):
         ("net.safetensors nan.npy", "DATA must be finite, got 1 value that is not"),
         ("net.safetensors single.npy", "DATA must visit at least 2 modes of the network, got 1"),
         ("net.safetensors x.npy --out one", "--out must be a new folder, got"),
+        ("net.safetensors x.npy --out x.npy", "--out must be a folder, got the file"),
+        ("tain taught", "command must be one that there is, got embed tain: is embed train meant?"),
         ("nothing.safetensors x.npy", "MODEL must be a network that ReluNetwork.save wrote"),
     ],
 )
@@ -372,7 +381,7 @@ def test_the_study(done, run, capsys):
     error = abs(accuracies[0] - accuracies[1]) / 2  # of two values
     assert float(mean["accuracy_error"]) == pytest.approx(error, abs=1e-6)
     printed = capsys.readouterr().out
-    assert f"{float(mean['accuracy']):.3f}" in printed
+    assert f"{float(mean['accuracy']):.2f} ± {error:.2f}" in printed
     assert all(len(line) <= 80 for line in printed.splitlines())
     embedder = Embedder.load(done / "study" / "embedder.safetensors")
     assert embedder.known.names == tuple(task.name for task in Zoo.load(done / "zoo").tasks)

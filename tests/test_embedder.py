@@ -400,10 +400,10 @@ def test_a_checkpoint_of_another_training(tmp_path):
     config = EmbedderTrainingConfig(steps=2, batch=6, points=40)
     train_embedder(NETS, draw, config=config, checkpoint=path, progress=False)
     for nets, changed, what in (
-        (NETS[1:], config, "networks"),
-        (NETS, EmbedderTrainingConfig(steps=3, batch=6, points=40), "config"),
+        (NETS[1:], config, "other networks"),
+        (NETS, EmbedderTrainingConfig(steps=3, batch=6, points=40), "config.steps 2, not 3"),
     ):
-        with pytest.raises(ValueError, match=f"of the same training, got .* with another {what}"):
+        with pytest.raises(ValueError, match=f"of the same training, got .* with {what}"):
             train_embedder(nets, draw, config=changed, checkpoint=path, progress=False)
     path.write_bytes(b"?")
     with pytest.raises(ValueError, match="checkpoint must be a safetensors file"):

@@ -17,7 +17,8 @@ from gradsplinter.studies.embedding_trial import EmbeddingConfig, Trial
 from gradsplinter.studies.probe import probe_accuracy
 from gradsplinter.tokens import Tokens
 from gradsplinter.train import initialise
-from gradsplinter.zoo import ZooConfig, make_zoo
+from gradsplinter.zoo import ZooConfig
+from gradsplinter.zoo_training import make_zoo
 
 NETS = [initialise([2, 8, 8, 1], seed) for seed in range(3)]
 
@@ -195,8 +196,13 @@ def test_the_same_call_goes_on(result, tmp_path, monkeypatch):
         assert getattr(again, name) == getattr(result, name)
     assert torch.equal(again.embeddings, result.embeddings)
     # The embedder that is kept is that of the first seed.
-    for other in (replace(result.config, visible=4), replace(result.config, seeds=(1, 0))):
-        with pytest.raises(ValueError, match="checkpoint must be of the same study"):
+    for other, what in (
+        (replace(result.config, visible=4), "config.visible"),
+        (replace(result.config, seeds=(1, 0)), "first seed"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"checkpoint must be of the same study, got .* with {what}"
+        ):
             run_embedding(other, result.zoo, checkpoint=path, progress=False)
 
 

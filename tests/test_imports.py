@@ -27,7 +27,7 @@ FLOORS = [  # from the top down
     {"graph"},
     {"trie", "store_index", "distinct"},
     {"embedder_training", "embedding"},
-    {"embedder"},
+    {"embedder", "zoo_training"},
     {"tokens", "zoo", "known_tasks"},
     {"table", "field", "region_statistics"},
     {
@@ -91,6 +91,7 @@ MAY_TOUCH_FILES = {
     "store": {"safetensors", "iterdir", "mkdir", "read_bytes"},
     "store_index": {"safetensors", "read_bytes"},
     "zoo": {"safetensors"},
+    "zoo_training": {"safetensors"},
 }
 
 

@@ -33,7 +33,8 @@ from gradsplinter.studies.parts_result import METHODS, Part, PartsConfig, tasks_
 from gradsplinter.table import splinter
 from gradsplinter.tokens import Tokens, of_splinters, tokens_of
 from gradsplinter.train import initialise
-from gradsplinter.zoo import ZooConfig, make_zoo
+from gradsplinter.zoo import ZooConfig
+from gradsplinter.zoo_training import make_zoo
 
 
 def uniform(n, inputs, seed=0):

@@ -9,7 +9,8 @@ from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.studies import embedding_baselines, teaching
 from gradsplinter.studies.teaching import _cloze, teach
 from gradsplinter.tokens import Tokens
-from gradsplinter.zoo import ZooConfig, make_zoo
+from gradsplinter.zoo import ZooConfig
+from gradsplinter.zoo_training import make_zoo
 
 CONFIG = ZooConfig(tasks=3, networks=4, hidden=(8,), examples=64, steps=60, batch_size=32)
 TRAINING = EmbedderTrainingConfig(steps=30, batch=6, points=64, seed=2)

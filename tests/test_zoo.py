@@ -7,11 +7,12 @@ import json
 import pytest
 import torch
 
-from gradsplinter import cli
+from gradsplinter import cli, zoo_training
 from gradsplinter import zoo as zoo_module
 from gradsplinter.families import FAMILIES, Varied, Waves, family
 from gradsplinter.formula import Formula
-from gradsplinter.zoo import Zoo, ZooConfig, make_zoo
+from gradsplinter.zoo import Zoo, ZooConfig
+from gradsplinter.zoo_training import make_zoo
 
 SMALL = ZooConfig(
     "formulae", tasks=3, networks=4, hidden=(8,), examples=64, steps=20, batch_size=32
@@ -178,7 +179,7 @@ def test_batches_of_few_examples():
 
 def interrupted_at(monkeypatch, call):
     """The training of this task, from 1 on, is stopped; how many were begun is the length of the result."""
-    train, begun = zoo_module.train, []
+    train, begun = zoo_training.train, []
 
     def stops(*arguments, **options):
         begun.append(1)
@@ -186,7 +187,7 @@ def interrupted_at(monkeypatch, call):
             raise KeyboardInterrupt
         return train(*arguments, **options)
 
-    monkeypatch.setattr(zoo_module, "train", stops)
+    monkeypatch.setattr(zoo_training, "train", stops)
     return begun
 
 
@@ -203,8 +204,12 @@ def test_interrupted_it_goes_on_to_the_same_networks(zoo, tmp_path, monkeypatch)
     assert torch.equal(again.r2, zoo.r2)
     assert make_zoo(SMALL, path, progress=False).fingerprint == zoo.fingerprint
     assert len(begun) == 1  # all of it is in the checkpoint
-    for change in ({"seed": 1}, {"steps": 21}, {"family": "hard-formulae"}):
-        with pytest.raises(ValueError, match=r"same zoo, got .* with another config"):
+    for change, what in (
+        ({"seed": 1}, "config.seed 0, not 1"),
+        ({"steps": 21}, "config.steps 20, not 21"),
+        ({"family": "hard-formulae"}, "config.family formulae, not hard-formulae"),
+    ):
+        with pytest.raises(ValueError, match=f"same zoo, got .* with {what}"):
             make_zoo(dataclasses.replace(SMALL, **change), path, progress=False)
     path.write_bytes(b"?")
     with pytest.raises(ValueError, match="checkpoint must be a safetensors file"):
@@ -290,7 +295,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     zoo = Zoo.load(tmp_path / "zoo" / "curves")
     assert len(zoo.networks) == 6
     assert len(zoo.failed) > 0
-    assert f"{len(zoo.failed)} networks with an R² below 0.9 stay in the zoo" in printed
+    assert f"{len(zoo.failed)} networks with an R² below 0.9, left in the zoo" in printed
     assert "waves 1" in printed
     assert {path.name for path in (tmp_path / "zoo" / "curves").iterdir()} == {
         *("manifest.json", "networks.safetensors", "networks.csv", "networks.png", "networks.pdf")
@@ -316,7 +321,7 @@ def test_the_command_goes_on(tmp_path, monkeypatch, capsys):
         run(monkeypatch, "--out", str(out), "--seed", "1")
     printed = " ".join(capsys.readouterr().err.split())
     assert "error: checkpoint must be of the same zoo" in printed
-    assert "(remove this file to begin anew)" in printed
+    assert "remove this file to begin anew)" in printed
     begun = interrupted_at(monkeypatch, 99)
     run(monkeypatch, "--out", str(out))
     assert len(begun) == 1  # of two tasks

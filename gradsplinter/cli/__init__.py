@@ -54,10 +54,10 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"gradsplinter {gradsplinter.__version__}")  # noqa: T201
         return
-    line = with_command_of_two_words(with_joined_values(sys.argv[1:]), COMMANDS)
-    command = Command()
-    typed = COMMANDS.get(line[0], Command).typed if line else {}
+    command, typed = Command(), {}
     try:
+        line = with_command_of_two_words(with_joined_values(sys.argv[1:]), COMMANDS)
+        typed = COMMANDS.get(line[0], Command).typed if line else {}
         command = command_of_line(
             COMMANDS,
             "How a ReLU network does its work, by the gradients that it has. "

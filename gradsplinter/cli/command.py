@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import ClassVar
 
@@ -92,14 +93,40 @@ def with_command_of_two_words(line: Sequence[str], commands: Collection[str]) ->
         ['embed train', 'zoo']
         >>> with_command_of_two_words(["embed", "net.safetensors"], {"embed", "embed train"})
         ['embed', 'net.safetensors']
+
+    Raises:
+        ValueError: two words that are nearly a command, of which the second is no file.
     """
     joined = " ".join(line[:2])
-    return [joined, *line[2:]] if len(line) > 1 and joined in commands else list(line)
+    if len(line) < 2 or joined in commands:
+        return [joined, *line[2:]] if line else []
+    of_first = [command for command in commands if command.startswith(f"{line[0]} ")]
+    meant = get_close_matches(joined, of_first, n=1, cutoff=0.8)
+    if meant and not Path(line[1]).exists():
+        raise ValueError(f"command must be one that there is, got {joined}: is {meant[0]} meant?")
+    return list(line)
 
 
 def device_of(name: str | None) -> str:
     """By default CUDA where there is such a device."""
     return name or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def checkpoint_of(out: Path, ending: str) -> Path:
+    """Where unfinished work is kept: beside the folder that it is for, which is whole or not there."""
+    out = out.resolve()
+    return out.with_name(f"{out.name}.checkpoint{ending}")
+
+
+@contextmanager
+def may_begin_anew() -> Iterator[None]:
+    """Say of a checkpoint that does not fit what one can do about it."""
+    try:
+        yield
+    except ValueError as error:
+        if str(error).startswith("checkpoint "):
+            error.add_note("(choose another --out, or remove this file to begin anew)")
+        raise
 
 
 def options_of(config: type) -> dict[str, str]:
@@ -123,8 +150,10 @@ def results_folder(out: Path, overwrite: bool, name: str) -> Iterator[Path]:
 def check_new(out: Path, overwrite: bool) -> None:
     """
     Raises:
-        ValueError: it holds files that must not be overwritten.
+        ValueError: it is a file, or holds files that must not be overwritten.
     """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out must be a folder, got the file {out}")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise ValueError(
             f"out must be a new folder, got {out}, which holds files; choose another --out or "

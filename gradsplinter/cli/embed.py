@@ -88,8 +88,8 @@ class Embed(NetworkCommand):
             _write(parts, embedder.known, folder)
             notes = [str(warning.message) for warning in warned]
             io.write_json(folder / "config.json", self._about(net, parts, notes))
-            if embedder.config.inputs <= 2:
-                save(plot_embedded.parts(parts), folder, "parts")
+            coordinate = "x" if self.basis is None and self.source == 0 else "coordinate "
+            save(plot_embedded.parts(parts, coordinate), folder, "parts")
         for note in notes:
             text = textwrap.fill(f"warning: {note}", 80, subsequent_indent="  ")
             console.print(text, style="yellow", highlight=False, markup=False)
@@ -187,8 +187,8 @@ def _in_words(part: Embedded, known: KnownTasks) -> str:
             f"like none of the {counted(len(known), 'known task')} (each further than {FAR:g} times its "
             f"usual distance); the nearest is {_name(first)}"
         )
-    text = f"{begin} ({first.distance:.2f}; networks of it are {first.usual:.2f} from their middle on average)"
-    rest = [f"{_name(task)} ({task.distance:.2f})" for task in others[:2]]
+    text = f"{begin} ({first.distance:.3g}; networks of it are {first.usual:.3g} from their middle on average)"
+    rest = [f"{_name(task)} ({task.distance:.3g})" for task in others[:2]]
     return ", then ".join([text, *([", ".join(rest)] if rest else [])])
 
 

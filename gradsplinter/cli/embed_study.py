@@ -17,7 +17,15 @@ from rich.table import Table
 
 import gradsplinter
 from gradsplinter import io
-from gradsplinter.cli.command import Study, console, device_of, options_of, results_folder
+from gradsplinter.cli.command import (
+    Study,
+    checkpoint_of,
+    console,
+    device_of,
+    may_begin_anew,
+    options_of,
+    results_folder,
+)
 from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.known_tasks import KnownTasks
@@ -28,8 +36,9 @@ from gradsplinter.studies.statistics import mean_and_error
 from gradsplinter.wording import counted
 from gradsplinter.zoo import Zoo
 
-MOST_COLUMNS = 5
-"""Of a table in a terminal of 80 columns."""
+MOST_COLUMNS = 4
+"""Of a table in a terminal of 80 columns, beside the first of `FIRST` characters."""
+FIRST = 24
 TABLES = {
     "probes": ("accuracy",),
     "cloze": ("r2",),
@@ -75,9 +84,9 @@ class EmbedStudy(Study):
         self._check(zoo)
         device = device_of(self.device)
         out = self._folder(zoo)
-        kept = self._checkpoints(out)
+        kept = checkpoint_of(out, ".json"), checkpoint_of(out, "-ablations.json")
         with results_folder(out, self.overwrite, "embed study") as folder:
-            try:
+            with may_begin_anew():
                 result = run_embedding(
                     self.config, zoo, checkpoint=kept[0], device=device, progress=self.shows_bar
                 )
@@ -86,10 +95,6 @@ class EmbedStudy(Study):
                     ablations = run_ablation(
                         self.config, zoo, checkpoint=kept[1], device=device, progress=self.shows_bar
                     )
-            except ValueError as error:
-                if str(error).startswith("checkpoint "):
-                    error.add_note("(remove this file to begin anew)")
-                raise
             _write(result, ablations, folder)
             for name, figure in plot_embedding.figures(result, ablations).items():
                 save(figure, folder, name)
@@ -105,12 +110,6 @@ class EmbedStudy(Study):
 
     def _folder(self, zoo: Zoo) -> Path:
         return self.out or Path("results") / f"embedding-{zoo.config.family}"
-
-    def _checkpoints(self, out: Path) -> tuple[Path, Path]:
-        """Of the study and of its ablations, beside the folder, which is whole or not there."""
-        out = out.resolve()
-        name = f"{out.name}.checkpoint"
-        return out.with_name(f"{name}.json"), out.with_name(f"{name}-ablations.json")
 
     def _check(self, zoo: Zoo) -> None:
         """Refuse what the study sets itself."""
@@ -179,8 +178,9 @@ def _write(result: EmbeddingResult, ablations: list[AblationRow], folder: Path) 
 
 def _report(result: EmbeddingResult) -> None:
     seeds = len(result.config.seeds)
+    errors = " ± standard errors" if seeds > 1 else ""
     console.print(
-        f"{result.zoo}\nMeans over {counted(seeds, 'seed')}", highlight=False, markup=False
+        f"{result.zoo}\nMeans{errors} over {counted(seeds, 'seed')}", highlight=False, markup=False
     )
     console.print("Accuracy of a linear probe on held-out networks:")
     _print(result.probes, "question", "accuracy")
@@ -200,11 +200,13 @@ def _report(result: EmbeddingResult) -> None:
 def _report_ablations(rows: Sequence[AblationRow]) -> None:
     console.print("One thing changed at a time; accuracies of the probe, and R² of hidden values:")
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for name in ("", "", "all labels", "one label", "few modes", "R²"):
-        table.add_column(name, justify="right" if name else "left", max_width=9 if name else None)
-    for row in means(rows, TABLES["ablations"]):
-        cells = [f"{row[name]:.3f}" for name in TABLES["ablations"]]
-        table.add_row(row["question"], row["variant"], *cells)
+    table.add_column(width=FIRST)
+    for name in ("all labels", "one label", "few modes", "R²"):
+        table.add_column(name, justify="right", width=11)
+    for question, variant in dict.fromkeys((row.question, row.variant) for row in rows):
+        some = [row for row in rows if (row.question, row.variant) == (question, variant)]
+        cells = [_mean([getattr(row, name) for row in some]) for name in TABLES["ablations"]]
+        table.add_row(f"{question}: {variant}" if question else variant, *cells)
     console.print(table)
 
 
@@ -220,19 +222,23 @@ def _print(rows: Sequence[Any], column: str, value: str, heading: str = "") -> N
     found: dict[tuple[str, Any], list[float]] = {}
     for row in rows:
         found.setdefault((row.method, getattr(row, column)), []).append(getattr(row, value))
-    every = list(dict.fromkeys(key for _, key in found))
+    methods, every = (list(dict.fromkeys(of)) for of in zip(*found, strict=True))
     for begin in range(0, len(every), MOST_COLUMNS):
         columns = every[begin : begin + MOST_COLUMNS]
         table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-        table.add_column(heading)
+        table.add_column(heading, width=FIRST)
         for key in columns:
             text = f"{key:.0%}" if isinstance(key, float) else str(key)
-            table.add_column(text, justify="right", max_width=9)
-        for method in dict.fromkeys(method for method, key in found if key in columns):
-            table.add_row(method, *(_mean(found.get((method, key), [])) for key in columns))
+            table.add_column(text, justify="right", width=11)
+        for method in methods:
+            cells = [_mean(found.get((method, key), [])) for key in columns]
+            if any(cells):
+                table.add_row(method, *cells)
         console.print(table)
 
 
 def _mean(values: Sequence[float]) -> str:
-    mean, _ = mean_and_error(values)
-    return "" if mean is None or math.isnan(mean) else f"{mean:.3f}"
+    mean, error = mean_and_error(values)
+    if mean is None or math.isnan(mean):
+        return ""
+    return f"{mean:.2f}" if error is None else f"{mean:.2f} ± {error:.2f}"

@@ -13,7 +13,15 @@ import tyro
 
 import gradsplinter
 from gradsplinter import io
-from gradsplinter.cli.command import Study, console, device_of, options_of, results_folder
+from gradsplinter.cli.command import (
+    Study,
+    checkpoint_of,
+    console,
+    device_of,
+    may_begin_anew,
+    options_of,
+    results_folder,
+)
 from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.studies.teaching import Taught, teach
@@ -81,7 +89,11 @@ class EmbedTrain(Study):
             pooling=self.pooling, values=self.values,
         )  # fmt: skip
         with results_folder(self.out, self.overwrite, "embed train") as folder:
-            taught = self._teach(zoos, shape)
+            with may_begin_anew():
+                taught = teach(
+                    zoos, shape, self.config, held_out=self.held_out, checkpoint=self._checkpoint,
+                    device=device_of(self.device), progress=self.shows_bar,
+                )  # fmt: skip
             _write(taught, zoos, self.config, folder)
             for name, figure in plot_teaching.figures(taught).items():
                 save(figure, folder, name)
@@ -96,20 +108,7 @@ class EmbedTrain(Study):
 
     @property
     def _checkpoint(self) -> Path:
-        """Beside the folder, which is whole or not there."""
-        out = self.out.resolve()
-        return out.with_name(f"{out.name}.checkpoint.safetensors")
-
-    def _teach(self, zoos: list[Zoo], shape: EmbedderConfig) -> Taught:
-        try:
-            return teach(
-                zoos, shape, self.config, held_out=self.held_out, checkpoint=self._checkpoint,
-                device=device_of(self.device), progress=self.shows_bar,
-            )  # fmt: skip
-        except ValueError as error:
-            if str(error).startswith("checkpoint "):
-                error.add_note("(remove this file to begin anew)")
-            raise
+        return checkpoint_of(self.out, ".safetensors")
 
 
 def _write(taught: Taught, zoos: list[Zoo], config: EmbedderTrainingConfig, folder: Path) -> None:

@@ -25,7 +25,8 @@ from gradsplinter.studies.parts import run_parts
 from gradsplinter.studies.parts_judge import check_probe
 from gradsplinter.studies.parts_result import PartsConfig, PartsResult, check_zoo
 from gradsplinter.wording import counted
-from gradsplinter.zoo import Zoo, ZooConfig, make_zoo
+from gradsplinter.zoo import Zoo, ZooConfig
+from gradsplinter.zoo_training import make_zoo
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,17 @@ from rich import box
 from rich.table import Table
 
 from gradsplinter import io
-from gradsplinter.cli.command import Study, check_new, console, options_of
+from gradsplinter.cli.command import (
+    Study,
+    check_new,
+    checkpoint_of,
+    console,
+    may_begin_anew,
+    options_of,
+)
 from gradsplinter.wording import counted
-from gradsplinter.zoo import Zoo, ZooConfig, make_zoo
+from gradsplinter.zoo import Zoo, ZooConfig
+from gradsplinter.zoo_training import make_zoo
 
 
 @dataclass(frozen=True)
@@ -41,15 +49,17 @@ class MakeZoo(Study):
         from gradsplinter.plot.style import save  # noqa: PLC0415
 
         begin = time.perf_counter()
-        check_new(self._out, self.overwrite)
-        with io.only_writer(self._out), io.new_folder(self._out) as folder:
-            zoo = self._make()
+        out = self._out.resolve()
+        check_new(out, self.overwrite)
+        with io.only_writer(out), io.new_folder(out) as folder:
+            with may_begin_anew():
+                zoo = make_zoo(self.config, self._checkpoint, progress=self.shows_bar)
             zoo.save(folder)
             io.write_csv(folder / "networks.csv", zoo.rows())
             save(plot_zoo.networks(zoo), folder, "networks")
         self._checkpoint.unlink(missing_ok=True)
         _report(zoo)
-        console.print(f"Written to {self.out or self._out}/ in {time.perf_counter() - begin:.0f} s")
+        console.print(f"Written to {self._out}/ in {time.perf_counter() - begin:.0f} s")
 
     def after_interrupt(self) -> str:
         if not self._checkpoint.exists():
@@ -58,20 +68,11 @@ class MakeZoo(Study):
 
     @property
     def _out(self) -> Path:
-        return (self.out or Path("zoo") / self.config.family).resolve()
+        return self.out or Path("zoo") / self.config.family
 
     @property
     def _checkpoint(self) -> Path:
-        """Beside the folder, which is whole or not there."""
-        return self._out.with_name(f"{self._out.name}.checkpoint.safetensors")
-
-    def _make(self) -> Zoo:
-        try:
-            return make_zoo(self.config, self._checkpoint, progress=self.shows_bar)
-        except ValueError as error:
-            if str(error).startswith("checkpoint "):
-                error.add_note("(remove this file to begin anew)")
-            raise
+        return checkpoint_of(self._out, ".safetensors")
 
 
 def _report(zoo: Zoo) -> None:
@@ -89,6 +90,6 @@ def _report(zoo: Zoo) -> None:
     console.print(table)
     if len(zoo.failed):
         console.print(
-            f"{counted(len(zoo.failed), 'network')} with an R² below {config.learned:g} stay in the zoo; "
+            f"{counted(len(zoo.failed), 'network')} with an R² below {config.learned:g}, left in the zoo; "
             "networks.csv says which"
         )

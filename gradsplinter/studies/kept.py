@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradsplinter import io
+from gradsplinter.wording import difference
 
 
 class Kept:
@@ -32,8 +33,11 @@ class Kept:
         self.parts: dict[str, Any] = {}
         if path is not None and path.exists():
             found = io.read_json(path)
-            if found.get("about") != self.about or not isinstance(found.get("parts"), dict):
-                raise ValueError(f"checkpoint must be of the same study, got {path} of another one")
+            other = difference(found.get("about"), self.about) or (
+                "" if isinstance(found.get("parts"), dict) else "no parts"
+            )
+            if other:
+                raise ValueError(f"checkpoint must be of the same study, got {path} with {other}")
             self.parts = found["parts"]
 
     def __contains__(self, name: str) -> bool:

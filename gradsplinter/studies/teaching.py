@@ -80,7 +80,8 @@ def teach(
             `train_embedder` refuses.
 
     Examples:
-        >>> from gradsplinter.zoo import ZooConfig, make_zoo
+        >>> from gradsplinter.zoo import ZooConfig
+        >>> from gradsplinter.zoo_training import make_zoo
         >>> zoo = make_zoo(ZooConfig(tasks=2, networks=4, examples=256, steps=10), progress=False)
         >>> taught = teach([zoo], config=EmbedderTrainingConfig(steps=5), held_out=1, progress=False)
         >>> taught.trained.embedder.known
