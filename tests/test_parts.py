@@ -16,6 +16,7 @@ from gradsplinter.embedding import activations
 from gradsplinter.families import SideBySide
 from gradsplinter.formula import Formula
 from gradsplinter.plot.parts import average_linkage
+from gradsplinter.studies import parts as parts_study
 from gradsplinter.studies import parts_judge
 from gradsplinter.studies.class_parts import same_class
 from gradsplinter.studies.class_parts_result import ClassPartsConfig
@@ -32,7 +33,7 @@ from gradsplinter.studies.parts_judge import Judge, Near
 from gradsplinter.studies.parts_result import METHODS, Part, PartsConfig, tasks_of
 from gradsplinter.table import splinter
 from gradsplinter.tokens import Tokens, of_splinters, tokens_of
-from gradsplinter.train import initialise
+from gradsplinter.train import initialise, train
 from gradsplinter.zoo import ZooConfig
 from gradsplinter.zoo_training import make_zoo
 
@@ -297,6 +298,83 @@ def test_the_command(tmp_path, zoo, recorded, capsys):
     printed = capsys.readouterr().out
     assert "2 networks of 4 tasks each" in printed
     assert "digits, 2 networks 8-8 of shuffled labels" in printed
+
+
+def test_interrupted_it_goes_on_to_the_same_results(tmp_path, zoo, recorded, monkeypatch):
+    """It is stopped by the third judge; networks and the first two are kept."""
+    made, trained = [], []
+
+    def stops_at(most):
+        def judge(*arguments, **options):
+            if len(made) == most:
+                raise KeyboardInterrupt
+            made.append(1)
+            return Judge(*arguments, **options)
+
+        return judge
+
+    def trains(*arguments, **options):
+        trained.append(1)
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(parts_study, "train", trains)
+    monkeypatch.setattr(parts_study, "Judge", stops_at(1))
+    zoo.save(tmp_path / "zoo")
+    out = tmp_path / "results"
+    command = EmbedParts(TINY, TINY_CLASSES, (), tmp_path / "zoo", out=out, progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        command.run()
+    kept = tmp_path / "results.checkpoint"
+    assert not out.exists()
+    assert f"are in {kept}/; the same command goes on from there" in command.after_interrupt()
+    monkeypatch.setattr(parts_study, "Judge", stops_at(100))
+    result = run_parts(TINY, zoo, checkpoint=kept, progress=False)
+    expected, taught = recorded
+    assert (len(made), len(trained)) == (len(taught), 1)
+    for name in ("outputs", "directions", "communities", "whole", "parts"):
+        assert getattr(result, name) == getattr(expected, name)
+    for name in ("labels", "embeddings", "zoo_embeddings"):
+        assert torch.equal(getattr(result, name), getattr(expected, name))
+    assert list(map(repr, result.rows)) == list(map(repr, expected.rows))  # some are nan
+    other = dataclasses.replace(TINY, examples=65)
+    with pytest.raises(ValueError, match=r"same study, got .* with config.examples 64, not 65"):
+        run_parts(other, zoo, checkpoint=kept, progress=False)
+    command.run()
+    assert (len(made), len(trained)) == (len(taught), 1)
+    assert not kept.exists()
+
+
+def test_before_there_is_anything_to_keep(tmp_path, zoo, monkeypatch):
+    zoo.save(tmp_path / "zoo")
+    command = EmbedParts(
+        TINY, zoo=tmp_path / "zoo", datasets=(), out=tmp_path / "a", progress=False
+    )
+
+    def stops(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parts_study, "train", stops)
+    with pytest.raises(KeyboardInterrupt):
+        command.run()
+    assert command.after_interrupt() == "the results are as they were before"
+    assert {path.name for path in tmp_path.iterdir()} == {"zoo"}
+
+
+def test_networks_that_are_not_those_that_were_kept(tmp_path, zoo, monkeypatch):
+    def stops(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts_study, "Judge", stops)
+        with pytest.raises(KeyboardInterrupt):
+            run_parts(TINY, zoo, checkpoint=tmp_path, progress=False)
+    (tmp_path / "network-1.safetensors").write_bytes(
+        (tmp_path / "network-0.safetensors").read_bytes()
+    )
+    with pytest.raises(
+        ValueError, match=r"checkpoint must be as it was written, got .* other networks"
+    ):
+        run_parts(TINY, zoo, checkpoint=tmp_path, progress=False)
 
 
 def test_each_network_has_a_judge_that_has_not_seen_what_it_is_tested_on(zoo, recorded):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,15 @@ from rich.table import Table
 import gradsplinter
 from gradsplinter import data, io
 from gradsplinter.checks import check_device, check_integer
-from gradsplinter.cli.command import Study, console, device_of, options_of, results_folder
+from gradsplinter.cli.command import (
+    Study,
+    checkpoint_of,
+    console,
+    device_of,
+    may_begin_anew,
+    options_of,
+    results_folder,
+)
 from gradsplinter.studies.class_parts import run_class_parts
 from gradsplinter.studies.class_parts_result import ClassPartsConfig, ClassPartsResult
 from gradsplinter.studies.parts import run_parts
@@ -35,7 +44,8 @@ class EmbedParts(Study):
 
     Trains networks of several tasks side by side, and classifiers of images, and embeds the parts that lead from the
     inputs to a hidden site, from there to an output, and from the inputs to an output. Which inputs and which output
-    belong to a task is taken as planted.
+    belong to a task is taken as planted. Stopped by Ctrl-C and started again, it goes on with the networks and embedders
+    that it had finished, which lie beside the folder in OUT.checkpoint; class pathways begin anew.
     """
 
     typed: ClassVar = options_of(PartsConfig) | {
@@ -71,7 +81,8 @@ class EmbedParts(Study):
 
         begin = time.perf_counter()
         bar = self.shows_bar
-        with results_folder(self.out, self.overwrite, "embed parts") as folder:
+        kept = self._checkpoint
+        with results_folder(self.out, self.overwrite, "embed parts") as folder, may_begin_anew():
             # What may be missing is looked for before anything is trained.
             check_probe()
             device = check_device(device_of(self.device))
@@ -81,8 +92,9 @@ class EmbedParts(Study):
             images = {
                 name: (data.load(name, "train"), data.load(name, "test")) for name in self.datasets
             }
-            zoo = zoo or make_zoo(of_zoo, progress=bar)
-            result = run_parts(self.config, zoo, device=device, progress=bar)
+            kept.mkdir(exist_ok=True)
+            zoo = zoo or make_zoo(of_zoo, kept / "zoo.safetensors", progress=bar)
+            result = run_parts(self.config, zoo, checkpoint=kept, device=device, progress=bar)
             classified = [
                 run_class_parts(self.classes, name, train, test, device=device, progress=bar)
                 for name, (train, test) in images.items()
@@ -90,10 +102,23 @@ class EmbedParts(Study):
             self._write(result, classified, folder)
             for name, figure in plot_parts.figures(result, classified).items():
                 save(figure, folder, name)
+        shutil.rmtree(kept)
         _report(result)
         for one in classified:
             _report_classes(one)
         console.print(f"Written to {self.out}/ in {time.perf_counter() - begin:.0f} s")
+
+    def after_interrupt(self) -> str:
+        kept = self._checkpoint
+        if kept.is_dir() and not any(kept.iterdir()):
+            kept.rmdir()
+        if not kept.exists():
+            return super().after_interrupt()
+        return f"networks and embedders that were finished are in {kept}/; the same command goes on from there"
+
+    @property
+    def _checkpoint(self) -> Path:
+        return checkpoint_of(self.out, "")
 
     def _write(
         self, result: PartsResult, classified: Sequence[ClassPartsResult], folder: Path

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-import gradsplinter
 from gradsplinter.embedder import Embedder
 from gradsplinter.studies import embedding_baselines as baselines
 from gradsplinter.studies.embedding_trial import FIXED_POINTS, EmbeddingConfig, Trial
-from gradsplinter.studies.kept import Kept
+from gradsplinter.studies.kept import Kept, about
 from gradsplinter.studies.probe import check_probe, probe_accuracy
 from gradsplinter.studies.statistics import rank_correlation
 from gradsplinter.tokens import Tokens
@@ -110,7 +109,7 @@ def run_embedding(
     """
     _check(config, zoo)
     path = None if checkpoint is None else Path(checkpoint)
-    kept = Kept(path, about(config, zoo) | {"first seed": config.seeds[0]})
+    kept = Kept(path, about_seed(config, zoo) | {"first seed": config.seeds[0]})
     for seed in tqdm(config.seeds, disable=not progress, desc="seeds", unit="seed"):
         if f"seed {seed}" in kept:
             continue
@@ -133,12 +132,11 @@ def run_embedding(
     )
 
 
-def about(config: EmbeddingConfig, zoo: Zoo) -> dict[str, Any]:
+def about_seed(config: EmbeddingConfig, zoo: Zoo) -> dict[str, Any]:
     """What the results of a seed depend on."""
     settings = asdict(config)
     del settings["seeds"]
-    versions = {"gradsplinter": gradsplinter.__version__, "torch": torch.__version__}
-    return {"config": settings, "zoo": zoo.fingerprint, "versions": versions}
+    return about(settings, zoo)
 
 
 def _check(config: EmbeddingConfig, zoo: Zoo) -> None:

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from gradsplinter.studies import embedding_baselines as baselines
-from gradsplinter.studies.embedding import about
+from gradsplinter.studies.embedding import about_seed
 from gradsplinter.studies.embedding_trial import EmbeddingConfig, Trial
 from gradsplinter.studies.kept import Kept
 from gradsplinter.studies.probe import check_probe, probe_accuracy
@@ -51,7 +51,7 @@ def run_ablation(
 ) -> list[AblationRow]:
     """Every variant with every seed; arguments and errors are those of `run_embedding`."""
     check_probe()
-    kept = Kept(None if checkpoint is None else Path(checkpoint), about(config, zoo))
+    kept = Kept(None if checkpoint is None else Path(checkpoint), about_seed(config, zoo))
     every = [(seed, *variant) for variant in variants(config, zoo) for seed in config.seeds]
     rows = []
     for seed, question, name, changed in tqdm(every, disable=not progress, desc="ablations"):

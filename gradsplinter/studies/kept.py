@@ -7,8 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import gradsplinter
 from gradsplinter import io
 from gradsplinter.wording import difference
+from gradsplinter.zoo import Zoo
+
+
+def about(config: Mapping[str, Any], zoo: Zoo) -> dict[str, Any]:
+    """What the results of a study of a zoo depend on."""
+    versions = {"gradsplinter": gradsplinter.__version__, "torch": torch.__version__}
+    return {"config": config, "zoo": zoo.fingerprint, "versions": versions}
 
 
 class Kept:
@@ -49,4 +59,5 @@ class Kept:
     def __setitem__(self, name: str, value: Any) -> None:
         self.parts[name] = value
         if self.path is not None:
-            io.write_json(self.path, {"about": self.about, "parts": self.parts})
+            text = json.dumps({"about": self.about, "parts": self.parts})
+            io.write_file(self.path, text.encode())

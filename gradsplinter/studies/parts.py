@@ -9,6 +9,9 @@ is not found, but taken as planted; only the units of principal directions are f
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +23,7 @@ from gradsplinter.embedding import activations
 from gradsplinter.families import SideBySide
 from gradsplinter.network import ReluNetwork
 from gradsplinter.studies.ablation import truth
+from gradsplinter.studies.kept import Kept, about
 from gradsplinter.studies.neuron_groups import ari
 from gradsplinter.studies.part_tokens import (
     COORDINATES,
@@ -55,6 +59,7 @@ def run_parts(
     config: PartsConfig,
     zoo: Zoo,
     *,
+    checkpoint: str | Path | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> PartsResult:
@@ -63,19 +68,23 @@ def run_parts(
     Args:
         config: what to train and ask.
         zoo: networks of tasks of two inputs, more tasks than `config.others`.
+        checkpoint: a folder that is there, in which it keeps the networks and what is found by each embedder, and from
+            which it goes on where it was interrupted.
         device: where embedders are taught; by default on the CPU.
         progress: show bars on stderr.
 
     Raises:
-        ValueError: a zoo that does not fit, a device that is not there.
+        ValueError: a zoo that does not fit, a device that is not there; a checkpoint of something else.
         ImportError: scikit-learn is missing.
     """
     check_probe()
     check_zoo(config, zoo.config)
     device = check_device(device)
+    folder = None if checkpoint is None else Path(checkpoint)
+    kept = Kept(None if folder is None else folder / "parts.json", about(asdict(config), zoo))
     labels = [tasks_of(config, zoo, i) for i in range(len(config.seeds))]
     tasks = [SideBySide(tuple(zoo.tasks[i] for i in of.tolist())) for of in labels]
-    nets = _networks(config, tasks, progress)
+    nets = _networks(config, tasks, progress, kept, folder)
     outputs: list[OutputRow] = []
     directions: list[DirectionRow] = []
     groups: list[CommunityRow] = []
@@ -94,27 +103,55 @@ def run_parts(
     of_seed = dict(zip(config.seeds, labels, strict=True))
     rows: list[PartRow] = []
     whole: list[WholeRow] = []
-    kept: list[tuple[list[Part], Tensor, Tensor, Tensor]] = []
     for coordinates, some in sets.items():
         if not some:
             continue
         parts, tokens = [part for part, _ in some], joined([own for _, own in some])
         own_labels = torch.stack([of_seed[part.seed][part.output] for part in parts])
         for seed in config.seeds:
-            judge = Judge(config, zoo, coordinates, seed, device, progress)
-            for method in METHODS:
-                of_zoo, of_parts = (judge.features(method, own) for own in (judge.tokens, tokens))
-                of_whole, own_rows = judge.rows(method, of_zoo, of_parts, parts, own_labels)
-                whole.append(of_whole)
-                rows += own_rows
-                if not kept:
-                    kept.append((parts, own_labels, of_parts, of_zoo))
-    return PartsResult(config, zoo, outputs, directions, groups, rows, whole, *kept[0])
+            name = f"{coordinates}, seed {seed}"
+            if name not in kept:
+                judge = Judge(config, zoo, coordinates, seed, device, progress)
+                kept[name] = _judged(judge, tokens, parts, own_labels)
+            rows += [PartRow(**values) for values in kept[name]["rows"]]
+            whole += [WholeRow(**values) for values in kept[name]["whole"]]
+    first = kept[f"inputs, seed {config.seeds[0]}"]
+    embeddings = (torch.tensor(first[name]) for name in ("parts", "zoo"))
+    inputs = [part for part, _ in sets["inputs"]]
+    labels_of = torch.stack([of_seed[part.seed][part.output] for part in inputs])
+    return PartsResult(
+        config, zoo, outputs, directions, groups, rows, whole, inputs, labels_of, *embeddings
+    )
+
+
+def _judged(judge: Judge, tokens: Tokens, parts: list[Part], labels: Tensor) -> dict[str, Any]:
+    """Rows, and the embeddings of the parts and of the zoo."""
+    found: dict[str, Any] = {"rows": [], "whole": []}
+    for method in METHODS:
+        of_zoo, of_parts = (judge.features(method, own) for own in (judge.tokens, tokens))
+        whole, rows = judge.rows(method, of_zoo, of_parts, parts, labels)
+        found["whole"].append(asdict(whole))
+        found["rows"] += map(asdict, rows)
+        if method == METHODS[0]:
+            found |= {"parts": of_parts.tolist(), "zoo": of_zoo.tolist()}
+    return found
 
 
 def _networks(
-    config: PartsConfig, tasks: Sequence[SideBySide], progress: bool
+    config: PartsConfig,
+    tasks: Sequence[SideBySide],
+    progress: bool,
+    kept: Kept,
+    folder: Path | None,
 ) -> list[ReluNetwork]:
+    """Of all seeds; where there is a folder, they are in it afterwards, or before."""
+    if folder is not None and "networks" in kept:
+        found = [ReluNetwork.load(folder / f"network-{seed}.safetensors") for seed in config.seeds]
+        if [net.fingerprint for net in found] != kept["networks"]:
+            raise ValueError(
+                f"checkpoint must be as it was written, got {folder} with other networks"
+            )
+        return found
     generators = [torch.Generator().manual_seed(seed + 2**32) for seed in config.seeds]
     x = torch.stack(
         [
@@ -123,7 +160,12 @@ def _networks(
         ]
     )
     y = torch.stack([task.target(own) for task, own in zip(tasks, x, strict=True)])
-    return train(config.training, x, y, config.seeds, progress=progress).networks
+    nets = train(config.training, x, y, config.seeds, progress=progress).networks
+    if folder is not None:
+        for seed, net in zip(config.seeds, nets, strict=True):
+            net.save(folder / f"network-{seed}.safetensors")
+    kept["networks"] = [net.fingerprint for net in nets]
+    return nets
 
 
 def _outputs(
