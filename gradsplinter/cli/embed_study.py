@@ -38,7 +38,7 @@ from gradsplinter.zoo import Zoo
 
 MOST_COLUMNS = 4
 """Of a table in a terminal of 80 columns, beside the first of `FIRST` characters."""
-FIRST = 24
+FIRST = 25
 TABLES = {
     "probes": ("accuracy",),
     "cloze": ("r2",),
@@ -199,10 +199,10 @@ def _report(result: EmbeddingResult) -> None:
 
 def _report_ablations(rows: Sequence[AblationRow]) -> None:
     console.print("One thing changed at a time; accuracies of the probe, and R² of hidden values:")
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE, padding=0)
     table.add_column(width=FIRST)
     for name in ("all labels", "one label", "few modes", "R²"):
-        table.add_column(name, justify="right", width=11)
+        table.add_column(name, justify="right", width=12)
     for question, variant in dict.fromkeys((row.question, row.variant) for row in rows):
         some = [row for row in rows if (row.question, row.variant) == (question, variant)]
         cells = [_mean([getattr(row, name) for row in some]) for name in TABLES["ablations"]]
@@ -225,11 +225,11 @@ def _print(rows: Sequence[Any], column: str, value: str, heading: str = "") -> N
     methods, every = (list(dict.fromkeys(of)) for of in zip(*found, strict=True))
     for begin in range(0, len(every), MOST_COLUMNS):
         columns = every[begin : begin + MOST_COLUMNS]
-        table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+        table = Table(box=box.SIMPLE, padding=0)
         table.add_column(heading, width=FIRST)
         for key in columns:
             text = f"{key:.0%}" if isinstance(key, float) else str(key)
-            table.add_column(text, justify="right", width=11)
+            table.add_column(text, justify="right", width=12)
         for method in methods:
             cells = [_mean(found.get((method, key), [])) for key in columns]
             if any(cells):
