@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import save
@@ -120,16 +121,28 @@ class Embedder(nn.Module):
             self.of_point = _mlp(config.size + config.features, width, v, 2)
 
     def standardise(self, tokens: Tokens) -> None:
-        """Take means and standard deviations of points and values from a training set, and the points' range."""
+        """Take means and standard deviations of points and values from a training set, and the points' range; and
+        scale the embedding, so that its numbers have mean 0 and standard deviation 1 over these sets, before they are
+        drawn into the ball.
+
+        At first networks that differ little would have embeddings that differ less than the noise which teaching adds,
+        and the decoder would learn to do without. After: Mishkin and Matas, All You Need Is a Good Init (2016).
+        """
         weights = tokens.shares.double() / len(tokens)
         for name, data in (("point", tokens.points), ("value", tokens.values)):
             mean = (weights.unsqueeze(2) * data).sum((0, 1))
             square = (weights.unsqueeze(2) * (data - mean) ** 2).sum((0, 1))
             getattr(self, f"{name}_mean").copy_(mean)
-            getattr(self, f"{name}_scale").copy_(square.sqrt().clamp_min(1e-12))
+            getattr(self, f"{name}_scale").copy_(_or_one(square.sqrt()))
         self.point_low.fill_(torch.inf)
         self.point_high.fill_(-torch.inf)
         self.widen(tokens)
+        last = cast("nn.Linear", self.of_set[-1])
+        with torch.no_grad():
+            found = self._unbounded(tokens, None)
+            spread = _or_one(found.std(0, correction=0))
+            last.weight.div_(spread.unsqueeze(1))
+            last.bias.sub_(found.mean(0)).div_(spread)
 
     def widen(self, tokens: Tokens) -> None:
         """Have the range of points hold those of these tokens, too."""
@@ -160,6 +173,11 @@ class Embedder(nn.Module):
             visible: bool `[B, T]`: whose values are shown, by default all; of the others it is shown that
                 they are there, and where.
         """
+        found = self._unbounded(tokens, visible)
+        return found / (1 + found.square().mean(1, keepdim=True)).sqrt()  # within a ball
+
+    def _unbounded(self, tokens: Tokens, visible: Tensor | None) -> Tensor:
+        """The embedding before it is drawn into the ball."""
         there = (tokens.shares > 0).nonzero(as_tuple=True)  # what fills up is not computed
         shown = torch.ones_like(tokens.shares) if visible is None else visible.to(tokens.shares)
         seen = shown[there].unsqueeze(1)
@@ -183,7 +201,7 @@ class Embedder(nn.Module):
             weights = (logits.softmax(dim=1) * (shares > 0).unsqueeze(2)).mT
         pooled = torch.cat([weights, tokens.shares.unsqueeze(1)], dim=1) @ hidden
         found: Tensor = self.of_set(pooled.flatten(1))
-        return found / (1 + found.square().mean(1, keepdim=True)).sqrt()  # within a ball
+        return found
 
     def decode(self, embedding: Tensor, points: Tensor) -> Tensor:
         """The value at points `[B, Q, d]` of each embedding `[B, size]`, `[B, Q, v]`."""
@@ -266,8 +284,11 @@ class Embedder(nn.Module):
                 raise ValueError("its known tasks are of another size than its embedding")
             embedder.known = KnownTasks(tuple(about["tasks"]), *known)
             embedder.load_state_dict(tensors)
-            for name, tensor in embedder.named_parameters():
-                check_finite(tensor, name)
+            for name, tensor in embedder.state_dict().items():
+                if name not in ("point_low", "point_high"):  # of one that has learned nothing
+                    check_finite(tensor, name)
+                if name.endswith("_scale") and not bool((tensor > 0).all()):
+                    raise ValueError(f"{name} must be positive, got {tensor.tolist()}")
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"path must be a file written by Embedder.save, got {path}: {error}"
@@ -298,6 +319,11 @@ def _pretrained() -> Embedder:
 def _spread_out(rows: Tensor, places: tuple[Tensor, ...], like: Tensor) -> Tensor:
     """Rows, one for each of the places in a matrix of the shape of `like`; elsewhere 0."""
     return rows.new_zeros(*like.shape, *rows.shape[1:]).index_put(places, rows)
+
+
+def _or_one(spread: Tensor) -> Tensor:
+    """1 where there is none."""
+    return spread.where(spread > 0, 1.0)
 
 
 def _mlp(inputs: int, width: int, outputs: int, hidden: int) -> nn.Sequential:

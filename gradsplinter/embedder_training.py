@@ -56,7 +56,7 @@ class EmbedderTrainingConfig:
     """"modes", one token for each, or "samples", one for each example."""
     mask: tuple[float, ...] = (0.3, 0.6, 0.8, 0.9)
     """Shares of tokens that are hidden; one is drawn for each network and step."""
-    absent: float = 0.5
+    absent: float = 0.75
     """Share of the networks, in each step, of which hidden tokens are not shown at all; of the others it is shown
     where they are."""
     noise: float = 0.1
@@ -64,11 +64,11 @@ class EmbedderTrainingConfig:
     symmetries: bool = False
     """Exchange and mirror each network's inputs at random, and its sign: other functions, which are as likely where
     inputs are alike, so that it learns of more functions than there are tasks."""
-    refresh: int = 25
+    refresh: int = 50
     """Steps after which all networks are looked at anew, at other examples; 0: never."""
     validation: float = 0.1
     """Share of the networks that only say when to stop."""
-    patience: int = 40
+    patience: int = 20
     """Validations without a better one, after which it stops; there is one at every refresh."""
     seed: int = 0
     """Of the initial weights and all that is drawn."""
@@ -145,7 +145,7 @@ def train_embedder(
         >>> draw = lambda n, generator: torch.rand(n, 2, generator=generator)
         >>> found = train_embedder(nets, draw, config=EmbedderTrainingConfig(steps=50), progress=False)
         >>> found.losses.shape, [step for step, _ in found.validations]
-        (torch.Size([50]), [25, 50])
+        (torch.Size([50]), [50])
     """
     shape, config = shape or EmbedderConfig(), config or EmbedderTrainingConfig()
     _check(networks, shape)
@@ -258,7 +258,7 @@ class _State:
         if self.step > 0 and config.refresh:
             self.tokens = self._look(self.training)
             self.embedder.widen(self.tokens)
-        for _ in range(min(config.refresh or 25, config.steps - self.step)):
+        for _ in range(min(config.refresh or 50, config.steps - self.step)):
             chosen = torch.randperm(len(self.training), generator=self.generator)[: config.batch]
             tokens = self.tokens[chosen]
             if config.symmetries:
@@ -266,7 +266,7 @@ class _State:
             visible = ~hide(tokens, config.mask, self.generator)
             noise = torch.randn(len(tokens), self.embedder.config.size, generator=self.generator)
             noise = config.noise * noise.to(self.device)
-            rate = config.learning_rate * _half_cosine(self.step / config.steps)
+            rate = config.learning_rate * half_cosine(self.step / config.steps)
             self.optimizer.param_groups[0]["lr"] = rate
             self.optimizer.zero_grad()
             absent = self._absent(len(tokens))
@@ -348,11 +348,11 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def _half_cosine(progress: float) -> float:
+def half_cosine(progress: float) -> float:
     """1 at the begin, 0 at the end.
 
     Examples:
-        >>> _half_cosine(0.0), round(_half_cosine(0.5), 6)
+        >>> half_cosine(0.0), round(half_cosine(0.5), 6)
         (1.0, 0.5)
     """
     return float(0.5 * (1 + torch.cos(torch.tensor(torch.pi * progress, dtype=torch.float64))))

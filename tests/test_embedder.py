@@ -168,6 +168,23 @@ def test_standardised_by_the_training_set():
     values = (tokens.values.flatten(0, 1) - embedder.value_mean) / embedder.value_scale
     assert (weights @ values).tolist() == pytest.approx([0, 0], abs=1e-5)
     assert (weights @ values**2).tolist() == pytest.approx([1, 1], rel=1e-5)
+    with torch.no_grad():
+        embedding = embedder.encode(tokens)
+    size = embedding.square().mean(1, keepdim=True)
+    unbounded = embedding / (1 - size).sqrt()  # of f / sqrt(1 + mean f²)
+    torch.testing.assert_close(unbounded.mean(0), torch.zeros(16), atol=1e-4, rtol=0)
+    torch.testing.assert_close(unbounded.std(0, correction=0), torch.ones(16), atol=1e-4, rtol=0)
+
+
+def test_what_is_always_the_same_is_not_scaled():
+    """A coordinate without spread in training, as a grid of one column has; and a set of one network."""
+    embedder = Embedder(EmbedderConfig())
+    tokens = random_tokens(sets=1)
+    points = torch.cat([tokens.points[..., :1], torch.full_like(tokens.points[..., 1:], 0.3)], 2)
+    embedder.standardise(Tokens(points, tokens.values, tokens.shares))
+    assert float(embedder.point_scale[1]) == 1
+    with torch.no_grad():
+        assert bool(embedder.encode(tokens).isfinite().all())
 
 
 def test_the_loss_by_hand():
@@ -323,7 +340,9 @@ def test_the_range_of_points_holds_all_that_was_looked_at():
         seen.append(draw(n, generator))
         return seen[-1]
 
-    config = EmbedderTrainingConfig(steps=6, batch=6, points=20, refresh=2, patience=9)
+    config = EmbedderTrainingConfig(
+        steps=6, batch=6, points=20, refresh=2, patience=9, tokens="samples"
+    )
     found = train_embedder(NETS, drawn, config=config, progress=False)
     best, _ = min(found.validations, key=lambda pair: pair[1])
     own = torch.cat(seen[1 : 1 + best // 2])  # the first is that of the validation

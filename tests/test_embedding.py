@@ -169,7 +169,9 @@ def test_examples_outside_of_where_it_learned():
         warnings.simplefilter("error")
         embed(net, x, embedder)  # 1 %
     x[8, 0] = 1.06
-    with pytest.warns(UserWarning, match=r"from \(0, 0\) to \(1, 2\) and at most 5% beyond; 1\.2%"):
+    with pytest.warns(
+        UserWarning, match=r"from \(0.00, 0.00\) to \(1.00, 2.00\) and at most 5% beyond; 1\.2%"
+    ):
         embed(net, x, embedder)
 
 

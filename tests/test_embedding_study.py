@@ -11,8 +11,9 @@ from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.formula import Formula
 from gradsplinter.studies import embedding_baselines as baselines
-from gradsplinter.studies.embedding import PARTS, StructureRow, run_embedding, structure_rows
+from gradsplinter.studies.embedding import run_embedding
 from gradsplinter.studies.embedding_ablation import run_ablation, variants
+from gradsplinter.studies.embedding_rows import PARTS, StructureRow, structure_rows
 from gradsplinter.studies.embedding_trial import EmbeddingConfig, Trial
 from gradsplinter.studies.probe import probe_accuracy
 from gradsplinter.tokens import Tokens
@@ -161,10 +162,10 @@ def test_all_of_it(result):
     assert {question: len(found) / 2 for question, found in methods.items()} == {
         "all labels": 9,
         "one label a class": 9,
-        "8 modes": 6,
+        "8 modes": 7,
         "8 gradients, all places": 3,
         "no gradient, all places": 3,
-        "noisy gradients": 6,
+        "noisy gradients": 7,
         "unseen tasks": 8,
         "unseen tasks, one label": 8,
     }
@@ -250,7 +251,7 @@ def test_zoos_that_are_too_small(result):
     with pytest.raises(ValueError, match="zoo must be of at least 6 tasks"):
         run_embedding(result.config, zoo, progress=False)
     with pytest.raises(
-        ValueError, match="held_out must leave at least 4 networks of half of the t"
+        ValueError, match=r"held_out must leave at least 2 networks of each task, .* has 4, got 3"
     ):
         run_embedding(replace(result.config, held_out=3), result.zoo, progress=False)
     outputs = replace(result.config, shape=EmbedderConfig(values="outputs"))
@@ -263,7 +264,7 @@ def test_ablations(result):
     config = replace(result.config, seeds=(0,), training=training)
     rows = run_ablation(config, result.zoo, progress=False)
     assert [row.variant for row in rows][:4] == ["as it is", "30%", "60%", "90%"]
-    assert len({(row.question, row.variant) for row in rows}) == len(rows) == 18
+    assert len({(row.question, row.variant) for row in rows}) == len(rows) == 19
     assert all(row.cloze_r2 <= 1 for row in rows)
     every = {name: changed for _, name, changed in variants(config, result.zoo)}
     modes = (Trial(config, result.zoo, 0).tokens.shares > 0).sum(1).tolist()
@@ -279,7 +280,7 @@ def test_figures(result):
     first, *_, last = found["probes"].axes
     methods = [text.get_text() for text in first.get_yticklabels()]
     assert methods[-2:] == ["untrained embedder", "embedder"]
-    means = dict(zip(methods[1:], (bar[0].get_xdata()[0] for bar in first.containers), strict=True))
+    means = dict(zip(methods[2:], (bar[0].get_xdata()[0] for bar in first.containers), strict=True))
     rows = [
         r.accuracy for r in result.probes if (r.method, r.question) == ("weights", "all labels")
     ]
@@ -295,7 +296,8 @@ def test_figures(result):
         ({"seeds": ()}, "seeds"),
         ({"held_out": 0}, "held_out must be at least 1"),
         ({"points": 1}, "points must be at least 2"),
-        ({"noise": math.inf}, "noise must be at least 0 and finite"),
+        ({"noise": math.inf}, "noise must be finite"),
+        ({"noise": -1}, "noise must be at least 0"),
     ],
 )
 def test_bad_configurations(values, message):

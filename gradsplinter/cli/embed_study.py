@@ -28,7 +28,6 @@ from gradsplinter.cli.command import (
 )
 from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
-from gradsplinter.known_tasks import KnownTasks
 from gradsplinter.studies.embedding import EmbeddingResult, run_embedding
 from gradsplinter.studies.embedding_ablation import AblationRow, run_ablation
 from gradsplinter.studies.embedding_trial import EmbeddingConfig
@@ -98,7 +97,7 @@ class EmbedStudy(Study):
             _write(result, ablations, folder)
             for name, figure in plot_embedding.figures(result, ablations).items():
                 save(figure, folder, name)
-        for path in (*kept, kept[0].with_suffix(".safetensors")):
+        for path in (*kept, kept[0].with_suffix(".embedder")):
             path.unlink(missing_ok=True)
         _report(result)
         if ablations:
@@ -128,7 +127,7 @@ def means(rows: Sequence[object], names: Sequence[str]) -> list[dict[str, Any]]:
     """Of rows that differ in nothing but the seed and these columns: means and standard errors over seeds.
 
     Examples:
-        >>> from gradsplinter.studies.embedding import ClozeRow
+        >>> from gradsplinter.studies.embedding_rows import ClozeRow
         >>> means([ClozeRow(s, "embedder", "known tasks", 0.3, r2) for s, r2 in ((0, 0.5), (1, 0.7))], ["r2"])
         [{'method': 'embedder', 'networks': 'known tasks', 'hidden': 0.3, 'seeds': 2, 'r2': 0.6, 'r2_error': 0.1}]
     """
@@ -163,10 +162,7 @@ def _write(result: EmbeddingResult, ablations: list[AblationRow], folder: Path) 
         io.write_csv(folder / f"{name}.csv", [vars(row) for row in rows])
         io.write_csv(folder / f"{name}-means.csv", means(rows, columns))
     zoo, config = result.zoo, result.config
-    training, _ = zoo.split(config.held_out, config.seeds[0])
     embedder = result.embedder
-    names = [task.name for task in zoo.tasks]
-    embedder.known = KnownTasks.of(names, zoo.labels[training], result.embeddings[training])
     embedder.save(folder / "embedder.safetensors")
     about = {
         "config": dataclasses.asdict(config) | {"shape": dataclasses.asdict(embedder.config)},

@@ -11,10 +11,10 @@ import torch
 from tqdm import tqdm
 
 from gradsplinter.studies import embedding_baselines as baselines
-from gradsplinter.studies.embedding import about_seed
+from gradsplinter.studies.embedding import about_seed, check_study
 from gradsplinter.studies.embedding_trial import EmbeddingConfig, Trial
 from gradsplinter.studies.kept import Kept
-from gradsplinter.studies.probe import check_probe, probe_accuracy
+from gradsplinter.studies.probe import probe_accuracy
 from gradsplinter.tokens import tokens_of
 from gradsplinter.zoo import Zoo
 
@@ -50,7 +50,7 @@ def run_ablation(
     progress: bool = True,
 ) -> list[AblationRow]:
     """Every variant with every seed; arguments and errors are those of `run_embedding`."""
-    check_probe()
+    check_study(config, zoo)
     kept = Kept(None if checkpoint is None else Path(checkpoint), about_seed(config, zoo))
     every = [(seed, *variant) for variant in variants(config, zoo) for seed in config.seeds]
     rows = []
@@ -85,7 +85,8 @@ def variants(config: EmbeddingConfig, zoo: Zoo) -> Iterator[tuple[str, str, Embe
     yield "tokens", "as many samples", samples(_modes(zoo, taught), _modes(zoo, config.points))
     yield "tokens", "all samples", samples(taught, taught)
     yield "filled in", "outputs", shape(values="outputs")
-    yield "points", "always the same", training(refresh=0)
+    yield "points", "drawn once", training(refresh=0)
+    yield "points", "a grid, also to be embedded", replace(training(refresh=0), grid=True)
     yield "networks", "turned and mirrored", training(symmetries=True)
     yield "pooling", "attention", shape(pooling="attention")
     yield "hidden layers", "1", shape(depth=1)

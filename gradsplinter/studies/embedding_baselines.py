@@ -12,6 +12,8 @@ from gradsplinter.network import ReluNetwork
 from gradsplinter.tasks import Task
 from gradsplinter.tokens import Tokens
 
+_MOST_PAIRS = 2**23
+"""Of points, whose kernel is computed at once."""
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
@@ -88,17 +90,19 @@ def nearest_at(tokens: Tokens, visible: Tensor, x: Tensor) -> Tensor:
     return nearest_visible(tokens, visible, points).flatten(1)
 
 
-def nearest_task(tokens: Tokens, tasks: Sequence[Task]) -> Tensor:
-    """int64 `[M]`: the task whose exact gradients at the tokens are nearest, weighted by shares.
+def nearest_task(tokens: Tokens, tasks: Sequence[Task], *, by_share: bool = True) -> Tensor:
+    """int64 `[M]`: the task whose exact gradients at the tokens are nearest, weighted by shares or all alike.
 
-    Not a baseline but what can be known: it needs the tasks themselves.
+    Not a baseline but a yardstick: it needs the tasks themselves. Where all gradients are equally wrong, as by noise, they
+    should weigh alike.
     """
     places = tokens.points.flatten(0, 1)
     errors = [
         (task.gradient(places).view_as(tokens.values) - tokens.values).square().sum(2)
         for task in tasks
     ]
-    return torch.stack([(tokens.shares * error).sum(1) for error in errors]).argmin(0)
+    weights = tokens.shares if by_share else tokens.shares > 0
+    return torch.stack([(weights * error).sum(1) for error in errors]).argmin(0)
 
 
 # --- filling in gradients ---------------------------------------------------------------------------
@@ -135,25 +139,49 @@ class GaussianProcess:
             key=lambda pair: self._error(tokens, hidden, *pair),
         )
 
-    def __call__(self, tokens: Tokens, visible: Tensor) -> Tensor:
-        return self._fill(tokens, visible, self.length, self.noise)
+    def __call__(self, tokens: Tokens, visible: Tensor, points: Tensor | None = None) -> Tensor:
+        """The value at points `[B, Q, d]`, by default those of the tokens, `[B, Q, v]`."""
+        points = tokens.points if points is None else points
+        return self._fill(tokens, visible, points, self.length, self.noise)
 
     def _error(self, tokens: Tokens, hidden: Tensor, length: float, noise: float) -> float:
-        found = self._fill(tokens, ~hidden, length, noise)
+        found = self._fill(tokens, ~hidden, tokens.points, length, noise)
         squares = ((found - tokens.values) / self.scale).square().sum(2)
         return float((squares * tokens.shares * hidden).sum())
 
-    def _fill(self, tokens: Tokens, visible: Tensor, length: float, noise: float) -> Tensor:
-        points = (tokens.points / self.point_scale / length).double()
-        kernel = torch.exp(-torch.cdist(points, points).square() / 2)
-        shown = (visible & (tokens.shares > 0)).double()
+    def _fill(
+        self, tokens: Tokens, visible: Tensor, points: Tensor, length: float, noise: float
+    ) -> Tensor:
+        shown = visible & (tokens.shares > 0)
+        most = int(shown.sum(1).max())
+        first = shown.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
+        shown = shown.gather(1, first)
+        at, values = (
+            data.gather(1, first.unsqueeze(2).expand(-1, -1, data.shape[2]))
+            for data in (tokens.points, tokens.values)
+        )
+        parts = max(1, most * points.shape[1] * len(points) // _MOST_PAIRS)
+        found = [
+            self._regression(a, v, s, p, length, noise)
+            for a, v, s, p in zip(
+                *(data.tensor_split(parts) for data in (at, values, shown, points)), strict=True
+            )
+        ]
+        return torch.cat(found)
+
+    def _regression(
+        self, at: Tensor, values: Tensor, shown: Tensor, points: Tensor, length: float, noise: float
+    ) -> Tensor:
+        """At points `[B, Q, d]`, from the values at points `[B, T, d]` that are shown."""
+        own, asked = ((data / self.point_scale / length).double() for data in (at, points))
+        there = shown.double()
         # A token that is not shown is one of infinite noise: its row and column are those of 1.
-        between = kernel * shown.unsqueeze(1) * shown.unsqueeze(2)
-        own = torch.diag_embed(noise**2 * shown + (1 - shown))
-        values = ((tokens.values - self.mean) / self.scale).double() * shown.unsqueeze(2)
-        weights = torch.linalg.solve(between + own, values)
-        found = (kernel * shown.unsqueeze(1)) @ weights
-        filled: Tensor = found.to(tokens.values.dtype) * self.scale + self.mean
+        between = _gaussian(own, own) * there.unsqueeze(1) * there.unsqueeze(2)
+        noises = torch.diag_embed(noise**2 * there + (1 - there))
+        wanted = ((values - self.mean) / self.scale).double() * there.unsqueeze(2)
+        weights = torch.cholesky_solve(wanted, torch.linalg.cholesky(between + noises))
+        found = (_gaussian(asked, own) * there.unsqueeze(1)) @ weights
+        filled: Tensor = found.to(values.dtype) * self.scale + self.mean
         return filled
 
 
@@ -166,6 +194,10 @@ def cloze_r2(tokens: Tokens, hidden: Tensor, fill: Fill, mean: Tensor) -> float:
     weights = (tokens.shares * hidden).unsqueeze(2).double()
     error = (weights * (fill(tokens, ~hidden) - tokens.values).square()).sum()
     return float(1 - error / (weights * (mean - tokens.values).square()).sum())
+
+
+def _gaussian(a: Tensor, b: Tensor) -> Tensor:
+    return torch.exp(-torch.cdist(a, b).square() / 2)
 
 
 def _layers(net: ReluNetwork) -> list[tuple[Tensor, Tensor]]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gradsplinter.checks import check_device, check_integer, check_values
+from gradsplinter.checks import (
+    check_bool,
+    check_device,
+    check_integer,
+    check_number,
+    check_values,
+)
 from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.embedder_training import (
     EmbedderTrainingConfig,
@@ -17,11 +22,13 @@ from gradsplinter.embedder_training import (
     train_embedder,
 )
 from gradsplinter.network import ReluNetwork
+from gradsplinter.studies.supervised import teach_supervised
 from gradsplinter.tokens import Tokens, hide, tokens_of
 from gradsplinter.zoo import Zoo
 
 FIXED_POINTS = 64
-SUPERVISED_RATE = 2e-3
+RANGE_POINTS = 4096
+"""Examples over whose range the grid is."""
 LABEL_DRAWS = 5
 """Of one label a class; the accuracy is their mean."""
 
@@ -44,6 +51,8 @@ class EmbeddingConfig:
     """Modes that are seen where evidence is sparse."""
     noise: float = 0.5
     """Of noisy gradients, by their standard deviation over the training set."""
+    grid: bool = False
+    """Look at all networks at the points of one regular grid, and not at points drawn at random."""
     shape: EmbedderConfig = field(default_factory=EmbedderConfig)
     """Of the embedder, but for the number of inputs, which is the zoo's."""
     training: EmbedderTrainingConfig = field(default_factory=EmbedderTrainingConfig)
@@ -55,8 +64,9 @@ class EmbeddingConfig:
             check_integer(seed, "seeds", 0)
         for name, least in (("held_out", 1), ("points", 2), ("visible", 1)):
             check_integer(getattr(self, name), name, least)
-        if not 0 <= self.noise < math.inf:
-            raise ValueError(f"noise must be at least 0 and finite, got {self.noise}")
+        if not check_number(self.noise, "noise") >= 0:
+            raise ValueError(f"noise must be at least 0, got {self.noise}")
+        check_bool(self.grid, "grid")
 
 
 class Trial:
@@ -87,11 +97,16 @@ class Trial:
         self.training, self.test = zoo.split(config.held_out, seed)
         self.generator = torch.Generator().manual_seed(1_000_000 + seed)
         count = len(zoo.networks)
-        x = self.sample(count * config.points, self.generator).view(count, config.points, -1)
-        self.tokens = self.look(torch.arange(count), x)
-        self.fixed = self.sample(FIXED_POINTS, self.generator)
+        some = zoo.tasks[0].sample(RANGE_POINTS, generator=self.generator)
+        self.low, self.high = some.amin(0), some.amax(0)
+        x = [self.sample(config.points, self.generator) for _ in range(count)]
+        self.tokens = self.look(torch.arange(count), torch.stack(x))
+        self.fixed = zoo.tasks[0].sample(FIXED_POINTS, generator=self.generator)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """`[n, d]`, or on a grid at most so many."""
+        if self.config.grid:
+            return grid(self.low, self.high, n)
         return self.zoo.tasks[0].sample(n, generator=generator)
 
     def nets(self, index: Tensor) -> list[ReluNetwork]:
@@ -135,35 +150,14 @@ class Trial:
 
     @cached_property
     def supervised(self) -> Embedder:
-        """The same architecture, taught with the labels of the training networks; of half of each batch
-        some tokens are hidden, as in `train_embedder`."""
-        config = self.config.training
-        embedder = Embedder(self.config.shape, seed=self.seed)
-        embedder.standardise(self.tokens[self.training])
-        generator = torch.Generator().manual_seed(self.seed)
-        head = nn.utils.skip_init(nn.Linear, self.config.shape.size, self.zoo.config.tasks)
-        nn.init.normal_(head.weight, std=0.1, generator=generator)
-        nn.init.zeros_(head.bias)
-        embedder, head = embedder.to(self.device), head.to(self.device)
-        parameters = [*embedder.of_token.parameters(), *embedder.of_set.parameters()]
-        if embedder.attention is not None:
-            parameters += embedder.attention.parameters()
-        optimizer = torch.optim.AdamW([*parameters, *head.parameters()], SUPERVISED_RATE)
-        labels = self.zoo.labels[self.training].to(self.device)
-        for step in range(config.steps // 2):
-            if step % 25 == 0:
-                tokens = self.look(self.training, self.sample(config.points, generator))
-            chosen = torch.randperm(len(labels), generator=generator)[: config.batch]
-            some = tokens[chosen].to(self.device)
-            visible = ~hide(some, config.mask, generator)
-            visible[: len(chosen) // 2] = True
-            absent = torch.rand(len(chosen), 1, generator=generator) < config.absent
-            some = some.only(visible | ~absent.to(self.device))
-            loss = nn.functional.cross_entropy(head(embedder.encode(some, visible)), labels[chosen])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        return embedder.cpu().eval().requires_grad_(False)
+        """The same architecture, taught with the labels of the training networks."""
+        config = replace(self.config.training, seed=self.seed)
+
+        def look(index: Tensor, generator: torch.Generator) -> Tokens:
+            return self.look(self.training[index], self.sample(config.points, generator))
+
+        labels = self.zoo.labels[self.training]
+        return teach_supervised(look, labels, self.config.shape, config, self.device)
 
     @cached_property
     def few(self) -> Tensor:
@@ -187,3 +181,19 @@ class Trial:
     def hide(self, tokens: Tokens, share: float) -> Tensor:
         """bool `[B, T]`: this share of the tokens of each set."""
         return hide(tokens, (share,), self.generator)
+
+
+def grid(low: Tensor, high: Tensor, n: int) -> Tensor:
+    """At most n points of a regular grid from `low` to `high`, `[d]` each.
+
+    Examples:
+        >>> grid(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 3.0]), 5)
+        tensor([[0., 1.],
+                [0., 3.],
+                [2., 1.],
+                [2., 3.]])
+    """
+    d = len(low)
+    along = next(k for k in range(n, 0, -1) if k**d <= n)
+    steps = [torch.linspace(0, 1, along)] * d
+    return low + (high - low) * torch.cartesian_prod(*steps).view(-1, d)
