@@ -22,6 +22,8 @@ COLORS = (BLUE, GREY, ORANGE, GREEN, PURPLE, INK)
 MOST_DRAWN = 10
 """Tasks whose fields are drawn."""
 GRID = 40
+ARROWS = 7
+"""Along each input."""
 
 
 MEASURES = {
@@ -123,9 +125,13 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
 
 
 def map_of(result: EmbeddingResult) -> Figure:
-    """The two principal components of the embeddings, and what the tasks are: their exact values."""
+    """The two principal components of the embeddings, and what the tasks are: exact values and gradients.
+
+    Of two inputs, arrows are gradients, the longest of each task as long as those of others; of one, the blue line is the
+    gradient.
+    """
     tasks = result.zoo.tasks
-    places = _principal(result.embeddings)
+    places = principal(result.embeddings)
     colors = colormaps["tab20" if len(tasks) > 10 else "tab10"].colors  # type: ignore[attr-defined]
     drawn = tasks[:MOST_DRAWN] if tasks[0].n_inputs <= 2 else ()
     rows = -(-len(drawn) // 2)
@@ -155,24 +161,36 @@ def map_of(result: EmbeddingResult) -> Figure:
 
 
 def _draw(ax: Axes, result: EmbeddingResult, task: int) -> None:
-    """The task's values over its inputs."""
+    """The task's values and gradients over its inputs."""
     generator = torch.Generator().manual_seed(0)
-    x = result.zoo.tasks[task].sample(4096, generator=generator)
+    own = result.zoo.tasks[task]
+    x = own.sample(4096, generator=generator)
     low, high = x.amin(0), x.amax(0)
     steps = torch.linspace(0, 1, GRID)
     if x.shape[1] == 1:
         points = (low + (high - low) * steps).unsqueeze(1)
-        values = result.zoo.tasks[task].target(points)
-        ax.plot(points.flatten().numpy(), values.flatten().numpy(), color=INK, lw=1)
+        for of, color in ((own.target, INK), (own.gradient, BLUE)):
+            values = of(points).flatten()
+            ax.plot(
+                points.flatten().numpy(), (values / values.abs().max()).numpy(), color=color, lw=1
+            )
         return
     grid = torch.cartesian_prod(steps, steps).flip(1)
-    values = result.zoo.tasks[task].target(low + (high - low) * grid).view(GRID, GRID)
+    values = own.target(low + (high - low) * grid).view(GRID, GRID)
     middle = float(values.mean())
     reach = float((values - middle).abs().max())
     ax.imshow(values.numpy(), origin="lower", cmap=SIGNED, vmin=middle - reach, vmax=middle + reach)
+    places = (torch.arange(ARROWS) + 0.5) / ARROWS
+    at = torch.cartesian_prod(places, places)
+    gradients = own.gradient(low + (high - low) * at).flatten(1) * (high - low)
+    longest = float(gradients.norm(dim=1).max()) or 1.0
+    ax.quiver(
+        *(at * (GRID - 1)).T.numpy(), *gradients.T.numpy(), color=INK, pivot="mid", angles="xy", scale_units="xy",
+        scale=longest * ARROWS / (1.2 * GRID), width=0.008, headwidth=4,
+    )  # fmt: skip
 
 
-def _principal(embeddings: Tensor) -> NDArray[Any]:
+def principal(embeddings: Tensor) -> NDArray[Any]:
     centred = embeddings.double() - embeddings.double().mean(0)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
     signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
