@@ -52,6 +52,9 @@ def test_nearest_task():
     values[0, 0] = 1
     first = torch.arange(6).expand(2, 6) == 0
     assert baselines.nearest_task(tokens.only(first), tasks).tolist() == [1, 1]
+    mostly = replace(tokens, shares=torch.tensor([[0.95, *[0.01] * 5]] * 2))
+    assert baselines.nearest_task(mostly, tasks).tolist() == [1, 1]
+    assert baselines.nearest_task(mostly, tasks, by_share=False).tolist() == [0, 1]
 
 
 def test_r2_by_hand():
@@ -72,7 +75,7 @@ def test_r2_by_hand():
     assert mean == pytest.approx(0)
 
 
-def test_the_gaussian_process_is_that_of_scikit_learn():
+def test_the_gaussian_process_is_that_of_scikit_learn(monkeypatch):
     from sklearn.gaussian_process import GaussianProcessRegressor  # noqa: PLC0415
     from sklearn.gaussian_process.kernels import RBF  # noqa: PLC0415
 
@@ -95,6 +98,17 @@ def test_the_gaussian_process_is_that_of_scikit_learn():
             atol=1e-4,
             rtol=1e-4,
         )
+    # Its kernel is the one that fills in best; elsewhere, and in pieces, it says the same.
+    best = process._error(tokens, hidden, process.length, process.noise)
+    for length in process.LENGTHS:
+        assert all(
+            process._error(tokens, hidden, length, noise) >= best for noise in process.NOISES
+        )
+    elsewhere = torch.cat([points[:, 3:5], torch.rand(2, 7, 2, generator=generator)], dim=1)
+    at = process(tokens, ~hidden, elsewhere)
+    torch.testing.assert_close(at[:, :2], found[:, 3:5])
+    monkeypatch.setattr(baselines, "_MOST_PAIRS", 1)
+    torch.testing.assert_close(process(tokens, ~hidden, elsewhere), at)
 
 
 def test_features_of_weights():
