@@ -377,6 +377,28 @@ def test_networks_that_are_not_those_that_were_kept(tmp_path, zoo, monkeypatch):
         run_parts(TINY, zoo, checkpoint=tmp_path, progress=False)
 
 
+def test_training_fresh_and_looked_at_examples_have_nothing_in_common(zoo, monkeypatch):
+    """Not the inputs of one task in one example either, in any of the networks."""
+    drawn = []
+    sample = SideBySide.sample
+
+    def keeps(task, n, *, generator):
+        drawn.append(sample(task, n, generator=generator))
+        return drawn[-1]
+
+    def stops(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SideBySide, "sample", keeps)
+    monkeypatch.setattr(parts_study, "Judge", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run_parts(TINY, zoo, progress=False)
+    sizes = [TINY.training_examples, TINY.examples, parts_study.FRESH]
+    assert sorted(map(len, drawn)) == sorted(2 * sizes)
+    pairs = torch.cat([x.view(-1, 2) for x in drawn])
+    assert len(pairs.unique(dim=0)) == len(pairs)
+
+
 def test_each_network_has_a_judge_that_has_not_seen_what_it_is_tested_on(zoo, recorded):
     """Another split and another embedder for each seed; what is taught are none of the held-out networks."""
     result, taught = recorded

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from gradsplinter.draws import generator_of
 from gradsplinter.embedder import Embedder
 from gradsplinter.embedder_training import train_embedder_of
 from gradsplinter.studies import embedding_baselines as baselines
@@ -66,7 +67,7 @@ class Judge:
         self.config, self.zoo, self.coordinates, self.seed = config, zoo, coordinates, seed
         kind = config.teaching.tokens
         self.training, self.test = zoo.split(max(1, zoo.config.networks // 5), seed)
-        x = self.sample(LOOK_AT, torch.Generator().manual_seed(seed))
+        x = self.sample(LOOK_AT, generator_of(seed, "examples of the zoo"))
         later = ZooParts(zoo.networks, x, kind) if coordinates == "principal" else None
 
         def look_at(index: Sequence[int], x: Tensor) -> Tokens:
@@ -89,7 +90,7 @@ class Judge:
         self.untrained = Embedder(shape, seed).requires_grad_(False)
         self.untrained.standardise(self.tokens[self.training])
         points = self.tokens.points[self.tokens.shares > 0]
-        order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed + 1))
+        order = torch.randperm(len(points), generator=generator_of(seed, "fixed points"))
         self.fixed = points[order[:FIXED_POINTS]]
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
