@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradsplinter.checks import check_integer, check_values
+from gradsplinter.checks import check_integer, check_integers, check_number, check_values
 from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.studies.adversarial_result import mean_columns
@@ -60,9 +60,9 @@ class PartsConfig:
     tasks, which no network of a zoo is like."""
 
     def __post_init__(self) -> None:
+        for name, least in (("seeds", 0), ("hidden", 1)):
+            object.__setattr__(self, name, check_integers(getattr(self, name), name, least))
         check_values(self.seeds, "seeds")
-        for seed in self.seeds:
-            check_integer(seed, "seeds", 0)
         for name, least in (
             ("others", 1), ("training_examples", 256), ("examples", FIXED_POINTS),
         ):  # fmt: skip
@@ -76,7 +76,7 @@ class PartsConfig:
             raise ValueError(
                 f"teaching.seed must be left out, since seeds has them, got {self.teaching.seed}"
             )
-        if not self.learned < 1:
+        if not check_number(self.learned, "learned") < 1:
             raise ValueError(f"learned must be below 1, got {self.learned}")
         _ = self.training
 
