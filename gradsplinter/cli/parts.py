@@ -29,10 +29,15 @@ from gradsplinter.cli.command import (
     results_folder,
 )
 from gradsplinter.studies.class_parts import run_class_parts
-from gradsplinter.studies.class_parts_result import ClassPartsConfig, ClassPartsResult
+from gradsplinter.studies.class_parts_result import (
+    SHUFFLED,
+    TRUE,
+    ClassPartsConfig,
+    ClassPartsResult,
+)
 from gradsplinter.studies.parts import run_parts
-from gradsplinter.studies.parts_judge import check_probe
 from gradsplinter.studies.parts_result import PartsConfig, PartsResult, check_zoo
+from gradsplinter.studies.probe import check_probe
 from gradsplinter.wording import counted
 from gradsplinter.zoo import Zoo, ZooConfig
 from gradsplinter.zoo_training import make_zoo
@@ -218,7 +223,7 @@ def _table_of_parts(means: Sequence[dict[str, Any]]) -> Table:
 
 
 def _report_classes(result: ClassPartsResult) -> None:
-    for labels in ("true", "shuffled"):
+    for labels in (TRUE, SHUFFLED):
         accuracies = [row.accuracy for row in result.networks if row.labels == labels]
         console.print(
             f"{result.dataset}, {len(accuracies)} networks {result.config.architecture} of {labels} labels, "

@@ -12,9 +12,8 @@ from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.studies.adversarial_result import mean_columns
 from gradsplinter.studies.classifiers import ClassifierConfig
+from gradsplinter.studies.embedding_trial import FIXED_POINTS
 
-FIXED_POINTS = 64
-"""At which gradients are features."""
 FIRST_TAUGHT = 100_000
 """Seed of the first network that the embedder is taught with."""
 TRUE, SHUFFLED = "true", "shuffled"

@@ -33,7 +33,7 @@ from gradsplinter.studies.part_tokens import (
     parts_by_inputs,
     parts_by_principal_directions,
 )
-from gradsplinter.studies.parts_judge import Judge, check_probe
+from gradsplinter.studies.parts_judge import Judge
 from gradsplinter.studies.parts_result import (
     INPUTS,
     METHODS,
@@ -47,6 +47,7 @@ from gradsplinter.studies.parts_result import (
     check_zoo,
     tasks_of,
 )
+from gradsplinter.studies.probe import check_probe
 from gradsplinter.table import splinter
 from gradsplinter.tokens import Tokens, joined
 from gradsplinter.train import train

@@ -12,6 +12,7 @@ from gradsplinter.checks import check_integer, check_integers, check_number, che
 from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.studies.adversarial_result import mean_columns
+from gradsplinter.studies.embedding_trial import FIXED_POINTS
 from gradsplinter.studies.part_tokens import COORDINATES, Part
 from gradsplinter.train import TrainConfig
 from gradsplinter.zoo import Zoo, ZooConfig
@@ -20,9 +21,8 @@ INPUTS = 2
 """Of each task."""
 PRODUCTS = 3
 """Tasks of each network that are the same: the first of the zoo."""
-FIXED_POINTS = 64
-"""At which gradients are features."""
-METHODS = ("embedder", "untrained embedder", "gradients at 64 points", "statistics of gradients")
+AT_FIXED_POINTS = f"gradients at {FIXED_POINTS} points"
+METHODS = ("embedder", "untrained embedder", AT_FIXED_POINTS, "statistics of gradients")
 
 
 @dataclass(frozen=True)
