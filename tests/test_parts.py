@@ -289,7 +289,7 @@ def test_the_command(tmp_path, zoo, recorded, capsys):
             *("0", "1"), *(["0", "1"] if any(row["coordinates"] == "principal" for row in rows) else [])
         ]  # fmt: skip
     with (out / "zoo-means.csv").open() as file:
-        assert {row["seeds"] for row in csv.DictReader(file)} == {"2"}
+        assert {row["probe_seeds"] for row in csv.DictReader(file)} == {"2"}
     again, _ = recorded
     for name in ("probe", "neighbours", "within", "between"):
         assert [float(row[name]) for row in rows] == [getattr(row, name) for row in again.rows]

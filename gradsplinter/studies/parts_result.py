@@ -204,7 +204,8 @@ class PartsResult:
         }
 
     def means(self) -> list[dict[str, Any]]:
-        """Over networks, each with a judge of its own, with standard errors; `ratio` is `within` / `between`."""
+        """Over networks, each with a judge of its own, with standard errors, and of how many networks each is: of some
+        there may be no equal part elsewhere, or no product. `ratio` is `within` / `between`."""
         groups: dict[tuple[str, str, str], list[PartRow]] = {}
         for row in self.rows:
             groups.setdefault((row.coordinates, row.part, row.method), []).append(row)
