@@ -56,8 +56,8 @@ class PartsConfig:
         default_factory=lambda: EmbedderTrainingConfig(tokens="samples", points=128, steps=1000)
     )
     """Of the embedders, whose seeds are those above. There are two for each seed: that they take minutes, they have
-    fewer steps, and fewer points, than `EmbedderTrainingConfig` by itself. Tokens are samples: nearly every example is alone in its mode of a network of several
-    tasks, which no network of a zoo is like."""
+    fewer steps, and fewer points, than `EmbedderTrainingConfig` by itself. Tokens are samples: nearly every example
+    is alone in its mode of a network of several tasks, which no network of a zoo is like."""
 
     def __post_init__(self) -> None:
         for name, least in (("seeds", 0), ("hidden", 1)):
