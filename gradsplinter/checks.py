@@ -85,6 +85,13 @@ def check_integer(value: object, name: str, least: int | None = None) -> int:
     return number
 
 
+def check_integers(values: object, name: str, least: int | None = None) -> tuple[int, ...]:
+    """`values` as a tuple of integers, each of at least `least` if given."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise TypeError(f"{name} must hold integers, got {type(values).__name__}")
+    return tuple(check_integer(value, name, least) for value in values)
+
+
 def check_number(value: object, name: str) -> float:
     """`value` as a float that is finite; True and False are not numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float):

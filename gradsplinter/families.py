@@ -10,7 +10,7 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
-from gradsplinter.checks import check_integer
+from gradsplinter.checks import check_integer, check_number
 from gradsplinter.formula import Formula
 from gradsplinter.tasks import Task
 
@@ -85,9 +85,11 @@ class Waves(Task):
     def __post_init__(self) -> None:
         for name, least in (("seed", 0), ("inputs", 1), ("terms", 1)):
             object.__setattr__(self, name, check_integer(getattr(self, name), name, least))
-        if not -math.inf < self.low < self.high < math.inf:
+        for name in ("low", "high", "frequency"):
+            check_number(getattr(self, name), name)
+        if not self.low < self.high:
             raise ValueError(f"low must be below high, got {self.low} and {self.high}")
-        if not 0 < self.frequency < math.inf:
+        if not self.frequency > 0:
             raise ValueError(f"frequency must be positive, got {self.frequency}")
 
     @property
@@ -140,7 +142,7 @@ class Varied(Task):
                 f"task must have {self.waves.n_inputs} inputs, as waves, and 1 output, got "
                 f"{self.task.n_inputs} and {self.task.n_outputs}"
             )
-        if not 0 < self.size < math.inf:
+        if not check_number(self.size, "size") > 0:
             raise ValueError(f"size must be positive, got {self.size}")
 
     @property

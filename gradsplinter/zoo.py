@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gradsplinter import io
-from gradsplinter.checks import check_integer, check_number
+from gradsplinter.checks import check_integer, check_integers, check_number
 from gradsplinter.families import family
 from gradsplinter.network import ReluNetwork
 from gradsplinter.tasks import Task
@@ -64,14 +64,11 @@ class ZooConfig:
     """Of all data and initial weights."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.hidden, str) or not isinstance(self.hidden, Sequence):
-            raise TypeError(f"hidden must hold integers, got {type(self.hidden).__name__}")
+        object.__setattr__(self, "hidden", check_integers(self.hidden, "hidden", 1))
         if not self.hidden:
             raise ValueError(
                 "hidden must hold at least one width, got none: one gradient everywhere"
             )
-        hidden = tuple(check_integer(width, "hidden", 1) for width in self.hidden)
-        object.__setattr__(self, "hidden", hidden)
         for name, least in (("networks", 2), ("examples", 2), ("seed", 0)):
             check_integer(getattr(self, name), name, least)
         _ = self.all_tasks, self.training

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -260,14 +261,21 @@ def test_means_by_hand():
 
     found = mean_columns([Row(v) for v in (1.0, 2.0, 6.0, math.nan, None)], ["value"])
     assert found == {
-        "seeds": 3,
         "value": 3,
         "value_error": pytest.approx((14 / 2 / 3) ** 0.5, abs=1e-6),
+        "value_seeds": 3,
     }
     alone = mean_columns([Row(2.0)], ["value"])
     assert alone["value"] == 2
     assert math.isnan(alone["value_error"])
-    assert mean_columns([Row(math.nan)], ["value"])["seeds"] == 0
+    assert mean_columns([Row(math.nan)], ["value"])["value_seeds"] == 0
+
+
+def test_each_mean_says_of_how_many_it_is():
+    rows = [SimpleNamespace(a=1.0, b=math.nan), SimpleNamespace(a=2.0, b=5.0)]
+    found = mean_columns(rows, ["a", "b"])
+    assert (found["a_seeds"], found["b_seeds"], found["b"]) == (2, 1, 5)
+    assert math.isnan(found["b_error"])
 
 
 def test_figures_are_drawn(result):

@@ -66,7 +66,18 @@ FLOORS = [  # from the top down
         "modularity",
         "_stack",
     },
-    {"_library", "threads", "modules", "patterns", "checks", "wording", "io", "data_files", "_C"},
+    {
+        "_library",
+        "threads",
+        "modules",
+        "patterns",
+        "checks",
+        "wording",
+        "draws",
+        "io",
+        "data_files",
+        "_C",
+    },
 ]
 FLOOR_OF = {part: -depth for depth, floor in enumerate(FLOORS) for part in floor}
 NOT_IN_INIT = {"cli", "studies", "plot"}  # import gradsplinter shall not load them

@@ -289,7 +289,7 @@ def test_the_command(tmp_path, zoo, recorded, capsys):
             *("0", "1"), *(["0", "1"] if any(row["coordinates"] == "principal" for row in rows) else [])
         ]  # fmt: skip
     with (out / "zoo-means.csv").open() as file:
-        assert {row["seeds"] for row in csv.DictReader(file)} == {"2"}
+        assert {row["probe_seeds"] for row in csv.DictReader(file)} == {"2"}
     again, _ = recorded
     for name in ("probe", "neighbours", "within", "between"):
         assert [float(row[name]) for row in rows] == [getattr(row, name) for row in again.rows]
@@ -377,6 +377,28 @@ def test_networks_that_are_not_those_that_were_kept(tmp_path, zoo, monkeypatch):
         run_parts(TINY, zoo, checkpoint=tmp_path, progress=False)
 
 
+def test_training_fresh_and_looked_at_examples_have_nothing_in_common(zoo, monkeypatch):
+    """Not the inputs of one task in one example either, in any of the networks."""
+    drawn = []
+    sample = SideBySide.sample
+
+    def keeps(task, n, *, generator):
+        drawn.append(sample(task, n, generator=generator))
+        return drawn[-1]
+
+    def stops(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SideBySide, "sample", keeps)
+    monkeypatch.setattr(parts_study, "Judge", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run_parts(TINY, zoo, progress=False)
+    sizes = [TINY.training_examples, TINY.examples, parts_study.FRESH]
+    assert sorted(map(len, drawn)) == sorted(2 * sizes)
+    pairs = torch.cat([x.view(-1, 2) for x in drawn])
+    assert len(pairs.unique(dim=0)) == len(pairs)
+
+
 def test_each_network_has_a_judge_that_has_not_seen_what_it_is_tested_on(zoo, recorded):
     """Another split and another embedder for each seed; what is taught are none of the held-out networks."""
     result, taught = recorded
@@ -449,6 +471,14 @@ def test_what_is_missing_is_said_before_anything_is_trained(zoo, tmp_path, monke
         (lambda: PartsConfig(others=0), ValueError, "others must be at least 1, got 0"),
         (lambda: PartsConfig(examples=10), ValueError, "examples must be at least 64, got 10"),
         (lambda: PartsConfig(learned=1.0), ValueError, "learned must be below 1, got 1.0"),
+        (lambda: PartsConfig(learned=-math.inf), ValueError, "learned must be finite, got -inf"),
+        (lambda: PartsConfig(learned="a"), TypeError, "learned must be a number, got str"),
+        (lambda: PartsConfig(hidden=8), TypeError, "hidden must hold integers, got int"),
+        (lambda: PartsConfig(hidden="88"), TypeError, "hidden must hold integers, got str"),
+        (lambda: PartsConfig(hidden=(8, 0)), ValueError, "hidden must be at least 1, got 0"),
+        (lambda: PartsConfig(seeds=8), TypeError, "seeds must hold integers, got int"),
+        (lambda: PartsConfig(seeds=()), ValueError, "seeds must hold at least one value, got none"),
+        (lambda: ClassPartsConfig(seeds=8), TypeError, "seeds must hold integers, got int"),
         (lambda: ClassPartsConfig(seeds=(3,)), ValueError, "seeds must hold at least two values"),
         (lambda: ClassPartsConfig(seeds=(0, 100_000)), ValueError, "seeds must be below 100,000"),
         (lambda: ClassPartsConfig(architecture="conv"), ValueError, "widths of hidden layers"),

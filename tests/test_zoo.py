@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -265,16 +266,21 @@ def test_bad_splits(zoo):
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "error", "message"),
     [
-        (lambda: Waves(0, 1, 1.0, 1.0), "low must be below high"),
-        (lambda: Waves(0, frequency=0.0), "frequency must be positive"),
-        (lambda: Varied(Formula("x1"), Waves(0, 2), 0.1), "task must have 2 inputs"),
-        (lambda: Varied(Formula("x1"), Waves(0, 1), 0.0), "size must be positive"),
+        (lambda: Waves(0, 1, 1.0, 1.0), ValueError, "low must be below high, got 1.0 and 1.0"),
+        (lambda: Waves(0, low="a"), TypeError, "low must be a number, got str"),
+        (lambda: Waves(0, low=-math.inf), ValueError, "low must be finite, got -inf"),
+        (lambda: Waves(0, high=math.nan), ValueError, "high must be finite, got nan"),
+        (lambda: Waves(0, frequency=0.0), ValueError, "frequency must be positive"),
+        (lambda: Waves(0, frequency=math.inf), ValueError, "frequency must be finite, got inf"),
+        (lambda: Varied(Formula("x1"), Waves(0, 2), 0.1), ValueError, "task must have 2 inputs"),
+        (lambda: Varied(Formula("x1"), Waves(0, 1), 0.0), ValueError, "size must be positive"),
+        (lambda: Varied(Formula("x1"), Waves(0, 1), "a"), TypeError, "size must be a number"),
     ],
 )
-def test_bad_tasks(make, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_tasks(make, error, message):
+    with pytest.raises(error, match=message):
         make()
 
 

@@ -29,10 +29,15 @@ from gradsplinter.cli.command import (
     results_folder,
 )
 from gradsplinter.studies.class_parts import run_class_parts
-from gradsplinter.studies.class_parts_result import ClassPartsConfig, ClassPartsResult
+from gradsplinter.studies.class_parts_result import (
+    SHUFFLED,
+    TRUE,
+    ClassPartsConfig,
+    ClassPartsResult,
+)
 from gradsplinter.studies.parts import run_parts
-from gradsplinter.studies.parts_judge import check_probe
 from gradsplinter.studies.parts_result import PartsConfig, PartsResult, check_zoo
+from gradsplinter.studies.probe import check_probe
 from gradsplinter.wording import counted
 from gradsplinter.zoo import Zoo, ZooConfig
 from gradsplinter.zoo_training import make_zoo
@@ -44,8 +49,8 @@ class EmbedParts(Study):
 
     Trains networks of several tasks side by side, and classifiers of images, and embeds the parts that lead from the
     inputs to a hidden site, from there to an output, and from the inputs to an output. Which inputs and which output
-    belong to a task is taken as planted. Stopped by Ctrl-C and started again, it goes on with the networks and embedders
-    that it had finished, which lie beside the folder in OUT.checkpoint; class pathways begin anew.
+    belong to a task is taken as planted. Stopped by Ctrl-C and started again, it goes on with the networks and
+    embedders that it had finished, which lie beside the folder in OUT.checkpoint; class pathways begin anew.
     """
 
     typed: ClassVar = options_of(PartsConfig) | {
@@ -218,7 +223,7 @@ def _table_of_parts(means: Sequence[dict[str, Any]]) -> Table:
 
 
 def _report_classes(result: ClassPartsResult) -> None:
-    for labels in ("true", "shuffled"):
+    for labels in (TRUE, SHUFFLED):
         accuracies = [row.accuracy for row in result.networks if row.labels == labels]
         console.print(
             f"{result.dataset}, {len(accuracies)} networks {result.config.architecture} of {labels} labels, "
@@ -232,9 +237,9 @@ def _report_classes(result: ClassPartsResult) -> None:
         console.print(table)
     alike = ", ".join(f"{row['class']} and {row['other']}" for row in result.pairs()[:5])
     console.print(
-        f"Chance is {1 / len(result.classes):.2f} for the nearest. Rank correlations over pairs of classes: of distances "
-        "between networks (agree), of nearness with how often classes are confused, and with the cosine of "
-        f"mean gradients. Most alike by the embedder: {alike}"
+        f"Chance is {1 / len(result.classes):.2f} for the nearest. Rank correlations over pairs of classes: of "
+        "distances between networks (agree), of nearness with how often classes are confused, and with the cosine "
+        f"of mean gradients. Most alike by the embedder: {alike}"
     )
 
 

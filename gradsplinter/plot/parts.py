@@ -135,7 +135,8 @@ def accuracies(result: PartsResult) -> Figure:
 
 
 def classes(result: ClassPartsResult) -> Figure:
-    """How far the pathways of classes are from each other, as a tree and as a table, beside how often they are confused."""
+    """How far the pathways of classes are from each other, as a tree and as a table, beside how often they are
+    confused."""
     merges, order = average_linkage(result.distances)
     names = [label(result.classes[i], 14) for i in order]
     n = len(order)

@@ -189,21 +189,20 @@ def _means(
 
 
 def mean_columns(rows: Sequence[object], names: Sequence[str]) -> dict[str, Any]:
-    """Of each attribute its mean over rows and the standard error of it; rows without a number are left out.
+    """Of each attribute its mean over rows, the standard error of it, and of how many rows these are: those without
+    a number are left out.
 
-    No attack may have succeeded on a network, so that there is nothing to score. `seeds` says how many rows
-    were left of the first attribute.
+    No attack may have succeeded on a network, so that there is nothing to score.
 
     Examples:
         >>> from types import SimpleNamespace as Row
         >>> mean_columns([Row(auroc=0.5), Row(auroc=0.7), Row(auroc=math.nan)], ["auroc"])
-        {'seeds': 2, 'auroc': 0.6, 'auroc_error': 0.1}
+        {'auroc': 0.6, 'auroc_error': 0.1, 'auroc_seeds': 2}
     """
     found: dict[str, Any] = {}
     for name in names:
         every = [getattr(row, name) for row in rows]
         values = [value for value in every if value is not None and not math.isnan(value)]
-        found.setdefault("seeds", len(values))
         mean, error = (math.nan if v is None else round(v, 6) for v in mean_and_error(values))
-        found |= {name: mean, f"{name}_error": error}
+        found |= {name: mean, f"{name}_error": error, f"{name}_seeds": len(values)}
     return found

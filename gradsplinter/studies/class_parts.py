@@ -22,7 +22,6 @@ from gradsplinter.splinters import Splinters
 from gradsplinter.studies import embedding_baselines as baselines
 from gradsplinter.studies.class_parts_result import (
     FIRST_TAUGHT,
-    FIXED_POINTS,
     SHUFFLED,
     TRUE,
     ClassifierRow,
@@ -31,7 +30,9 @@ from gradsplinter.studies.class_parts_result import (
     ClassPartsRow,
 )
 from gradsplinter.studies.classifiers import shuffled_labels, train_classifier
+from gradsplinter.studies.embedding_trial import FIXED_POINTS
 from gradsplinter.studies.part_tokens import mean_gradients, principal_directions
+from gradsplinter.studies.parts_result import AT_FIXED_POINTS
 from gradsplinter.studies.statistics import rank_correlation
 from gradsplinter.table import splinter
 from gradsplinter.tokens import Tokens, joined, of_splinters
@@ -169,7 +170,7 @@ class _Judge:
         return {
             "embedder": self.embedder.encode(tokens),
             "untrained embedder": self.untrained.encode(tokens),
-            "gradients at 64 points": baselines.nearest_at(tokens, there, self.fixed),
+            AT_FIXED_POINTS: baselines.nearest_at(tokens, there, self.fixed),
             "statistics of gradients": baselines.mode_statistics(tokens),
             "mean gradient": (tokens.shares.unsqueeze(2) * tokens.values).sum(1),
             "mean gradient by pixels": torch.cat([self._mean_gradients(net) for net in nets]),

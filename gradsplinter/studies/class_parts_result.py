@@ -7,14 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from gradsplinter.checks import check_integer, check_values
+from gradsplinter.checks import check_integer, check_integers, check_values
 from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.studies.adversarial_result import mean_columns
 from gradsplinter.studies.classifiers import ClassifierConfig
+from gradsplinter.studies.embedding_trial import FIXED_POINTS
 
-FIXED_POINTS = 64
-"""At which gradients are features."""
 FIRST_TAUGHT = 100_000
 """Seed of the first network that the embedder is taught with."""
 TRUE, SHUFFLED = "true", "shuffled"
@@ -52,12 +51,12 @@ class ClassPartsConfig:
     """Of the embedder."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "seeds", check_integers(self.seeds, "seeds", 0))
         check_values(self.seeds, "seeds")
         if len(self.seeds) < 2:
             raise ValueError(f"seeds must hold at least two values, got {len(self.seeds)}")
-        for seed in self.seeds:
-            if check_integer(seed, "seeds", 0) >= FIRST_TAUGHT:
-                raise ValueError(f"seeds must be below {FIRST_TAUGHT:,}, got {seed}")
+        if max(self.seeds) >= FIRST_TAUGHT:
+            raise ValueError(f"seeds must be below {FIRST_TAUGHT:,}, got {max(self.seeds)}")
         for name, least in (
             ("taught", 1), ("training_examples", 2), ("directions", 1), ("examples", FIXED_POINTS),
         ):  # fmt: skip

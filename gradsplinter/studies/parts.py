@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from gradsplinter.checks import check_device
 from gradsplinter.communities import Communities, neuron_communities
+from gradsplinter.draws import generator_of
 from gradsplinter.embedding import activations
 from gradsplinter.families import SideBySide
 from gradsplinter.network import ReluNetwork
@@ -32,7 +33,7 @@ from gradsplinter.studies.part_tokens import (
     parts_by_inputs,
     parts_by_principal_directions,
 )
-from gradsplinter.studies.parts_judge import Judge, check_probe
+from gradsplinter.studies.parts_judge import Judge
 from gradsplinter.studies.parts_result import (
     INPUTS,
     METHODS,
@@ -46,6 +47,7 @@ from gradsplinter.studies.parts_result import (
     check_zoo,
     tasks_of,
 )
+from gradsplinter.studies.probe import check_probe
 from gradsplinter.table import splinter
 from gradsplinter.tokens import Tokens, joined
 from gradsplinter.train import train
@@ -92,7 +94,7 @@ def run_parts(
     for seed, task, net in tqdm(
         list(zip(config.seeds, tasks, nets, strict=True)), disable=not progress, desc="parts"
     ):
-        x = task.sample(config.examples, generator=torch.Generator().manual_seed(seed + 2**33))
+        x = task.sample(config.examples, generator=generator_of(seed, "examples of parts"))
         outputs += _outputs(config, task, net, seed)
         directions += _directions(task, net, x, seed)
         found = neuron_communities(net, x)
@@ -152,7 +154,7 @@ def _networks(
                 f"checkpoint must be as it was written, got {folder} with other networks"
             )
         return found
-    generators = [torch.Generator().manual_seed(seed + 2**32) for seed in config.seeds]
+    generators = [generator_of(seed, "training examples") for seed in config.seeds]
     x = torch.stack(
         [
             task.sample(config.training_examples, generator=generator)
@@ -171,7 +173,7 @@ def _networks(
 def _outputs(
     config: PartsConfig, task: SideBySide, net: ReluNetwork, seed: int
 ) -> Iterator[OutputRow]:
-    x = task.sample(FRESH, generator=torch.Generator().manual_seed(seed + 2**34))
+    x = task.sample(FRESH, generator=generator_of(seed, "fresh examples"))
     y = task.target(x)
     r2 = 1 - (net(x) - y).square().mean(0) / y.var(0, correction=0)
     for output, (value, own) in enumerate(zip(r2.tolist(), task.tasks, strict=True)):

@@ -8,12 +8,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from gradsplinter.draws import generator_of
 from gradsplinter.embedder import Embedder
 from gradsplinter.embedder_training import train_embedder_of
 from gradsplinter.studies import embedding_baselines as baselines
+from gradsplinter.studies.embedding_trial import FIXED_POINTS
 from gradsplinter.studies.part_tokens import Part, ZooParts
 from gradsplinter.studies.parts_result import (
-    FIXED_POINTS,
+    AT_FIXED_POINTS,
     INPUTS,
     PartRow,
     PartsConfig,
@@ -21,22 +23,10 @@ from gradsplinter.studies.parts_result import (
 )
 from gradsplinter.studies.probe import probe_labels
 from gradsplinter.tokens import Tokens, joined, tokens_of
-from gradsplinter.wording import missing_extra
 from gradsplinter.zoo import Zoo
 
 LOOK_AT = 1024
 """Examples by which the principal directions of a network of the zoo are found."""
-
-
-def check_probe() -> None:
-    """
-    Raises:
-        ImportError: scikit-learn is missing, which is needed only after minutes.
-    """
-    try:
-        import sklearn  # noqa: F401, PLC0415
-    except ImportError as error:
-        raise ImportError(missing_extra("probes", "cluster", error)) from error
 
 
 class Judge:
@@ -66,7 +56,7 @@ class Judge:
         self.config, self.zoo, self.coordinates, self.seed = config, zoo, coordinates, seed
         kind = config.teaching.tokens
         self.training, self.test = zoo.split(max(1, zoo.config.networks // 5), seed)
-        x = self.sample(LOOK_AT, torch.Generator().manual_seed(seed))
+        x = self.sample(LOOK_AT, generator_of(seed, "examples of the zoo"))
         later = ZooParts(zoo.networks, x, kind) if coordinates == "principal" else None
 
         def look_at(index: Sequence[int], x: Tensor) -> Tokens:
@@ -89,7 +79,7 @@ class Judge:
         self.untrained = Embedder(shape, seed).requires_grad_(False)
         self.untrained.standardise(self.tokens[self.training])
         points = self.tokens.points[self.tokens.shares > 0]
-        order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed + 1))
+        order = torch.randperm(len(points), generator=generator_of(seed, "fixed points"))
         self.fixed = points[order[:FIXED_POINTS]]
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
@@ -100,9 +90,7 @@ class Judge:
         ways: dict[str, Callable[[], Tensor]] = {
             "embedder": lambda: self.embedder.encode(tokens),
             "untrained embedder": lambda: self.untrained.encode(tokens),
-            "gradients at 64 points": lambda: baselines.nearest_at(
-                tokens, tokens.shares > 0, self.fixed
-            ),
+            AT_FIXED_POINTS: lambda: baselines.nearest_at(tokens, tokens.shares > 0, self.fixed),
             "statistics of gradients": lambda: baselines.mode_statistics(tokens),
         }
         return ways[method]()

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradsplinter.checks import check_integer, check_values
+from gradsplinter.checks import check_integer, check_integers, check_number, check_values
 from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.studies.adversarial_result import mean_columns
+from gradsplinter.studies.embedding_trial import FIXED_POINTS
 from gradsplinter.studies.part_tokens import COORDINATES, Part
 from gradsplinter.train import TrainConfig
 from gradsplinter.zoo import Zoo, ZooConfig
@@ -20,9 +21,8 @@ INPUTS = 2
 """Of each task."""
 PRODUCTS = 3
 """Tasks of each network that are the same: the first of the zoo."""
-FIXED_POINTS = 64
-"""At which gradients are features."""
-METHODS = ("embedder", "untrained embedder", "gradients at 64 points", "statistics of gradients")
+AT_FIXED_POINTS = f"gradients at {FIXED_POINTS} points"
+METHODS = ("embedder", "untrained embedder", AT_FIXED_POINTS, "statistics of gradients")
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class PartsConfig:
         default_factory=lambda: EmbedderTrainingConfig(tokens="samples", points=128, steps=1000)
     )
     """Of the embedders, whose seeds are those above. There are two for each seed: that they take minutes, they have
-    fewer steps, and fewer points, than `EmbedderTrainingConfig` by itself. Tokens are samples: nearly every example is alone in its mode of a network of several
-    tasks, which no network of a zoo is like."""
+    fewer steps, and fewer points, than `EmbedderTrainingConfig` by itself. Tokens are samples: nearly every example
+    is alone in its mode of a network of several tasks, which no network of a zoo is like."""
 
     def __post_init__(self) -> None:
+        for name, least in (("seeds", 0), ("hidden", 1)):
+            object.__setattr__(self, name, check_integers(getattr(self, name), name, least))
         check_values(self.seeds, "seeds")
-        for seed in self.seeds:
-            check_integer(seed, "seeds", 0)
         for name, least in (
             ("others", 1), ("training_examples", 256), ("examples", FIXED_POINTS),
         ):  # fmt: skip
@@ -76,7 +76,7 @@ class PartsConfig:
             raise ValueError(
                 f"teaching.seed must be left out, since seeds has them, got {self.teaching.seed}"
             )
-        if not self.learned < 1:
+        if not check_number(self.learned, "learned") < 1:
             raise ValueError(f"learned must be below 1, got {self.learned}")
         _ = self.training
 
@@ -204,7 +204,8 @@ class PartsResult:
         }
 
     def means(self) -> list[dict[str, Any]]:
-        """Over networks, each with a judge of its own, with standard errors; `ratio` is `within` / `between`."""
+        """Over networks, each with a judge of its own, with standard errors, and of how many networks each is: of some
+        there may be no equal part elsewhere, or no product. `ratio` is `within` / `between`."""
         groups: dict[tuple[str, str, str], list[PartRow]] = {}
         for row in self.rows:
             groups.setdefault((row.coordinates, row.part, row.method), []).append(row)

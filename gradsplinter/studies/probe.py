@@ -35,8 +35,8 @@ def probe_accuracy(
 ) -> float:
     """Share of test rows whose class a linear classifier names; multinomial logistic regression.
 
-    Features are standardised by all training rows, which needs no labels. The penalty is chosen by cross-validation among the training
-    rows, where each class has enough; else it is 1.
+    Features are standardised by all training rows, which needs no labels. The penalty is chosen by
+    cross-validation among the training rows, where each class has enough; else it is 1.
 
     Args:
         features: `[M, F]`.

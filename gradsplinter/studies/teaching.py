@@ -23,7 +23,7 @@ POINTS = 1024
 
 
 @dataclass(frozen=True)
-class ClozeRow:
+class HeldOutRow:
     """How well hidden gradients of held-out networks are filled in, all of them together."""
 
     hidden: float
@@ -48,7 +48,7 @@ class Taught:
     trained: TrainedEmbedder
     training: int
     held_out: int
-    cloze: list[ClozeRow]
+    cloze: list[HeldOutRow]
     recognised: float
     unlike: float
     probe: float | None
@@ -161,13 +161,13 @@ def _cloze(
     other: Tokens,
     shares: tuple[float, ...],
     generator: torch.Generator,
-) -> list[ClozeRow]:
+) -> list[HeldOutRow]:
     mean = (own.shares.unsqueeze(2) * own.values).sum((0, 1)) / len(own)
 
     rows = []
     for share in shares:
         hidden = hide(other, (share,), generator)
-        rows.append(ClozeRow(share, cloze_r2(other, hidden, embedder.fill, mean)))
+        rows.append(HeldOutRow(share, cloze_r2(other, hidden, embedder.fill, mean)))
     return rows
 
 
