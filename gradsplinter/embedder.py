@@ -133,14 +133,14 @@ class Embedder(nn.Module):
             mean = (weights.unsqueeze(2) * data).sum((0, 1))
             square = (weights.unsqueeze(2) * (data - mean) ** 2).sum((0, 1))
             getattr(self, f"{name}_mean").copy_(mean)
-            getattr(self, f"{name}_scale").copy_(_or_one(square.sqrt()))
+            getattr(self, f"{name}_scale").copy_(_or_one(square.sqrt(), data))
         self.point_low.fill_(torch.inf)
         self.point_high.fill_(-torch.inf)
         self.widen(tokens)
         last = cast("nn.Linear", self.of_set[-1])
         with torch.no_grad():
             found = self._unbounded(tokens, None)
-            spread = _or_one(found.std(0, correction=0))
+            spread = _or_one(found.std(0, correction=0), found)
             last.weight.div_(spread.unsqueeze(1))
             last.bias.sub_(found.mean(0)).div_(spread)
 
@@ -321,9 +321,10 @@ def _spread_out(rows: Tensor, places: tuple[Tensor, ...], like: Tensor) -> Tenso
     return rows.new_zeros(*like.shape, *rows.shape[1:]).index_put(places, rows)
 
 
-def _or_one(spread: Tensor) -> Tensor:
-    """1 where there is none."""
-    return spread.where(spread > 0, 1.0)
+def _or_one(spread: Tensor, data: Tensor) -> Tensor:
+    """1 where it is no more than rounding of data `[..., n]`."""
+    largest = data.abs().flatten(0, -2).amax(0)
+    return spread.where(spread > 1e-6 * largest, 1.0)
 
 
 def _mlp(inputs: int, width: int, outputs: int, hidden: int) -> nn.Sequential:

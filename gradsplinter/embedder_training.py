@@ -235,6 +235,7 @@ class _State:
             "shape": asdict(shape),
             "config": asdict(config) | {"mask": list(config.mask)},
             "networks": list(names),
+            "versions": {"torch": torch.__version__},
         }
         self.embedder = Embedder(shape, config.seed).to(device)
         self.asked = self._look(self.validation)  # the same at each validation

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -79,14 +80,15 @@ class _Done:
 
     def save(self, path: Path, config: ZooConfig) -> None:
         tensors = stacked(self.networks) | {"r2": torch.tensor(self.r2, dtype=torch.float64)}
-        io.write_file(path, save(tensors, metadata={KEY: json.dumps(identity(config))}))
+        io.write_file(path, save(tensors, metadata={KEY: json.dumps(_about(config))}))
 
     @classmethod
     def load(cls, path: Path, config: ZooConfig) -> _Done:
         metadata, tensors = io.read_safetensors(path, "checkpoint")
-        about, own = json.loads(metadata.get(KEY, "{}")), json.loads(json.dumps(identity(config)))
+        about, own = json.loads(metadata.get(KEY, "{}")), json.loads(json.dumps(_about(config)))
         found, expected = (
-            {key: record.get(key) for key in (KEY, "config", "tasks")} for record in (about, own)
+            {key: record.get(key) for key in (KEY, "config", "tasks", "versions")}
+            for record in (about, own)
         )
         other = difference(found, expected)
         if not other and not same_tasks(about, own):
@@ -96,6 +98,11 @@ class _Done:
         r2 = tensors.pop("r2", torch.zeros(0))
         what = "checkpoint must hold finished tasks of a zoo"
         return cls(unstacked(tensors, config, len(r2), what), r2.tolist())
+
+
+def _about(config: ZooConfig) -> dict[str, Any]:
+    """What the networks depend on."""
+    return identity(config) | {"versions": {"torch": torch.__version__}}
 
 
 def _sample(task: Task, config: ZooConfig, generator: torch.Generator) -> Sequence[Tensor]:

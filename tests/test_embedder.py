@@ -262,7 +262,7 @@ def test_what_it_learns():
 
 def test_sets_of_tokens_of_anything():
     """The same look at the same networks teaches the same, and of each step it asks for sets by number."""
-    config = EmbedderTrainingConfig(steps=30, points=40, batch=4)
+    config = EmbedderTrainingConfig(steps=30, points=40, batch=4, refresh=25)
     asked = []
 
     def look(index, generator):

@@ -131,7 +131,7 @@ def map_of(result: EmbeddingResult) -> Figure:
     gradient.
     """
     tasks = result.zoo.tasks
-    places = principal(result.embeddings)
+    (places,) = principal(result.embeddings)
     colors = colormaps["tab20" if len(tasks) > 10 else "tab10"].colors  # type: ignore[attr-defined]
     drawn = tasks[:MOST_DRAWN] if tasks[0].n_inputs <= 2 else ()
     rows = -(-len(drawn) // 2)
@@ -190,9 +190,10 @@ def _draw(ax: Axes, result: EmbeddingResult, task: int) -> None:
     )  # fmt: skip
 
 
-def principal(embeddings: Tensor) -> NDArray[Any]:
-    centred = embeddings.double() - embeddings.double().mean(0)
-    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+def principal(embeddings: Tensor, *others: Tensor) -> list[NDArray[Any]]:
+    """Embeddings, and others, by the first two principal components of the former; no sign is left to chance."""
+    mean = embeddings.double().mean(0)
+    _, _, directions = torch.linalg.svd(embeddings.double() - mean, full_matrices=False)
     signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
-    found: NDArray[Any] = (centred @ (signs * directions)[:2].T).numpy()
-    return found
+    axes = (signs * directions)[:2].T
+    return [((found.double() - mean) @ axes).numpy() for found in (embeddings, *others)]

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
+from gradsplinter.plot.embedding import principal
 from gradsplinter.plot.style import BLUE, GREEN, GREY, INK, ORANGE, label, style
 from gradsplinter.studies.class_parts_result import ClassPartsResult
 from gradsplinter.studies.parts_result import METHODS, PartsResult
@@ -33,12 +34,7 @@ def figures(result: PartsResult, classified: Sequence[ClassPartsResult]) -> dict
 def map_of(result: PartsResult) -> Figure:
     """The first two principal components of the zoo's embeddings, and where the parts lie there; by the embedder of the
     first seed."""
-    mean = result.zoo_embeddings.double().mean(0)
-    _, _, axes = torch.linalg.svd(result.zoo_embeddings.double() - mean, full_matrices=False)
-    zoo, parts = (
-        ((found.double() - mean) @ axes[:2].T).numpy()
-        for found in (result.zoo_embeddings, result.embeddings)
-    )
+    zoo, parts = principal(result.zoo_embeddings, result.embeddings)
     depth = len(result.config.hidden) + 1
     names = [part.name(depth) for part in result.parts]
     kinds = sorted(dict.fromkeys(names), key=lambda name: (name.startswith("site"), name))
