@@ -9,17 +9,18 @@ import sys
 import pytest
 import torch
 
-from gradsplinter import ReluNetwork
+from gradsplinter import ReluNetwork, data
 from gradsplinter.cli.parts import EmbedParts
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.embedding import activations
 from gradsplinter.families import SideBySide
 from gradsplinter.formula import Formula
 from gradsplinter.plot.parts import average_linkage
+from gradsplinter.studies import class_parts, parts_judge
 from gradsplinter.studies import parts as parts_study
-from gradsplinter.studies import parts_judge
-from gradsplinter.studies.class_parts import same_class
+from gradsplinter.studies.class_parts import run_class_parts, same_class
 from gradsplinter.studies.class_parts_result import ClassPartsConfig
+from gradsplinter.studies.classifiers import train_classifier
 from gradsplinter.studies.part_tokens import (
     ZooParts,
     centred,
@@ -32,7 +33,7 @@ from gradsplinter.studies.parts import _directions, run_parts
 from gradsplinter.studies.parts_judge import Judge, Near
 from gradsplinter.studies.parts_result import METHODS, Part, PartsConfig, tasks_of
 from gradsplinter.table import splinter
-from gradsplinter.tokens import Tokens, of_splinters, tokens_of
+from gradsplinter.tokens import Tokens, joined, of_splinters, tokens_of
 from gradsplinter.train import initialise, train
 from gradsplinter.zoo import ZooConfig
 from gradsplinter.zoo_training import make_zoo
@@ -344,6 +345,47 @@ def test_interrupted_it_goes_on_to_the_same_results(tmp_path, zoo, recorded, mon
     assert not kept.exists()
 
 
+def test_class_pathways_go_on_to_the_same_results(tmp_path, monkeypatch):
+    """Stopped while the networks are trained, and while the embedder is taught."""
+    parts = data.load("digits", "train"), data.load("digits", "test")
+    teaching = dataclasses.replace(TEACHING, steps=4, refresh=2)
+    config = dataclasses.replace(TINY_CLASSES, teaching=teaching)
+    expected = run_class_parts(config, "digits", *parts, progress=False)
+    trained, looked = [], []
+
+    def trains(*arguments):
+        if len(trained) == 3:
+            trained.append("stopped")
+            raise KeyboardInterrupt
+        trained.append(1)
+        return train_classifier(*arguments)
+
+    def joins(*arguments):
+        looked.append(1)
+        if len(looked) == 3:  # of the second validation's networks
+            raise KeyboardInterrupt
+        return joined(*arguments)
+
+    monkeypatch.setattr(class_parts, "train_classifier", trains)
+    monkeypatch.setattr(class_parts, "joined", joins)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run_class_parts(config, "digits", *parts, checkpoint=tmp_path, progress=False)
+    assert len(trained) == 6 + 1  # two that teach, two of each kind
+    assert (tmp_path / "digits-embedder.safetensors").exists()
+    found = run_class_parts(config, "digits", *parts, checkpoint=tmp_path, progress=False)
+    assert len(trained) == 6 + 1
+    assert (found.networks, found.rows) == (expected.networks, expected.rows)
+    for name in ("distances", "confusion", "embeddings"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+    other = dataclasses.replace(config, epochs=3)
+    with pytest.raises(ValueError, match=r"same study, got .* with config.epochs 2, not 3"):
+        run_class_parts(other, "digits", *parts, checkpoint=tmp_path, progress=False)
+    turned = dataclasses.replace(parts[0], x=parts[0].x.flip(0))
+    with pytest.raises(ValueError, match=r"same study, got .* with other data"):
+        run_class_parts(config, "digits", turned, parts[1], checkpoint=tmp_path, progress=False)
+
+
 def test_before_there_is_anything_to_keep(tmp_path, zoo, monkeypatch):
     zoo.save(tmp_path / "zoo")
     command = EmbedParts(
@@ -372,7 +414,7 @@ def test_networks_that_are_not_those_that_were_kept(tmp_path, zoo, monkeypatch):
         (tmp_path / "network-0.safetensors").read_bytes()
     )
     with pytest.raises(
-        ValueError, match=r"checkpoint must be as it was written, got .* other networks"
+        ValueError, match=r"checkpoint must be as it was written, got .* another network"
     ):
         run_parts(TINY, zoo, checkpoint=tmp_path, progress=False)
 

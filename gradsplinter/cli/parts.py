@@ -50,7 +50,7 @@ class EmbedParts(Study):
     Trains networks of several tasks side by side, and classifiers of images, and embeds the parts that lead from the
     inputs to a hidden site, from there to an output, and from the inputs to an output. Which inputs and which output
     belong to a task is taken as planted. Stopped by Ctrl-C and started again, it goes on with the networks and
-    embedders that it had finished, which lie beside the folder in OUT.checkpoint; class pathways begin anew.
+    embedders that it had finished, which lie beside the folder in OUT.checkpoint until all is.
     """
 
     typed: ClassVar = options_of(PartsConfig) | {
@@ -101,7 +101,9 @@ class EmbedParts(Study):
             zoo = zoo or make_zoo(of_zoo, kept / "zoo.safetensors", progress=bar)
             result = run_parts(self.config, zoo, checkpoint=kept, device=device, progress=bar)
             classified = [
-                run_class_parts(self.classes, name, train, test, device=device, progress=bar)
+                run_class_parts(
+                    self.classes, name, train, test, checkpoint=kept, device=device, progress=bar
+                )
                 for name, (train, test) in images.items()
             ]
             self._write(result, classified, folder)

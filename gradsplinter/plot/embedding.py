@@ -67,7 +67,7 @@ def probes(result: EmbeddingResult) -> Figure:
             ax.set_xlim(0, 1.04)
             ax.set_xticks([0, 0.5, 1])
             ax.set_title(textwrap.fill(question, 13), fontsize=8)
-        axes[0].set_yticks(range(len(methods)), methods[::-1])
+        axes[0].set_yticks(range(len(methods)), [textwrap.fill(name, 26) for name in methods[::-1]])
         figure.supxlabel("accuracy on held-out networks (dotted: chance)", fontsize=9)
     return figure
 

@@ -7,8 +7,10 @@ those of others are embedded. Networks of shuffled labels, each shuffled anew, h
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -31,6 +33,7 @@ from gradsplinter.studies.class_parts_result import (
 )
 from gradsplinter.studies.classifiers import shuffled_labels, train_classifier
 from gradsplinter.studies.embedding_trial import FIXED_POINTS
+from gradsplinter.studies.kept import Kept, about
 from gradsplinter.studies.part_tokens import mean_gradients, principal_directions
 from gradsplinter.studies.parts_result import AT_FIXED_POINTS
 from gradsplinter.studies.statistics import rank_correlation
@@ -44,6 +47,7 @@ def run_class_parts(
     train: Dataset,
     test: Dataset,
     *,
+    checkpoint: str | Path | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> ClassPartsResult:
@@ -53,11 +57,13 @@ def run_class_parts(
         config: what to train and ask.
         name: of the data.
         train, test: its parts.
+        checkpoint: a folder that is there, in which it keeps the networks and the state of the embedder's teaching, and
+            from which it goes on where it was interrupted.
         device: where the embedder is taught; by default on the CPU.
         progress: show bars on stderr.
 
     Raises:
-        ValueError: data that does not fit.
+        ValueError: data that does not fit; a checkpoint of something else.
     """
     train = _first(train, config.training_examples)
     if train.x.shape[1] < config.directions:
@@ -65,14 +71,22 @@ def run_class_parts(
             f"directions must be at most {train.x.shape[1]}, the inputs of {name}, got "
             f"{config.directions}"
         )
+    folder = None if checkpoint is None else Path(checkpoint)
+    kept = Kept(
+        None if folder is None else folder / f"{name}.json",
+        about(asdict(config), data=_fingerprint(train)),
+    )
     basis = principal_directions(train.x, config.directions)
     taught = range(FIRST_TAUGHT, FIRST_TAUGHT + config.taught)
     total = len(taught) + 2 * len(config.seeds)
     with tqdm(total=total, disable=not progress, desc=f"{name}: networks") as bar:
 
         def trained(seed: int, labels: str) -> ReluNetwork:
-            data = train if labels == TRUE else shuffled_labels(train, seed)
-            net = ReluNetwork.from_module(train_classifier(config.training, data, seed))
+            def make() -> ReluNetwork:
+                data = train if labels == TRUE else shuffled_labels(train, seed)
+                return ReluNetwork.from_module(train_classifier(config.training, data, seed))
+
+            net = kept.network(f"{name}-{labels}-{seed}", make)
             bar.update()
             return net
 
@@ -80,7 +94,9 @@ def run_class_parts(
         compared = {
             labels: [trained(seed, labels) for seed in config.seeds] for labels in (TRUE, SHUFFLED)
         }
-    judge = _Judge(config, teachers, basis, train.x, test.x[: config.examples], device, progress)
+    state = None if folder is None else folder / f"{name}-embedder.safetensors"
+    x = test.x[: config.examples]
+    judge = _Judge(config, teachers, basis, train.x, x, state, device, progress)
     networks: list[ClassifierRow] = []
     rows: list[ClassPartsRow] = []
     found: dict[str, tuple[Tensor, Tensor]] = {}
@@ -109,6 +125,7 @@ class _Judge:
         basis: `[d, h_0]`.
         images: that networks are looked at with in teaching.
         x: `[N, h_0]`, and afterwards.
+        checkpoint: of its teaching.
         device: where it is taught.
         progress: show a bar.
     """
@@ -120,6 +137,7 @@ class _Judge:
         basis: Tensor,
         images: Tensor,
         x: Tensor,
+        checkpoint: Path | None,
         device: torch.device | str | None,
         progress: bool,
     ) -> None:
@@ -135,7 +153,13 @@ class _Judge:
         shape = replace(config.shape, inputs=config.directions)
         names = [f"{net.fingerprint} {output}" for net in nets for output in range(classes)]
         taught = train_embedder_of(
-            look, names, shape, config.teaching, device=device, progress=progress
+            look,
+            names,
+            shape,
+            config.teaching,
+            checkpoint=checkpoint,
+            device=device,
+            progress=progress,
         )
         self.embedder = taught.embedder
         self.untrained = Embedder(shape, config.teaching.seed).requires_grad_(False)
@@ -231,6 +255,13 @@ def _confusion(guesses: Tensor, y: Tensor, classes: int) -> Tensor:
     """int64 `[C, C]`: how often a class (row) was taken for another (column); 0 on the diagonal."""
     counts = torch.bincount(y * classes + guesses, minlength=classes**2)
     return counts.view(classes, classes).fill_diagonal_(0)
+
+
+def _fingerprint(data: Dataset) -> str:
+    """SHA-256 (hex) of examples and classes."""
+    digest = hashlib.sha256(data.x.numpy().tobytes())
+    digest.update(data.y.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _first(data: Dataset, n: int) -> Dataset:

@@ -95,7 +95,7 @@ def about_seed(config: EmbeddingConfig, zoo: Zoo) -> dict[str, Any]:
     """What the results of a seed depend on."""
     settings = asdict(config)
     del settings["seeds"]
-    return about(settings, zoo)
+    return about(settings, zoo=zoo.fingerprint)
 
 
 def check_study(config: EmbeddingConfig, zoo: Zoo) -> None:

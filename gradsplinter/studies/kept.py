@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,14 @@ import torch
 
 import gradsplinter
 from gradsplinter import io
+from gradsplinter.network import ReluNetwork
 from gradsplinter.wording import difference
-from gradsplinter.zoo import Zoo
 
 
-def about(config: Mapping[str, Any], zoo: Zoo) -> dict[str, Any]:
-    """What the results of a study of a zoo depend on."""
+def about(config: Mapping[str, Any], **fingerprints: str) -> dict[str, Any]:
+    """What the results of a study depend on: its settings, what it is about, and versions."""
     versions = {"gradsplinter": gradsplinter.__version__, "torch": torch.__version__}
-    return {"config": config, "zoo": zoo.fingerprint, "versions": versions}
+    return {"config": config, **fingerprints, "versions": versions}
 
 
 class Kept:
@@ -61,3 +61,23 @@ class Kept:
         if self.path is not None:
             text = json.dumps({"about": self.about, "parts": self.parts})
             io.write_file(self.path, text.encode())
+
+    def network(self, name: str, make: Callable[[], ReluNetwork]) -> ReluNetwork:
+        """The network of this name, from a file of its own beside `path`; where it is not there, it is made.
+
+        Raises:
+            ValueError: a file of another network.
+        """
+        path = None if self.path is None else self.path.with_name(f"{name}.safetensors")
+        if path is None or name not in self:
+            net = make()
+            if path is not None:
+                net.save(path)
+            self[name] = net.fingerprint
+            return net
+        net = ReluNetwork.load(path)
+        if net.fingerprint != self[name]:
+            raise ValueError(
+                f"checkpoint must be as it was written, got {path} with another network"
+            )
+        return net

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,13 @@ def run_parts(
     check_zoo(config, zoo.config)
     device = check_device(device)
     folder = None if checkpoint is None else Path(checkpoint)
-    kept = Kept(None if folder is None else folder / "parts.json", about(asdict(config), zoo))
+    kept = Kept(
+        None if folder is None else folder / "parts.json",
+        about(asdict(config), zoo=zoo.fingerprint),
+    )
     labels = [tasks_of(config, zoo, i) for i in range(len(config.seeds))]
     tasks = [SideBySide(tuple(zoo.tasks[i] for i in of.tolist())) for of in labels]
-    nets = _networks(config, tasks, progress, kept, folder)
+    nets = _networks(config, tasks, progress, kept)
     outputs: list[OutputRow] = []
     directions: list[DirectionRow] = []
     groups: list[CommunityRow] = []
@@ -140,20 +144,22 @@ def _judged(judge: Judge, tokens: Tokens, parts: list[Part], labels: Tensor) -> 
 
 
 def _networks(
-    config: PartsConfig,
-    tasks: Sequence[SideBySide],
-    progress: bool,
-    kept: Kept,
-    folder: Path | None,
+    config: PartsConfig, tasks: Sequence[SideBySide], progress: bool, kept: Kept
 ) -> list[ReluNetwork]:
-    """Of all seeds; where there is a folder, they are in it afterwards, or before."""
-    if folder is not None and "networks" in kept:
-        found = [ReluNetwork.load(folder / f"network-{seed}.safetensors") for seed in config.seeds]
-        if [net.fingerprint for net in found] != kept["networks"]:
-            raise ValueError(
-                f"checkpoint must be as it was written, got {folder} with other networks"
-            )
-        return found
+    """Of all seeds, trained together where one is not kept."""
+
+    together = cache(lambda: _trained(config, tasks, progress))
+
+    def of(number: int) -> ReluNetwork:
+        return together()[number]
+
+    return [
+        kept.network(f"network-{seed}", partial(of, number))
+        for number, seed in enumerate(config.seeds)
+    ]
+
+
+def _trained(config: PartsConfig, tasks: Sequence[SideBySide], progress: bool) -> list[ReluNetwork]:
     generators = [generator_of(seed, "training examples") for seed in config.seeds]
     x = torch.stack(
         [
@@ -162,12 +168,7 @@ def _networks(
         ]
     )
     y = torch.stack([task.target(own) for task, own in zip(tasks, x, strict=True)])
-    nets = train(config.training, x, y, config.seeds, progress=progress).networks
-    if folder is not None:
-        for seed, net in zip(config.seeds, nets, strict=True):
-            net.save(folder / f"network-{seed}.safetensors")
-    kept["networks"] = [net.fingerprint for net in nets]
-    return nets
+    return train(config.training, x, y, config.seeds, progress=progress).networks
 
 
 def _outputs(
