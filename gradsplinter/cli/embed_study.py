@@ -67,7 +67,7 @@ class EmbedStudy(Study):
         default_factory=EmbeddingConfig
     )
     ablations: bool = False
-    """Also change one thing at a time of the embedder and of its training: 17 other trainings a seed."""
+    """Also change one thing at a time of the embedder and of its training: 18 other trainings a seed."""
     device: str | None = None
     """cpu, cuda or cuda:INDEX; by default cuda where there is one."""
     out: Path | None = None
