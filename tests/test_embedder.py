@@ -210,6 +210,24 @@ def test_saved_and_loaded(tmp_path):
     assert torch.equal(loaded.encode(random_tokens()), embedder.encode(random_tokens()))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("value_scale", 0.0, "value_scale must be positive"),
+        ("value_scale", float("nan"), "value_scale must be finite"),
+        ("point_mean", float("inf"), "point_mean must be finite"),
+    ],
+)
+def test_files_with_numbers_that_cannot_be(name, value, message, tmp_path):
+    embedder = Embedder(EmbedderConfig())
+    getattr(embedder, name)[0] = value
+    embedder.save(tmp_path / "embedder.safetensors")
+    with pytest.raises(
+        ValueError, match=f"path must be a file written by Embedder.save, got .*: {message}"
+    ):
+        Embedder.load(tmp_path / "embedder.safetensors")
+
+
 def test_files_that_are_no_embedder(tmp_path):
     path = tmp_path / "embedder.safetensors"
     path.write_bytes(b"something else")

@@ -219,6 +219,11 @@ def test_the_same_call_goes_on(result, tmp_path, monkeypatch):
             ValueError, match=f"checkpoint must be of the same study, got .* with {what}"
         ):
             run_embedding(other, result.zoo, checkpoint=path, progress=False)
+    path.with_suffix(".embedder").unlink()
+    with pytest.raises(
+        ValueError, match=r"checkpoint must be whole, got .* without study.embedder"
+    ):
+        run_embedding(result.config, result.zoo, checkpoint=path, progress=False)
 
 
 def test_what_is_tested_is_not_taught(result, monkeypatch):
@@ -308,6 +313,7 @@ def test_figures(result):
     ("values", "message"),
     [
         ({"seeds": ()}, "seeds"),
+        ({"seeds": (0, -1)}, "seeds must be at least 0"),
         ({"held_out": 0}, "held_out must be at least 1"),
         ({"points": 1}, "points must be at least 2"),
         ({"noise": math.inf}, "noise must be finite"),

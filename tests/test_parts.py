@@ -417,6 +417,14 @@ def test_networks_that_are_not_those_that_were_kept(tmp_path, zoo, monkeypatch):
         ValueError, match=r"checkpoint must be as it was written, got .* another network"
     ):
         run_parts(TINY, zoo, checkpoint=tmp_path, progress=False)
+    # Without the file, it is trained again, to the same one.
+    (tmp_path / "network-1.safetensors").unlink()
+    monkeypatch.setattr(parts_study, "Judge", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run_parts(TINY, zoo, checkpoint=tmp_path, progress=False)
+    kept = json.loads((tmp_path / "parts.json").read_text())["parts"]
+    found = ReluNetwork.load(tmp_path / "network-1.safetensors")
+    assert found.fingerprint == kept["network-1"]
 
 
 def test_training_fresh_and_looked_at_examples_have_nothing_in_common(zoo, monkeypatch):

@@ -32,10 +32,9 @@ from gradsplinter.studies.class_parts_result import (
     ClassPartsRow,
 )
 from gradsplinter.studies.classifiers import shuffled_labels, train_classifier
-from gradsplinter.studies.embedding_trial import FIXED_POINTS
+from gradsplinter.studies.embedding_trial import AT_FIXED_POINTS, FIXED_POINTS
 from gradsplinter.studies.kept import Kept, about
 from gradsplinter.studies.part_tokens import mean_gradients, principal_directions
-from gradsplinter.studies.parts_result import AT_FIXED_POINTS
 from gradsplinter.studies.statistics import rank_correlation
 from gradsplinter.table import splinter
 from gradsplinter.tokens import Tokens, joined, of_splinters

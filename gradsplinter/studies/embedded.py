@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gradsplinter.embedder import Embedder
 from gradsplinter.known_tasks import NearTask
+from gradsplinter.studies.embedding_trial import grid
 from gradsplinter.tokens import Tokens
 
 GRID = 12
@@ -52,9 +53,7 @@ def embedded(name: str, tokens: Tokens, embedder: Embedder, most: int = 5) -> Em
 
 def _grid(points: Tensor) -> Tensor:
     """`[Q, d]`, over the range of points `[T, d]`; none where d > 2."""
-    low, high = points.amin(0), points.amax(0)
-    if len(low) > 2:
+    d = points.shape[1]
+    if d > 2:
         return points[:0]
-    steps = torch.linspace(0, 1, GRID if len(low) == 2 else 8 * GRID)
-    grid = torch.cartesian_prod(*[steps] * len(low)).view(-1, len(low))
-    return low + (high - low) * grid
+    return grid(points.amin(0), points.amax(0), GRID**2 if d == 2 else 8 * GRID)

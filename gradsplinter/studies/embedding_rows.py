@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gradsplinter.embedder import Embedder
 from gradsplinter.studies import embedding_baselines as baselines
-from gradsplinter.studies.embedding_trial import FIXED_POINTS, Trial
+from gradsplinter.studies.embedding_trial import AT_FIXED_POINTS, FIXED_POINTS, Trial
 from gradsplinter.studies.probe import probe_accuracy
 from gradsplinter.studies.statistics import rank_correlation
 from gradsplinter.tokens import Tokens
@@ -20,8 +20,7 @@ CHOOSE_BY = 40
 """Training networks, by which the kernel of the Gaussian process is chosen."""
 KNOWS = "knows the exact fields"
 """Names the task whose exact gradients are nearest: a yardstick, since it needs the tasks themselves."""
-RAW = f"gradients at {FIXED_POINTS} points"
-FILLED = f"{RAW}, by a Gaussian process"
+FILLED = f"{AT_FIXED_POINTS}, by a Gaussian process"
 NOISY = "noisy gradients"
 NOISY_HIDDEN = 0.3
 """Share of noisy tokens by which the kernel of the Gaussian process is chosen."""
@@ -101,14 +100,14 @@ def probe_rows(trial: Trial) -> Iterator[ProbeRow]:
 def cloze_rows(trial: Trial) -> Iterator[ClozeRow]:
     """How well hidden gradients of the split's test networks are filled in."""
     labels = trial.zoo.labels
-    half, _ = trial.halves()
-    for networks, tasks, embedder in (
-        ("known tasks", labels.unique(), trial.trained.embedder),
-        ("unseen tasks", half, trial.half.embedder),
+    half, others = trial.halves()
+    every = labels.unique()
+    for networks, known, asked, embedder in (
+        ("known tasks", every, every, trial.trained.embedder),
+        ("unseen tasks", half, others, trial.half.embedder),
     ):
-        taught = trial.training[torch.isin(labels[trial.training], tasks)]
-        is_known = torch.isin(labels[trial.test], tasks)
-        tokens = trial.tokens[trial.test[is_known if networks == "known tasks" else ~is_known]]
+        taught = trial.training[torch.isin(labels[trial.training], known)]
+        tokens = trial.tokens[trial.test[torch.isin(labels[trial.test], asked)]]
         for share in trial.config.training.mask:
             some = trial.tokens[_some(taught, trial.generator)]
             process = baselines.GaussianProcess(some, trial.hide(some, share))
@@ -134,7 +133,7 @@ def structure_rows(trial: Trial) -> Iterator[StructureRow]:
         for method, features in (
             ("embedder", embedder.encode(trial.tokens)),
             ("untrained embedder", untrained),
-            (RAW, raw),
+            (AT_FIXED_POINTS, raw),
         ):
             found = features[index]
             distances = torch.cdist(found, found).fill_diagonal_(torch.inf)
@@ -184,7 +183,7 @@ def _features(
     if supervised:
         yield "supervised embedder", trial.supervised.encode(trial.tokens)
     yield f"outputs at {FIXED_POINTS} points", baselines.outputs_at(nets, fixed)
-    yield RAW, baselines.gradients_at(nets, fixed)
+    yield AT_FIXED_POINTS, baselines.gradients_at(nets, fixed)
     yield "statistics of modes", baselines.mode_statistics(trial.tokens)
     yield "weights", baselines.flat_weights(nets)
     yield "weights, neurons in order", baselines.sorted_weights(nets)
@@ -194,7 +193,7 @@ def _features(
 def _of_tokens(trial: Trial, tokens: Tokens) -> Iterator[tuple[str, Tensor]]:
     for method, embedder in _embedders(trial):
         yield method, embedder.encode(tokens)
-    yield RAW, baselines.nearest_at(tokens, tokens.shares > 0, trial.fixed)
+    yield AT_FIXED_POINTS, baselines.nearest_at(tokens, tokens.shares > 0, trial.fixed)
     yield "statistics of modes", baselines.mode_statistics(tokens)
 
 

@@ -12,6 +12,7 @@ from gradsplinter.checks import (
     check_bool,
     check_device,
     check_integer,
+    check_integers,
     check_number,
     check_values,
 )
@@ -27,6 +28,8 @@ from gradsplinter.tokens import Tokens, hide, tokens_of
 from gradsplinter.zoo import Zoo
 
 FIXED_POINTS = 64
+AT_FIXED_POINTS = f"gradients at {FIXED_POINTS} points"
+"""The name of this baseline, also of parts of networks."""
 RANGE_POINTS = 4096
 """Examples over whose range the grid is."""
 LABEL_DRAWS = 5
@@ -59,9 +62,8 @@ class EmbeddingConfig:
     """Of the embedder, but for the seed."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "seeds", check_integers(self.seeds, "seeds", 0))
         check_values(self.seeds, "seeds")
-        for seed in self.seeds:
-            check_integer(seed, "seeds", 0)
         for name, least in (("held_out", 1), ("points", 2), ("visible", 1)):
             check_integer(getattr(self, name), name, least)
         if not check_number(self.noise, "noise") >= 0:

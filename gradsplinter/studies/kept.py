@@ -69,7 +69,7 @@ class Kept:
             ValueError: a file of another network.
         """
         path = None if self.path is None else self.path.with_name(f"{name}.safetensors")
-        if path is None or name not in self:
+        if path is None or name not in self or not path.exists():
             net = make()
             if path is not None:
                 net.save(path)

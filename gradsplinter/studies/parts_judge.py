@@ -12,10 +12,9 @@ from gradsplinter.draws import generator_of
 from gradsplinter.embedder import Embedder
 from gradsplinter.embedder_training import train_embedder_of
 from gradsplinter.studies import embedding_baselines as baselines
-from gradsplinter.studies.embedding_trial import FIXED_POINTS
+from gradsplinter.studies.embedding_trial import AT_FIXED_POINTS, FIXED_POINTS
 from gradsplinter.studies.part_tokens import Part, ZooParts
 from gradsplinter.studies.parts_result import (
-    AT_FIXED_POINTS,
     INPUTS,
     PartRow,
     PartsConfig,

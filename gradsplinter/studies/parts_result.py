@@ -12,7 +12,7 @@ from gradsplinter.checks import check_integer, check_integers, check_number, che
 from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.studies.adversarial_result import mean_columns
-from gradsplinter.studies.embedding_trial import FIXED_POINTS
+from gradsplinter.studies.embedding_trial import AT_FIXED_POINTS, FIXED_POINTS
 from gradsplinter.studies.part_tokens import COORDINATES, Part
 from gradsplinter.train import TrainConfig
 from gradsplinter.zoo import Zoo, ZooConfig
@@ -21,7 +21,6 @@ INPUTS = 2
 """Of each task."""
 PRODUCTS = 3
 """Tasks of each network that are the same: the first of the zoo."""
-AT_FIXED_POINTS = f"gradients at {FIXED_POINTS} points"
 METHODS = ("embedder", "untrained embedder", AT_FIXED_POINTS, "statistics of gradients")
 
 
