@@ -14,6 +14,7 @@ from gradsplinter import (
     computation_graph,
     neuron_communities,
 )
+from gradsplinter.draws import generator_of
 from gradsplinter.plot.communities import figures
 from gradsplinter.studies.ablation import selectivity, truth
 from gradsplinter.studies.communities import (
@@ -163,7 +164,7 @@ def test_a_row_is_what_the_parts_say_of_its_network(rows):
     """Of an untrained network, which can be made again; this one has two communities by chance."""
     row = next(row for row in rows if (row.kind, row.seed) == ("untrained", 4))
     net = initialise((4, 8, 8, 2), 4)
-    x = ParallelProducts(2).sample(256, generator=torch.Generator().manual_seed(4 + 2**33))
+    x = ParallelProducts(2).sample(256, generator=generator_of(4, "fresh examples"))
     assert row.found == neuron_communities(net, x).n == 1
     assert row.found_from_outputs == communities(computation_graph(net, x)).n == 2
 

@@ -5,6 +5,7 @@ import torch
 
 import gradsplinter
 from gradsplinter import ReluNetwork
+from gradsplinter.draws import generator_of
 from gradsplinter.plot import mixing as plot_mixing
 from gradsplinter.studies.mixing import MixingConfig, mix_outputs, run_mixing
 from gradsplinter.tasks import ParallelProducts, SoftMixing, exact_orthogonality
@@ -76,7 +77,7 @@ def test_separate_paths_are_orthogonal_at_every_hidden_site_whatever_they_comput
 
 
 def test_rows_are_what_splinter_says_of_the_network_on_its_validation_data(result):
-    generator = torch.Generator().manual_seed(1 + 2**32)
+    generator = generator_of(1, "training and validation examples")
     task = ParallelProducts(2)
     task.sample(300, generator=generator)
     x = task.sample(200, generator=generator)

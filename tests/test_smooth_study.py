@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gradsplinter import splinter
+from gradsplinter.draws import generator_of
 from gradsplinter.plot.smooth import figures
 from gradsplinter.scores import orthogonality
 from gradsplinter.studies.smooth import (
@@ -102,7 +103,7 @@ def test_rows(result):
 def test_groups_of_relu_are_its_splinters(result):
     task = SoftMixing(ParallelProducts(2), 0.0)
     (seed, module, _), _ = _trained(TINY, "relu", task)
-    x = task.sample(TINY.examples, generator=torch.Generator().manual_seed(seed + 2**33))
+    x = task.sample(TINY.examples, generator=generator_of(seed, "fresh examples"))
     s = splinter(module, x)
     expected = sum(len(s.gradients(d).values) for d in range(2)) / 2
     (found,) = [g for g in result.groupings if (g.way, g.seed) == ("modes", seed)]
@@ -117,7 +118,7 @@ def test_the_curve_of_theory_is_dense(result):
         own = [score.theory for score in result.scores if score.strength == strength]
         assert values[i] == pytest.approx(sum(own) / len(own))
     middle = SoftMixing(ParallelProducts(2), 0.25)
-    x = [middle.sample(200, generator=torch.Generator().manual_seed(s + 2**33)) for s in TINY.seeds]
+    x = [middle.sample(200, generator=generator_of(s, "fresh examples")) for s in TINY.seeds]
     expected = sum(exact_orthogonality(middle, one) for one in x) / 2
     assert (strengths[50], values[50]) == (0.25, pytest.approx(expected))
     (line,) = [

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from gradsplinter.checks import check_integer
 from gradsplinter.communities import Communities, communities, neuron_communities
+from gradsplinter.draws import generator_of
 from gradsplinter.graph import ComputationGraph, computation_graph
 from gradsplinter.network import ReluNetwork
 from gradsplinter.studies import neuron_groups
@@ -184,7 +185,7 @@ def run_communities(config: CommunitiesConfig, *, progress: bool = True) -> list
     with tqdm(total=len(plans) * len(config.seeds), disable=not progress, unit="network") as bar:
         for kind, strength, task, groups in plans:
             for seed, net, loss in _networks(config, task, trained=kind != "untrained"):
-                generator = torch.Generator().manual_seed(seed + 2**33)
+                generator = generator_of(seed, "fresh examples")
                 x = task.sample(config.examples, generator=generator)
                 row = _row(net, task, x, kind, strength, seed, groups, loss, config.always_on)
                 rows.append(row)
@@ -214,7 +215,7 @@ def _networks(
         for seed in config.seeds:
             yield seed, initialise(training.widths, seed), None
         return
-    generators = [torch.Generator().manual_seed(seed + 2**32) for seed in config.seeds]
+    generators = [generator_of(seed, "training examples") for seed in config.seeds]
     x = torch.stack([task.sample(config.training_examples, generator=g) for g in generators])
     y = torch.stack([task.target(of_one) for of_one in x])
     result = train(training, x, y, config.seeds, progress=False)
@@ -269,7 +270,7 @@ def _from_outputs(graph: ComputationGraph, found: Communities, groups: list[int]
 
 
 def _shuffled(units: dict[int, Tensor], seed: int) -> dict[int, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator_of(seed, "shuffled units")
     return {site: of[torch.randperm(len(of), generator=generator)] for site, of in units.items()}
 
 

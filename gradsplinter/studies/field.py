@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gradsplinter.checks import check_integer
+from gradsplinter.draws import generator_of
 from gradsplinter.field import FieldErrors, best_rms, field_errors, network_field
 from gradsplinter.formula import Formula
 from gradsplinter.network import ReluNetwork
@@ -357,8 +358,7 @@ def _trained(
 
 
 def _data(config: FieldConfig, case: Case, seed: int) -> tuple[Tensor, Tensor]:
-    # Apart from the generator of the weights, which starts from the same seed.
-    x = case.sample(config.examples, torch.Generator().manual_seed(seed + 2**32))
+    x = case.sample(config.examples, generator_of(seed, "training examples"))
     return x, case.task.target(x)
 
 

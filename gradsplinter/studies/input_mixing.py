@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gradsplinter import ops
+from gradsplinter.draws import generator_of
 from gradsplinter.network import ReluNetwork
 from gradsplinter.patterns import words_of
 from gradsplinter.regions import float64_network, line
@@ -55,7 +56,7 @@ def measure(
     net: ReluNetwork, case: Case, seed: int, *, trained: bool
 ) -> tuple[list[Mixing], list[Switching]]:
     """All of it for one network, on fresh examples of its task."""
-    every = case.sample(EXAMPLES, torch.Generator().manual_seed(seed + 2**33))
+    every = case.sample(EXAMPLES, generator_of(seed, "fresh examples"))
     parts = {case.name: torch.ones(len(every), dtype=torch.bool)}
     mixing, switches = [], []
     for part, some in (parts if case.parts is None else case.parts(every)).items():

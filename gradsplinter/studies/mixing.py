@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gradsplinter.checks import check_integer
+from gradsplinter.draws import generator_of
 from gradsplinter.network import ReluNetwork
 from gradsplinter.scores import unit_rows
 from gradsplinter.splinters import Splinters
@@ -247,8 +248,7 @@ def _check_trained(trained: Trained, config: MixingConfig) -> None:
 def _sample(config: MixingConfig, seed: int) -> tuple[Tensor, Tensor]:
     """Training and validation inputs; they depend on the seed and not on λ."""
     task = ParallelProducts(2)
-    # Apart from the generator of the weights, which starts from the same seed.
-    generator = torch.Generator().manual_seed(seed + 2**32)
+    generator = generator_of(seed, "training and validation examples")
     return (
         task.sample(config.training_examples, generator=generator),
         task.sample(config.validation_examples, generator=generator),

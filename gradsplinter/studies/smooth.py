@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from gradsplinter.checks import check_integer, check_values
 from gradsplinter.clusters import clusters
+from gradsplinter.draws import generator_of
 from gradsplinter.operations import SlopeLevels
 from gradsplinter.ops import unique_rows
 from gradsplinter.scores import orthogonality
@@ -179,7 +180,7 @@ def run_smooth(config: SmoothConfig, *, progress: bool = True) -> SmoothResult:
 
 def _examples(config: SmoothConfig, task: SoftMixing, seed: int) -> tuple[Tensor, Tensor]:
     """Those that are measured, and those that choose the levels; the same for any λ."""
-    generator = torch.Generator().manual_seed(seed + 2**33)
+    generator = generator_of(seed, "fresh examples")
     x = task.sample(config.examples, generator=generator)
     return x, task.sample(config.examples, generator=generator)
 
@@ -201,7 +202,7 @@ def _trained(
     config: SmoothConfig, activation: str, task: SoftMixing
 ) -> list[tuple[int, nn.Sequential, float]]:
     """Seed, network and loss; all seeds are trained together, from the same weights for any activation."""
-    generators = [torch.Generator().manual_seed(seed + 2**32) for seed in config.seeds]
+    generators = [generator_of(seed, "training examples") for seed in config.seeds]
     x = torch.stack([task.sample(config.training_examples, generator=g) for g in generators])
     y = torch.stack([task.target(of_one) for of_one in x])
     widths = (task.n_inputs, *config.hidden, task.n_outputs)
