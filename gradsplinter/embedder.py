@@ -210,8 +210,8 @@ class Embedder(nn.Module):
         return found.view(sets, count, self.config.value_size) * self.value_scale + self.value_mean
 
     def fill(self, tokens: Tokens, visible: Tensor) -> Tensor:
-        """The value at every token, from those that are visible, `[B, T, v]`."""
-        return self.decode(self.encode(tokens, visible), tokens.points)
+        """The value at every token, `[B, T, v]`, from those that are visible alone: not even the places of others are shown."""
+        return self.decode(self.encode(tokens.only(visible)), tokens.points)
 
     def cloze_loss(
         self,

@@ -39,6 +39,8 @@ class Named:
     def decode(self, embedding, points):
         return embedding[:, None, :1].expand(*points.shape[:2], self.inputs)
 
+    fill = Embedder.fill
+
 
 class Taught:
     def __init__(self, embedder):
@@ -97,7 +99,7 @@ def test_who_answers_which_question(trial, monkeypatch):
         assert found[question, "untrained embedder"] == UNTRAINED
         assert found.get((question, "supervised embedder"), SUPERVISED) == SUPERVISED
         assert ((question, "supervised embedder") in found) == (question not in unseen)
-    _, others = trial.halves()
+    _, others = trial.halves
     for training, test in (
         pair for (number, _), pairs in splits.items() for pair in pairs if number == HALF
     ):
@@ -153,7 +155,7 @@ def test_kernels_are_chosen_by_networks_that_may_be_known(trial, monkeypatch):
     list(cloze_rows(trial))
     assert len(chosen) == 4
     training = set(trial.training.tolist())
-    half, _ = trial.halves()
+    half, _ = trial.halves
     of_half = {i for i in training if trial.zoo.labels[i] in half}
     assert all(some and some <= training for some in chosen)
     assert chosen[3] <= of_half
@@ -171,7 +173,7 @@ def test_who_fills_in(trial, monkeypatch):
     monkeypatch.setattr(embedding_rows.baselines, "cloze_r2", r2)
     rows = list(cloze_rows(trial))
     found = {(row.method, row.networks): one for row, one in zip(rows, asked, strict=True)}
-    half, _ = trial.halves()
+    half, _ = trial.halves
     unseen = {i for i in trial.test.tolist() if trial.zoo.labels[i] not in half}
     assert found["embedder", "known tasks"] == (set(trial.test.tolist()), TRAINED, TRAINED)
     assert found["embedder", "unseen tasks"] == (unseen, HALF, HALF)
@@ -272,6 +274,22 @@ def test_few_modes_are_few_in_ablations(trial, monkeypatch):
     row = embedding_ablation._row(trial, "", "as it is")
     assert (row.all_labels, row.one_label, row.cloze_r2) == (1, 1, 0.25)
     assert row.few_modes < 0.5
+
+
+def test_unseen_tasks_are_no_known_ones_turned_or_mirrored(zoo):
+    """Of the six, the second and third only exchange the inputs, as do the fifth and the sixth."""
+    turning = replace(CONFIG, training=replace(CONFIG.training, symmetries=True))
+    pairs = ({1, 2}, {4, 5})
+    torn = 0
+    for seed in range(8):
+        known, others = ({*half.tolist()} for half in Trial(turning, zoo, seed).halves)
+        assert len(known) in (2, 3)
+        assert known | others == {*range(6)}
+        assert all(pair <= known or pair <= others for pair in pairs)
+        plain = Trial(CONFIG, zoo, seed).halves[0]
+        assert len(plain) == 3
+        torn += any(len(pair & {*plain.tolist()}) == 1 for pair in pairs)
+    assert torn > 0
 
 
 def test_a_grid_is_the_same_for_all_networks(zoo):

@@ -237,7 +237,7 @@ def test_what_is_tested_is_not_taught(result, monkeypatch):
     trial = Trial(result.config, result.zoo, 0)
     assert trial.trained is trial.half is None
     networks, labels = result.zoo.networks, result.zoo.labels
-    known, unseen = trial.halves()
+    known, unseen = trial.halves
     held_out = {networks[i].fingerprint for i in trial.test.tolist()}
     others = {
         net.fingerprint

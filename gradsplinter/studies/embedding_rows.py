@@ -90,7 +90,7 @@ def probe_rows(trial: Trial) -> Iterator[ProbeRow]:
         for method, embedder in _embedders(trial):
             features = embedder.encode(trial.tokens, shown)
             yield _probe(trial, method, question, features, everything)
-    _, others = trial.halves()
+    _, others = trial.halves
     unseen = [index[torch.isin(labels[index], others)] for index in everything]
     for method, features in _features(trial, trial.half.embedder, supervised=False):
         yield _probe(trial, method, "unseen tasks", features, unseen)
@@ -100,7 +100,7 @@ def probe_rows(trial: Trial) -> Iterator[ProbeRow]:
 def cloze_rows(trial: Trial) -> Iterator[ClozeRow]:
     """How well hidden gradients of the split's test networks are filled in."""
     labels = trial.zoo.labels
-    half, others = trial.halves()
+    half, others = trial.halves
     every = labels.unique()
     for networks, known, asked, embedder in (
         ("known tasks", every, every, trial.trained.embedder),
@@ -120,7 +120,7 @@ def cloze_rows(trial: Trial) -> Iterator[ClozeRow]:
 def structure_rows(trial: Trial) -> Iterator[StructureRow]:
     """Which of the split's test networks lie near each other."""
     labels, tasks = trial.zoo.labels, trial.zoo.tasks
-    _, others = trial.halves()
+    _, others = trial.halves
     x = trial.sample(trial.config.points, trial.generator)
     fields = torch.stack([task.gradient(x).flatten() for task in tasks])
     raw = baselines.gradients_at(trial.zoo.networks, trial.fixed)
@@ -222,9 +222,7 @@ def _fills(
 ) -> Sequence[tuple[str, baselines.Fill]]:
     """Ways to fill in, all from the visible tokens alone: not even the places of the others are shown."""
     return (
-        ("embedder", lambda tokens, visible: embedder.decode(
-            embedder.encode(tokens.only(visible)), tokens.points
-        )),
+        ("embedder", embedder.fill),
         ("nearest visible mode", lambda tokens, visible: baselines.nearest_visible(
             tokens, visible, tokens.points
         )),

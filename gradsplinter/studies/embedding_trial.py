@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import permutations, product
 
 import torch
 from torch import Tensor
@@ -24,6 +26,7 @@ from gradsplinter.embedder_training import (
 )
 from gradsplinter.network import ReluNetwork
 from gradsplinter.studies.supervised import teach_supervised
+from gradsplinter.tasks import Task
 from gradsplinter.tokens import Tokens, hide, tokens_of
 from gradsplinter.zoo import Zoo
 
@@ -32,6 +35,8 @@ AT_FIXED_POINTS = f"gradients at {FIXED_POINTS} points"
 """The name of this baseline, also of parts of networks."""
 RANGE_POINTS = 4096
 """Examples over whose range the grid is."""
+COMPARED_AT = 64
+"""Points at which gradients of tasks are compared."""
 LABEL_DRAWS = 5
 """Of one label a class; the accuracy is their mean."""
 
@@ -135,14 +140,23 @@ class Trial:
     @cached_property
     def half(self) -> TrainedEmbedder:
         """Taught with those of half of the tasks."""
-        known, _ = self.halves()
+        known, _ = self.halves
         return self.teach(self.training[torch.isin(self.zoo.labels[self.training], known)])
 
+    @cached_property
     def halves(self) -> tuple[Tensor, Tensor]:
-        """Tasks that `half` knows, and the others."""
+        """Tasks that `half` knows, and the others, of which none is a known one that teaching has turned or mirrored."""
         tasks = self.zoo.config.tasks
-        order = torch.randperm(tasks, generator=torch.Generator().manual_seed(self.seed))
-        return order[: tasks // 2], order[tasks // 2 :]
+        order = torch.randperm(tasks, generator=torch.Generator().manual_seed(self.seed)).tolist()
+        orbit = list(range(tasks))
+        if self.config.training.symmetries:
+            orbit = orbits(self.zoo.tasks, self.low, self.high)
+        known: list[int] = []
+        others: list[int] = []
+        for of in dict.fromkeys(orbit[task] for task in order):
+            some = [task for task in order if orbit[task] == of]
+            (known if len(known) + len(some) <= tasks // 2 else others).extend(some)
+        return torch.tensor(known), torch.tensor(others)
 
     @cached_property
     def untrained(self) -> Embedder:
@@ -183,6 +197,45 @@ class Trial:
     def hide(self, tokens: Tokens, share: float) -> Tensor:
         """bool `[B, T]`: this share of the tokens of each set."""
         return hide(tokens, (share,), self.generator)
+
+
+def orbits(tasks: Sequence[Task], low: Tensor, high: Tensor) -> list[int]:
+    """Of each task the first one that is the same but for the order, directions and sign that `tokens.turned` changes.
+
+    Two are the same where their exact gradients differ by less than 3 %, root mean square, between `low` and `high`.
+
+    Examples:
+        >>> from gradsplinter.formula import Formula
+        >>> tasks = [Formula(f) for f in ("sin(3 * x1) * x2", "x1 * x2", "-x1 * sin(3 * x2)", "max(x1, x2)", "min(x1, x2)")]
+        >>> orbits(tasks, torch.zeros(2), torch.ones(2))
+        [0, 1, 0, 3, 3]
+    """
+    d, half = len(low), (high - low) / 2
+    u = 2 * torch.rand(COMPARED_AT, d, generator=torch.Generator().manual_seed(0)) - 1
+    turns = torch.stack(
+        [
+            torch.eye(d)[list(order)] * torch.tensor(signs)
+            for order in permutations(range(d))
+            for signs in product((1.0, -1.0), repeat=d)
+        ]
+    )
+    places = low + half * (1 + u @ turns)  # [Q, N, d]; the first turn is none
+    first: list[int] = []
+    fields: list[Tensor] = []
+    for i, task in enumerate(tasks):
+        images = task.gradient(places.flatten(0, 1)).view_as(places) @ turns.mT
+        same = (
+            j for j in dict.fromkeys(first)
+            if _nearest(images, fields[j]) < 0.03**2 * fields[j].square().sum()
+        )  # fmt: skip
+        first.append(next(same, i))
+        fields.append(images[0])
+    return first
+
+
+def _nearest(images: Tensor, field: Tensor) -> Tensor:
+    """The squared distance of the nearest of the images `[Q, N, d]`, with either sign, from a field `[N, d]`."""
+    return torch.stack([(s * images - field).square().sum((1, 2)).min() for s in (1, -1)]).min()
 
 
 def grid(low: Tensor, high: Tensor, n: int) -> Tensor:
