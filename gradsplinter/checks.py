@@ -101,6 +101,13 @@ def check_number(value: object, name: str) -> float:
     return float(value)
 
 
+def check_numbers(values: object, name: str) -> tuple[float, ...]:
+    """`values` as a tuple of finite numbers."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise TypeError(f"{name} must hold numbers, got {type(values).__name__}")
+    return tuple(check_number(value, name) for value in values)
+
+
 def check_values(values: Sequence[object], name: str) -> None:
     """Raise unless there are values, and all of them different."""
     if not values:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from safetensors.torch import save
@@ -21,6 +21,7 @@ from gradsplinter.checks import (
     check_device,
     check_integer,
     check_number,
+    check_numbers,
     check_values,
 )
 from gradsplinter.embedder import Embedder, EmbedderConfig
@@ -80,6 +81,7 @@ class EmbedderTrainingConfig:
             check_integer(getattr(self, name), name, least)
         if self.tokens not in KINDS:
             raise ValueError(f"tokens must be one of {', '.join(KINDS)}, got {self.tokens!r}")
+        object.__setattr__(self, "mask", check_numbers(self.mask, "mask"))
         check_values(self.mask, "mask")
         for name, shares in (("mask", self.mask), ("validation", (self.validation,))):
             for share in shares:
@@ -242,6 +244,11 @@ class _State:
         self.hidden = hide(self.asked, config.mask, self.generator)
         self.asked_absent = self._absent(len(self.asked))
         self.tokens = self._look(self.training)
+        values = self.tokens.values[self.tokens.shares > 0]
+        if bool((values == values[0]).all()):
+            raise ValueError(
+                f"networks must not all be the same affine function, got only the gradient {values[0].tolist()}"
+            )
         self.embedder.standardise(self.tokens)
         self.optimizer = torch.optim.AdamW(self.embedder.parameters(), config.learning_rate)
         self.best = copy.deepcopy(self.embedder.state_dict())
@@ -319,13 +326,22 @@ class _State:
         other = difference({key: about.get(key) for key in self.about}, self.about)
         if other:
             raise ValueError(f"checkpoint must be of the same training, got {path} with {other}")
-        self.embedder.load_state_dict(_part(tensors, "model."))
+        try:
+            self._restore(about, tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"checkpoint must be whole, got {path}: {error}") from error
+
+    def _restore(self, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        self.embedder.load_state_dict(_part(tensors, "best."))
         self.best = _part(tensors, "best.")
+        self.embedder.load_state_dict(_part(tensors, "model."))
         groups = self.optimizer.state_dict()["param_groups"]
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in _part(tensors, "optimizer.").items():
             i, key = name.split(".")
             moments.setdefault(int(i), {})[key] = value
+        if {*moments} != {*groups[0]["params"]}:
+            raise ValueError("moments of some parameters are missing")
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.generator.set_state(tensors["generator"])
         self.losses, self.step = tensors["losses"], about["step"]
@@ -337,7 +353,7 @@ class _State:
         return drawn.to(self.device)
 
     def _look(self, index: Sequence[int]) -> Tokens:
-        return self.draw(index, self.generator).to(self.device)
+        return self.draw(index, self.generator).to(self.embedder.point_mean)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -85,8 +85,23 @@ def embed(
             + (" by these coordinates" if basis is not None else "")
             + ": choose others"
         )
+    return torch.cat([encoded(embedder, tokens) for tokens in sets])
+
+
+def encoded(embedder: Embedder, tokens: Tokens) -> Tensor:
+    """The embedding of each set, `[B, size]`.
+
+    Raises:
+        ValueError: gradients so large that it is not finite.
+    """
     with torch.no_grad():
-        return torch.cat([embedder.encode(tokens) for tokens in sets])
+        found = embedder.encode(tokens)
+    if not bool(found.isfinite().all()):
+        largest = float(tokens.values.abs().max())
+        raise ValueError(
+            f"net must have gradients near those that the embedder learned from, got {largest:.3g}"
+        )
+    return found
 
 
 def tokens_of_part(

@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+_PICKLED = {b"PK", *(bytes([0x80, protocol]) for protocol in range(2, 6))}
+"""How files of torch.save (archives with a pickle in them) and pickles begin."""
+
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
@@ -207,6 +210,24 @@ class SafetensorsRows:
         return tensor
 
 
+def why_pickled(path: str | Path, instead: str = "") -> str:
+    """Why a file that is no safetensors file is not opened, if it is a pickle; and what to do instead."""
+    with suppress(OSError), Path(path).open("rb") as file:
+        if file.read(2) in _PICKLED:
+            return (
+                ", a file of torch.save or a pickle. These are never opened, since they can run any code"
+                + (f". {instead}" if instead else "")
+            )
+    return ""
+
+
+def how_to_convert(save: str) -> str:
+    """A pickled state_dict; `save` is what writes the new file."""
+    return (
+        f"Convert it once: module.load_state_dict(torch.load(path, weights_only=True)), then {save}"
+    )
+
+
 def read_safetensors(path: str | Path, name: str) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and tensors.
 
@@ -219,7 +240,8 @@ def read_safetensors(path: str | Path, name: str) -> tuple[dict[str, str], dict[
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{name} must be a safetensors file, got {path}: {error}") from error
+        reason = why_pickled(path) or f": {error}"
+        raise ValueError(f"{name} must be a safetensors file, got {path}{reason}") from error
 
 
 def open_arrays(path: Path) -> Iterator[tuple[Path, NDArray[Any] | SafetensorsRows]]:

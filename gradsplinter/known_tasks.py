@@ -108,9 +108,10 @@ class KnownTasks:
             k: at least 1.
 
         Raises:
-            ValueError: an embedding of another size.
+            ValueError: an embedding of another size, or that is not finite.
         """
         check_tensor(embedding, "embedding", 1, (torch.float32, torch.float64))
+        check_finite(embedding, "embedding")
         if len(embedding) != self.means.shape[1]:
             raise ValueError(
                 f"embedding must have {self.means.shape[1]} entries, as those of the known tasks, "

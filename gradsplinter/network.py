@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,24 +16,11 @@ from torch import Tensor, nn
 
 from gradsplinter import _library  # noqa: F401  (registers torch.ops.gradsplinter)
 from gradsplinter.checks import DTYPES, check_examples, check_finite, check_span
-from gradsplinter.io import write_file
+from gradsplinter.io import how_to_convert, why_pickled, write_file
 from gradsplinter.modules import read_layers
 
 # One key: safetensors writes several in any order, and equal networks shall be equal files.
 _METADATA = {"gradsplinter.ReluNetwork": "schema 1"}
-_PICKLED = {b"PK", *(bytes([0x80, protocol]) for protocol in range(2, 6))}
-"""How files of torch.save (archives with a pickle in them) and pickles begin."""
-
-
-def why_pickled(path: str | Path, save: str) -> str:
-    """Why a file that is no safetensors file is not opened, if it is a pickle, and how to convert it."""
-    with suppress(OSError), Path(path).open("rb") as file:
-        if file.read(2) in _PICKLED:
-            return (
-                ", a file of torch.save or a pickle. These are never opened, since they can run any code. "
-                f"Convert it once: module.load_state_dict(torch.load(path, weights_only=True)), then {save}"
-            )
-    return ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -195,7 +181,9 @@ class ReluNetwork:
         except OSError as error:
             raise OSError(f"path must be a file that can be read, got {path}: {error}") from error
         except SafetensorError as error:
-            reason = why_pickled(path, "ReluNetwork.from_module(module).save(new_path)")
+            reason = why_pickled(
+                path, how_to_convert("ReluNetwork.from_module(module).save(new_path)")
+            )
             raise ValueError(
                 f"path must be a safetensors file, got {path}{reason or f': {error}'}"
             ) from error

@@ -43,9 +43,9 @@ class Tokens:
         return len(self.points)
 
     def __getitem__(self, sets: Tensor | slice) -> Tokens:
-        """Some of the sets, without what no one of them needs."""
+        """Some of the sets, without what is behind the last token of all of them."""
         shares = self.shares[sets]
-        longest = int((shares > 0).sum(1).max())
+        longest = 1 + max((shares > 0).any(0).nonzero().flatten().tolist(), default=-1)
         return Tokens(self.points[sets, :longest], self.values[sets, :longest], shares[:, :longest])
 
     def to(self, like: Tensor | torch.device) -> Tokens:
@@ -81,9 +81,12 @@ def tokens_of(
         values: "gradients" of the output, or "outputs": at the point of a mode, by its own affine function.
 
     Raises:
-        ValueError: what `splinter` refuses; another kind.
+        ValueError: what `splinter` refuses; networks of several outputs; another kind.
     """
     _check_kind(kind)
+    for i, net in enumerate(nets):
+        if net.widths[-1] != 1:
+            raise ValueError(f"nets[{i}] must have 1 output, got {net.widths[-1]}")
     if values not in VALUES:
         raise ValueError(f"values must be one of {', '.join(VALUES)}, got {values!r}")
     examples = x if x.dim() == 3 else x.expand(len(nets), *x.shape)
@@ -130,7 +133,7 @@ def of_splinters(
         kind: as in `tokens_of`.
 
     Raises:
-        ValueError: s without ids; a basis of another shape, not of full row rank, or not finite; another
+        ValueError: s without ids, or of other examples; a basis of another shape, not of full row rank, or not finite; another
             kind.
         TypeError: a basis of another dtype, or no tensor.
 
@@ -144,6 +147,8 @@ def of_splinters(
     _check_kind(kind)
     if s.ids is None:
         raise ValueError("s must hold the ids of the examples: splinter(..., ids=True)")
+    if len(x) != len(s.ids):
+        raise ValueError(f"x must be the {len(s.ids):,} examples of s, got {len(x):,}")
     gradients = s.jacobian()[:, direction]
     if basis is not None:
         _check_basis(basis, x)

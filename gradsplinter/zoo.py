@@ -209,6 +209,12 @@ class Zoo:
                 with R² that cannot be.
         """
         folder = Path(folder)
+        if not folder.is_dir():
+            left = folder.with_name(f"{folder.name}.checkpoint.safetensors")
+            why = ": it is not finished, make it with the same `gradsplinter zoo`"
+            raise ValueError(
+                f"folder must hold a zoo, got {folder}, which is not there{why if left.exists() else ''}"
+            )
         for name in (NETWORKS, MANIFEST):
             if not (folder / name).is_file():
                 raise ValueError(f"folder must hold a zoo, got {folder}, which has no {name}")
@@ -267,11 +273,13 @@ def identity(config: ZooConfig) -> dict[str, Any]:
 
 def same_tasks(found: dict[str, Any], own: dict[str, Any]) -> bool:
     """By their names, and by their targets but for what libraries of mathematics round differently."""
-    if found["tasks"] != own["tasks"]:
+    if found.get("tasks") != own["tasks"]:
         return False
-    targets, expected = (
-        torch.tensor(about["targets"], dtype=torch.float64) for about in (found, own)
-    )
+    try:
+        targets = torch.tensor(found.get("targets"), dtype=torch.float64)
+    except (TypeError, ValueError):
+        return False
+    expected = torch.tensor(own["targets"], dtype=torch.float64)
     return targets.shape == expected.shape and torch.allclose(
         targets, expected, rtol=1e-6, atol=1e-6
     )
@@ -309,10 +317,13 @@ def unstacked(
             f"{what}, {count} networks of widths {config.widths}, got tensors of shapes {shapes}"
         )
     depth = len(config.widths) - 1
-    return [
-        ReluNetwork(
-            tuple(found[f"weight.{i}"][m] for i in range(1, depth + 1)),
-            tuple(found[f"bias.{i}"][m] for i in range(1, depth + 1)),
-        )
-        for m in range(count)
-    ]
+    try:
+        return [
+            ReluNetwork(
+                tuple(found[f"weight.{i}"][m] for i in range(1, depth + 1)),
+                tuple(found[f"bias.{i}"][m] for i in range(1, depth + 1)),
+            )
+            for m in range(count)
+        ]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what}, got networks that cannot be: {error}") from error

@@ -85,7 +85,7 @@ class _Done:
     @classmethod
     def load(cls, path: Path, config: ZooConfig) -> _Done:
         metadata, tensors = io.read_safetensors(path, "checkpoint")
-        about, own = json.loads(metadata.get(KEY, "{}")), json.loads(json.dumps(_about(config)))
+        about, own = io.json_object(metadata.get(KEY, "")), json.loads(json.dumps(_about(config)))
         found, expected = (
             {key: record.get(key) for key in (KEY, "config", "tasks", "versions")}
             for record in (about, own)

@@ -91,7 +91,8 @@ class Embed(NetworkCommand):
             coordinate = "x" if self.basis is None and self.source == 0 else "coordinate "
             save(plot_embedded.parts(parts, coordinate), folder, "parts")
         for note in notes:
-            text = textwrap.fill(f"warning: {note}", 80, subsequent_indent="  ")
+            own = note.replace("x should", "DATA should", 1)
+            text = textwrap.fill(f"warning: {own}", 80, subsequent_indent="  ")
             console.print(text, style="yellow", highlight=False, markup=False)
         _report(parts, embedder.known)
         if constant:
@@ -139,6 +140,10 @@ class Embed(NetworkCommand):
 def _embedder(path: Path | None) -> Embedder:
     if path is None:
         return Embedder.pretrained()
+    if path.is_dir():
+        raise ValueError(
+            f"embedder must be a file, got the folder {path}: {path / 'embedder.safetensors'} may be meant"
+        )
     try:
         return Embedder.load(path)
     except OSError as error:
@@ -188,6 +193,12 @@ def _in_words(part: Embedded, known: KnownTasks) -> str:
             f"usual distance); the nearest is {_name(first)}"
         )
     text = f"{begin} ({first.distance:.3g}; networks of it are {first.usual:.3g} from their middle on average)"
+    if first.is_far and not part.like_none:
+        within = [task for task in known.nearest(part.embedding, len(known)) if not task.is_far]
+        return (
+            f"{text}, which is far; within {FAR:g} times the usual distance only "
+            f"{', '.join(f'{_name(task)} ({task.distance:.3g}, usual {task.usual:.3g})' for task in within)}"
+        )
     rest = [f"{_name(task)} ({task.distance:.3g})" for task in others[:2]]
     return ", then ".join([text, *([", ".join(rest)] if rest else [])])
 

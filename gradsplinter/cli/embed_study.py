@@ -97,7 +97,8 @@ class EmbedStudy(Study):
             _write(result, ablations, folder)
             for name, figure in plot_embedding.figures(result, ablations).items():
                 save(figure, folder, name)
-        for path in (*kept, kept[0].with_suffix(".embedder")):
+        used = [kept[0], kept[0].with_suffix(".embedder"), *kept[1 : 1 + self.ablations]]
+        for path in used:
             path.unlink(missing_ok=True)
         _report(result)
         if ablations:

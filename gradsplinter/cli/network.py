@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from gradsplinter.batches import shape_of
 from gradsplinter.cli.command import Command
-from gradsplinter.network import ReluNetwork, why_pickled
+from gradsplinter.io import how_to_convert, why_pickled
+from gradsplinter.network import ReluNetwork
 from gradsplinter.traced import Network, network_of
 
 
@@ -136,7 +137,9 @@ def _load_weights(module: nn.Module, path: Path) -> None:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         save = "safetensors.torch.save_file(module.state_dict(), new_path)"
-        reason = why_pickled(path, save) or f": {error}; in Python, {save} writes one"
+        reason = (
+            why_pickled(path, how_to_convert(save)) or f": {error}; in Python, {save} writes one"
+        )
         raise ValueError(
             f"MODEL must be a .safetensors file of weights, got {path}{reason}"
         ) from error

@@ -123,6 +123,9 @@ def _nearest(ax: Axes, part: Embedded, begin: str = "") -> None:
     ax.set_ylim(-0.6, len(tasks) - 0.4)
     ax.grid(axis="y", visible=False)
     ax.xaxis.set_major_locator(MaxNLocator(4))
-    ax.set_xlabel("distance (orange: usual of its own networks)", fontsize=7)
+    ax.set_xlabel(
+        f"distance (orange: usual of its own networks;\ngrey: more than {FAR:g} times that)",
+        fontsize=7,
+    )
     none = f"like none of the known tasks:\nall further than {FAR:g} × usual"
     ax.set_title(begin + (none if part.like_none else "nearest known tasks"), fontsize=8)

@@ -61,6 +61,10 @@ class ClassPartsConfig:
             ("taught", 1), ("training_examples", 2), ("directions", 1), ("examples", FIXED_POINTS),
         ):  # fmt: skip
             check_integer(getattr(self, name), name, least)
+        if not isinstance(self.architecture, str):
+            raise TypeError(
+                f"architecture must be a string, got {type(self.architecture).__name__}"
+            )
         if self.architecture in ("conv", "linear"):
             raise ValueError(
                 f"architecture must be widths of hidden layers, got {self.architecture}"

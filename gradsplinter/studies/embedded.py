@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gradsplinter.embedder import Embedder
+from gradsplinter.embedding import encoded
 from gradsplinter.known_tasks import NearTask
 from gradsplinter.studies.embedding_trial import grid
 from gradsplinter.tokens import Tokens
@@ -42,8 +43,8 @@ class Embedded:
 def embedded(name: str, tokens: Tokens, embedder: Embedder, most: int = 5) -> Embedded:
     """One set of tokens, embedded; `most` known tasks are kept."""
     points = _grid(tokens.points[0])
+    embedding = encoded(embedder, tokens)
     with torch.no_grad():
-        embedding = embedder.encode(tokens)
         decoded = embedder.decode(embedding, points[None])[0]
     known = embedder.known
     nearest = known.nearest(embedding[0], most) if len(known) else []

@@ -66,6 +66,10 @@ class PartsConfig:
             ("others", 1), ("training_examples", 256), ("examples", FIXED_POINTS),
         ):  # fmt: skip
             check_integer(getattr(self, name), name, least)
+        if self.shape.inputs != INPUTS:
+            raise ValueError(
+                f"shape.inputs must be {INPUTS}, as of a task, got {self.shape.inputs}"
+            )
         for name in ("seeds", "hidden"):
             if len(getattr(self, name)) < 2:
                 raise ValueError(
