@@ -7,6 +7,7 @@ from scipy.stats import rankdata, spearmanr
 
 from gradsplinter import ReluNetwork, splinter
 from gradsplinter.data import Dataset
+from gradsplinter.draws import generator_of
 from gradsplinter.studies.class_maps import (
     class_groups,
     class_maps,
@@ -163,7 +164,7 @@ def test_clusters_are_found_where_there_are_some_and_not_in_a_cloud():
     assert found.largest == {45.0: pytest.approx(1 / 3), 80.0: pytest.approx(1 / 3)}
     assert found.dense == 3
     assert found.in_second == pytest.approx(found.in_dense / 3, abs=0.05)
-    by_chance = grouped(cloud(vectors, 0), (45.0, 80.0))
+    by_chance = grouped(cloud(vectors, generator_of(0, "cloud")), (45.0, 80.0))
     assert by_chance.clusters[45.0] > 2 * found.clusters[45.0]
 
 
@@ -172,12 +173,12 @@ def test_a_cloud_has_the_mean_and_the_covariance():
     vectors = torch.randn(3000, 3, generator=generator) @ torch.tensor(
         [[2.0, 1, 0], [0, 1, 0], [0, 0, 0]]
     ) + torch.tensor([5.0, 0, 1])
-    drawn = cloud(vectors, 7)
+    drawn = cloud(vectors, generator_of(7, "cloud"))
     assert drawn.shape == vectors.shape
     torch.testing.assert_close(drawn.mean(dim=0), vectors.mean(dim=0), rtol=0, atol=0.2)
     torch.testing.assert_close(drawn.T.cov(), vectors.T.cov(), rtol=0, atol=0.4)
-    assert torch.equal(drawn, cloud(vectors, 7))
-    assert not torch.equal(drawn, cloud(vectors, 8))
+    assert torch.equal(drawn, cloud(vectors, generator_of(7, "cloud")))
+    assert not torch.equal(drawn, cloud(vectors, generator_of(8, "cloud")))
 
 
 def test_clusters_of_few_or_of_zero_gradients():

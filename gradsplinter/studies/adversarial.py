@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gradsplinter.data import Dataset
+from gradsplinter.draws import generator_of
 from gradsplinter.ops import unique_rows
 from gradsplinter.studies.adversarial_result import (
     AdversarialConfig,
@@ -132,7 +133,7 @@ def _example_sets(
     config: AdversarialConfig, seed: int, net: nn.Sequential, detectors: Detectors, test: Dataset,
     other: Dataset | None,
 ) -> Iterator[ExampleSet]:  # fmt: skip
-    generator = torch.Generator().manual_seed(seed + 2**33)
+    generator = generator_of(seed, "attacks and noise")
     x, y = test.x, test.y
 
     def attacked(norm: Norm, epsilon: float) -> Iterator[ExampleSet]:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from gradsplinter.checks import check_integer
 from gradsplinter.data import Dataset
+from gradsplinter.draws import generator_of
 
 Callback = Callable[[int, nn.Module], object]
 
@@ -127,7 +128,7 @@ def _convolutional(data: Dataset, classes: int) -> nn.Sequential:
 
 def shuffled_labels(data: Dataset, seed: int) -> Dataset:
     """The same examples, with their classes in random order: what is learned then is not what is in the images."""
-    generator = torch.Generator().manual_seed(check_integer(seed, "seed", 0))
+    generator = generator_of(check_integer(seed, "seed", 0), "shuffled labels")
     order = torch.randperm(len(data), generator=generator)
     return Dataset(data.x, data.y[order], data.classes, data.image_shape, data.source)
 
@@ -171,7 +172,7 @@ def train_classifier(
         raise ValueError("checkpoints and callback must be given together")
     net = build(config.architecture, data, seed)
     optimiser = torch.optim.Adam(net.parameters(), config.learning_rate)
-    generator = torch.Generator().manual_seed(seed + 2**32)
+    generator = generator_of(seed, "order of examples")
     step = 0
 
     def after_step() -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradsplinter.checks import check_integer
 from gradsplinter.clusters import Clusters, clusters, hdbscan
 from gradsplinter.scores import unit_rows
 from gradsplinter.splinters import Splinters
@@ -72,9 +71,8 @@ def class_gradients(splinters: Splinters, members: Tensor, label: int) -> Tensor
     return of_members[:, label] - of_members.mean(dim=1)
 
 
-def cloud(gradients: Tensor, seed: int) -> Tensor:
+def cloud(gradients: Tensor, generator: torch.Generator) -> Tensor:
     """As many vectors `[n, h]` of a normal distribution with the same mean and covariance: without clusters."""
-    generator = torch.Generator().manual_seed(check_integer(seed, "seed", 0))
     n = len(gradients)
     mean = gradients.mean(dim=0)
     mixing = torch.randn(n, n, generator=generator, dtype=torch.float64).to(gradients.dtype)

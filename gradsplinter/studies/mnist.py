@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from gradsplinter.communities import communities
 from gradsplinter.data import Dataset
+from gradsplinter.draws import generator_of
 from gradsplinter.graph import ComputationGraph, computation_graph
 from gradsplinter.studies import class_maps, gradient_clusters
 from gradsplinter.studies.class_maps import ClassMaps
@@ -240,9 +241,10 @@ def _in_clusters(
     of_clouds: list[gradient_clusters.Grouped] = []
     if graph.splinters[0].n_modes == 1:
         return found, of_clouds
+    generator = generator_of(seed, "clouds of gradients")
     for _, gradients in _of_classes(graph, data):
         found.append(gradient_clusters.grouped(gradients, config.angles))
-        random = gradient_clusters.cloud(gradients, seed)
+        random = gradient_clusters.cloud(gradients, generator)
         of_clouds.append(gradient_clusters.grouped(random, config.angles))
     return found, of_clouds
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from gradsplinter.checks import check_integer, check_values
 from gradsplinter.data import Dataset
+from gradsplinter.draws import generator_of
 from gradsplinter.network import ReluNetwork
 from gradsplinter.ops import unique_rows
 from gradsplinter.regions import float64_network
@@ -257,7 +258,7 @@ def _rule(seed: int, rule: str, seen: Explained, net: ReluNetwork) -> RuleRow:
 def _groups(
     seed: int, splinters: Splinters, seen: Explained, angles: Sequence[float]
 ) -> Iterator[GroupRow]:
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator_of(seed, "groups at random")
     modes = torch.stack([seen.chosen, heat_maps.ids_of(splinters)], dim=1)
     ways = [("class", 0.0, seen.chosen), ("class and mode", 0.0, unique_rows(modes).ids)]
     ways += [
