@@ -340,7 +340,8 @@ class _State:
         for name, value in _part(tensors, "optimizer.").items():
             i, key = name.split(".")
             moments.setdefault(int(i), {})[key] = value
-        if {*moments} != {*groups[0]["params"]}:
+        of_each = [{"step", "exp_avg", "exp_avg_sq"}] * len(groups[0]["params"])
+        if [{*moments.get(i, {})} for i in groups[0]["params"]] != of_each:
             raise ValueError("moments of some parameters are missing")
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.generator.set_state(tensors["generator"])

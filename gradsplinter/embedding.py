@@ -16,6 +16,8 @@ from gradsplinter.table import splinter
 from gradsplinter.tokens import Tokens, of_splinters
 from gradsplinter.traced import Network, network_of
 
+MOST_LARGE = 1e6
+"""Size of a gradient, by the standard deviation of those that the embedder learned from."""
 MOST_OUTSIDE = 0.01
 """Share of the examples that may lie outside of where the embedder learned, without a warning."""
 
@@ -92,16 +94,17 @@ def encoded(embedder: Embedder, tokens: Tokens) -> Tensor:
     """The embedding of each set, `[B, size]`.
 
     Raises:
-        ValueError: gradients so large that it is not finite.
+        ValueError: gradients of another order than those that the embedder learned from.
     """
-    with torch.no_grad():
-        found = embedder.encode(tokens)
-    if not bool(found.isfinite().all()):
-        largest = float(tokens.values.abs().max())
+    largest = tokens.values.abs().amax((0, 1))
+    if bool((largest > MOST_LARGE * embedder.value_scale).any()):
+        usual = ", ".join(f"{scale:.3g}" for scale in embedder.value_scale.tolist())
         raise ValueError(
-            f"net must have gradients near those that the embedder learned from, got {largest:.3g}"
+            "net must have gradients near those that the embedder learned from, whose standard deviation is "
+            f"({usual}), got up to {float(largest.max()):.3g}"
         )
-    return found
+    with torch.no_grad():
+        return embedder.encode(tokens)
 
 
 def tokens_of_part(

@@ -273,13 +273,11 @@ def identity(config: ZooConfig) -> dict[str, Any]:
 
 def same_tasks(found: dict[str, Any], own: dict[str, Any]) -> bool:
     """By their names, and by their targets but for what libraries of mathematics round differently."""
-    if found.get("tasks") != own["tasks"]:
+    if found["tasks"] != own["tasks"]:
         return False
-    try:
-        targets = torch.tensor(found.get("targets"), dtype=torch.float64)
-    except (TypeError, ValueError):
-        return False
-    expected = torch.tensor(own["targets"], dtype=torch.float64)
+    targets, expected = (
+        torch.tensor(about["targets"], dtype=torch.float64) for about in (found, own)
+    )
     return targets.shape == expected.shape and torch.allclose(
         targets, expected, rtol=1e-6, atol=1e-6
     )

@@ -91,8 +91,11 @@ class _Done:
             for record in (about, own)
         )
         other = difference(found, expected)
-        if not other and not same_tasks(about, own):
-            other = "other targets"
+        try:
+            if not other and not same_tasks(about, own):
+                other = "other targets"
+        except (KeyError, TypeError, ValueError):
+            other = "no targets"
         if other:
             raise ValueError(f"checkpoint must be of the same zoo, got {path} with {other}")
         r2 = tensors.pop("r2", torch.zeros(0))

@@ -11,8 +11,11 @@ from matplotlib.figure import Figure
 from safetensors import safe_open
 
 from gradsplinter import Embedder, cli, embed, embedder_training
+from gradsplinter.cli.embed import _in_words
 from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
+from gradsplinter.known_tasks import KnownTasks
+from gradsplinter.studies.embedded import Embedded
 from gradsplinter.train import initialise
 from gradsplinter.zoo import Zoo
 
@@ -243,6 +246,18 @@ def test_the_report_in_words(done, run, monkeypatch, capsys):
     assert found.err == ""
 
 
+def test_a_nearest_task_that_is_far_is_said_to_be():
+    """From the product by more than 3 times 0.2; from the sum, whose networks are spread, it is not."""
+    known = KnownTasks(("x1 * x2", "x1"), torch.tensor([[0.0], [3.0]]), torch.tensor([0.2, 1.0]))
+    at = torch.tensor([1.0])
+    part = Embedded("output 0", None, at, known.nearest(at), False, None, None)
+    words = _in_words(part, known).replace("\N{NO-BREAK SPACE}", " ")
+    assert words == (
+        "nearest x1 * x2 (1; networks of it are 0.2 from their middle on average), which is far; within 3 times the "
+        "usual distance only x1 (2, usual 1)"
+    )
+
+
 def test_outputs_and_directions_with_the_shipped_embedder(done, run, monkeypatch, capsys):
     run("embed outputs.safetensors x.npy --out outputs")
     parts = [row["part"] for row in rows(done / "outputs" / "embedding.csv")]
@@ -281,7 +296,7 @@ def test_examples_outside_of_where_it_learned(done, run, monkeypatch, capsys):
     monkeypatch.setattr("gradsplinter.plot.embedded.parts", lambda *_: Figure())
     run("embed net.safetensors far.npy --out far")
     printed = " ".join(capsys.readouterr().out.split())
-    assert printed.startswith("warning: x should lie where the embedder learned, from (")
+    assert printed.startswith("warning: DATA should lie where the embedder learned, from (")
     (warning,) = json.loads((done / "far" / "config.json").read_text())["warnings"]
     assert "of the examples do not" in warning
 
@@ -327,6 +342,15 @@ def test_networks_of_four_inputs(tmp_path, monkeypatch, capsys):
             "--embedder must be a file written by",
         ),
         ("net.safetensors x.npy --embedder zoo/manifest.json", "--embedder must be a safetensors"),
+        (
+            "net.safetensors x.npy --embedder pickled.pt",
+            "--embedder must be a safetensors file, got pickled.pt, a file of torch.save or a pickle.",
+        ),
+        (
+            "net.safetensors x.npy --embedder taught",
+            "--embedder must be a file, got the folder taught: taught/embedder.safetensors may be",
+        ),
+        ("huge.safetensors x.npy", "MODEL must have gradients near those that the embedder"),
         ("net.safetensors x.npy --embedder no.safetensors", "--embedder must be a file of"),
         ("net.safetensors x.npy --embedder of_outputs", "--embedder must be one of gradients"),
         ("net.safetensors x.npy --directions x.npy", "--directions "),
@@ -349,6 +373,8 @@ def test_what_cannot_be_embedded(line, message, done, run, monkeypatch, capsys):
     Embedder(EmbedderConfig(values="outputs")).save("of_outputs")
     net = initialise([2, 8, 1], 0)
     type(net)((net.weights[0], 0 * net.weights[1]), net.biases).save("constant.safetensors")
+    torch.save(net.weights, "pickled.pt")
+    type(net)((net.weights[0], 1e30 * net.weights[1]), net.biases).save("huge.safetensors")
     x = np.load("x.npy")
     np.save("single.npy", x[:1])
     x[3, 1] = np.nan

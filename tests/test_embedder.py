@@ -2,13 +2,14 @@
 
 import itertools
 import json
+import math
 
 import pytest
 import torch
 from safetensors.torch import save
 from torch import nn
 
-from gradsplinter import ReluNetwork, splinter
+from gradsplinter import ReluNetwork, io, splinter
 from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.embedder_training import (
     EmbedderTrainingConfig,
@@ -63,6 +64,30 @@ def test_shorter_sets_are_filled_up():
     assert tokens.shares[1].tolist() == [1.0] + [0.0] * (count - 1)
     alone = tokens[1:]
     assert alone.points.shape == (1, 1, 2)
+
+
+def test_sets_from_which_tokens_were_left_out():
+    """What is kept stands anywhere in a set."""
+    tokens = random_tokens(sets=3, count=6)
+    kept = torch.tensor([[0, 1, 0, 1, 0, 0], [0, 0, 0, 0, 1, 0], [1, 1, 0, 0, 0, 0]]).bool()
+    some = tokens.only(kept)[torch.tensor([0, 1])]
+    assert some.points.shape == (2, 5, 2)
+    assert torch.equal(some.shares > 0, kept[:2, :5])
+    assert torch.equal(some.points, tokens.points[:2, :5])
+
+
+def test_tokens_that_cannot_be():
+    x = torch.rand(10, 2)
+    with pytest.raises(ValueError, match=r"nets\[1\] must have 1 output, got 3"):
+        tokens_of([NETS[0], initialise([2, 8, 3], 0)], x)
+    with pytest.raises(ValueError, match="x must be the 10 examples of s, got 9"):
+        of_splinters(splinter(NETS[0], x), x[:9])
+
+
+def test_networks_that_are_all_the_same_line():
+    flat = ReluNetwork((torch.ones(1, 2),), (torch.zeros(1),))
+    with pytest.raises(ValueError, match=r"affine function, got only the gradient \[1.0, 1.0\]"):
+        train_embedder([flat] * 8, draw, progress=False)
 
 
 def test_each_network_can_have_its_own_examples():
@@ -442,6 +467,12 @@ def test_a_checkpoint_of_another_training(tmp_path):
     ):
         with pytest.raises(ValueError, match=f"of the same training, got .* with {what}"):
             train_embedder(nets, draw, config=changed, checkpoint=path, progress=False)
+    metadata, tensors = io.read_safetensors(path, "path")
+    for name in ("optimizer.0.exp_avg", "optimizer.1.", "best.point_mean", "generator", "tokens."):
+        left = {key: value for key, value in tensors.items() if not key.startswith(name)}
+        path.write_bytes(save(left, metadata=metadata))
+        with pytest.raises(ValueError, match="checkpoint must be whole, got "):
+            train_embedder(NETS, draw, config=config, checkpoint=path, progress=False)
     path.write_bytes(b"?")
     with pytest.raises(ValueError, match="checkpoint must be a safetensors file"):
         train_embedder(NETS, draw, config=config, checkpoint=path, progress=False)
@@ -470,11 +501,27 @@ def test_networks_that_do_not_fit(nets, shape, error, message):
         train_embedder(nets, draw, shape, progress=False)
 
 
+def test_a_mask_is_no_number():
+    with pytest.raises(TypeError, match="mask must hold numbers, got float"):
+        EmbedderTrainingConfig(mask=0.5)
+
+
+def test_networks_of_float64_can_be_learned_from():
+    config = EmbedderTrainingConfig(steps=2, batch=6, points=40)
+    doubled = [
+        ReluNetwork(tuple(w.double() for w in net.weights), tuple(b.double() for b in net.biases))
+        for net in NETS
+    ]
+    found = train_embedder(doubled, lambda *a: draw(*a).double(), config=config, progress=False)
+    assert found.embedder.point_mean.dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("make", "values", "message"),
     [
         (EmbedderTrainingConfig, {"mask": ()}, "mask"),
         (EmbedderTrainingConfig, {"mask": (1.0,)}, r"mask must be in \(0, 1\), got 1.0"),
+        (EmbedderTrainingConfig, {"mask": (math.nan,)}, "mask must be finite, got nan"),
         (EmbedderTrainingConfig, {"tokens": "words"}, "tokens must be one of modes, samples"),
         (EmbedderTrainingConfig, {"validation": 0.0}, "validation must be in"),
         (EmbedderTrainingConfig, {"noise": -1.0}, "noise at least 0"),

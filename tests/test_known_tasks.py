@@ -85,6 +85,11 @@ def test_none_are_known():
             ValueError,
             "embedding must have 2 entries, as those of the known tasks, got 3",
         ),
+        (
+            lambda: KNOWN.has_alike(torch.tensor([0.0, torch.nan])),
+            ValueError,
+            "embedding must be finite, got 1 value that is not",
+        ),
         (lambda: KNOWN.nearest([0.0, 0.0]), TypeError, r"embedding must be a torch\.Tensor"),
         (lambda: KNOWN.nearest(torch.zeros(2), 0), ValueError, "k must be at least 1, got 0"),
     ],

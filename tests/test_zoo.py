@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load, save
 
 from gradsplinter import cli, zoo_training
 from gradsplinter import zoo as zoo_module
@@ -117,6 +118,14 @@ def _change(folder, **values):
 
 def test_folders_that_hold_no_whole_zoo(zoo, tmp_path):
     folder = tmp_path / "zoo"
+    with pytest.raises(ValueError, match=r"folder must hold a zoo, got .*, which is not there$"):
+        Zoo.load(folder)
+    left = tmp_path / "zoo.checkpoint.safetensors"
+    left.touch()
+    with pytest.raises(ValueError, match="is not there: it is not finished, make it with the same"):
+        Zoo.load(folder)
+    left.unlink()
+    folder.mkdir()
     with pytest.raises(ValueError, match=r"folder must hold a zoo, got .*, which has no networks"):
         Zoo.load(folder)
     zoo.save(folder)
@@ -127,6 +136,11 @@ def test_folders_that_hold_no_whole_zoo(zoo, tmp_path):
         Zoo.load(folder)
     networks.write_bytes(whole[1][:-1] + b"?")
     with pytest.raises(ValueError, match="whose networks are not those of its manifest"):
+        Zoo.load(folder)
+    tensors = load(whole[1])
+    tensors["weight.1"][3, 0, 0] = torch.nan
+    networks.write_bytes(save(tensors))
+    with pytest.raises(ValueError, match="got networks that cannot be: weights: layer 1 must be"):
         Zoo.load(folder)
     networks.write_bytes(whole[1])
     for changes, message in (
