@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import nn
 
 from gradsplinter import ReluNetwork, io, splinter
@@ -467,7 +467,7 @@ def test_a_checkpoint_of_another_training(tmp_path):
     ):
         with pytest.raises(ValueError, match=f"of the same training, got .* with {what}"):
             train_embedder(nets, draw, config=changed, checkpoint=path, progress=False)
-    metadata, tensors = io.read_safetensors(path, "path")
+    metadata, tensors = io.read_safetensors(path, "path")[0], load(path.read_bytes())
     for name in ("optimizer.0.exp_avg", "optimizer.1.", "best.point_mean", "generator", "tokens."):
         left = {key: value for key, value in tensors.items() if not key.startswith(name)}
         path.write_bytes(save(left, metadata=metadata))
