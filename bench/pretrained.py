@@ -24,7 +24,7 @@ from gradsplinter.embedder import Embedder
 from gradsplinter.embedding import embed
 from gradsplinter.families import Waves
 from gradsplinter.network import ReluNetwork
-from gradsplinter.studies.embedding_baselines import cloze_r2, nearest_visible
+from gradsplinter.studies.embedding_baselines import GaussianProcess, cloze_r2, nearest_visible
 from gradsplinter.tasks import Task
 from gradsplinter.tokens import Tokens, hide, tokens_of
 from gradsplinter.train import train
@@ -35,7 +35,8 @@ TASKS, UNSEEN = 40, 20
 SEED = 100  # of the first zoo; those of the zoos that it learned from are 1 to 4
 SHAPES = ((16, 16), (32, 32), (64, 64, 64), (128,), (48, 24), (24, 24, 24, 24))
 LEARNED_FROM = SHAPES[:4]
-MIDDLE = SHAPES[1]  # of which more is asked
+SMALL, MIDDLE = SHAPES[:2]
+"""By whose networks kernels of Gaussian processes are chosen; of which more is asked."""
 EXAMPLES, FEWER = 500, (50, 200)
 HIDDEN = (0.3, 0.6, 0.9)
 
@@ -68,7 +69,7 @@ def main() -> None:
         f"{failed} of {sum(len(zoo.networks) for zoo in zoos.values())} networks failed to learn."
     )
     print(table(embedder, zoos))
-    print(sentences(embedder, zoos[MIDDLE], *unseen(zoos[MIDDLE].config)))
+    print(sentences(embedder, zoos[MIDDLE], zoos[SMALL], *unseen(zoos[MIDDLE].config)))
 
 
 def table(embedder: Embedder, zoos: dict[tuple[int, ...], Zoo]) -> str:
@@ -87,25 +88,37 @@ def table(embedder: Embedder, zoos: dict[tuple[int, ...], Zoo]) -> str:
 
 
 def sentences(
-    embedder: Embedder, zoo: Zoo, others: Sequence[ReluNetwork], tasks: Sequence[Task]
+    embedder: Embedder, zoo: Zoo, small: Zoo, others: Sequence[ReluNetwork], tasks: Sequence[Task]
 ) -> str:
     few = [recognised(embedder, zoo.networks, named(zoo), n) for n in FEWER]
     unlike = recognised(embedder, others, tasks, EXAMPLES).unlike
-    tokens = looked_at(others, tasks)
-    ways = {"fills in": embedder.fill, "nearest": nearest_mode}
-    r2 = {name: [] for name in ways}
-    for share in HIDDEN:
-        hidden = hide(tokens, (share,), generator_of(SEED, f"hidden {share}"))
-        for name, fill in ways.items():
-            r2[name].append(cloze_r2(tokens, hidden, fill, embedder.value_mean))
+    known, new = (
+        filled(embedder, looked_at(nets, of), looked_at(small.networks, named(small)))
+        for nets, of in ((zoo.networks, named(zoo)), (others, tasks))
+    )
     return (
         f"\nWith {FEWER[0]} examples instead of {EXAMPLES} ({shape(zoo)}) {few[0].right:.2f} are right and "
         f"{few[0].unlike:.2f} called like none; with {FEWER[1]}, {few[1].right:.2f} and {few[1].unlike:.2f}. "
         f"{round(unlike * len(others))} of {len(others)} networks of {UNSEEN} tasks that it never saw (other random "
-        f"sums of sines) were called like none of the known. Of these it fills in hidden gradients with an R² of "
-        f"{listed(r2['fills in'])} ({', '.join(f'{share:.0%}' for share in HIDDEN)} hidden), where the nearest visible "
-        f"mode has {listed(r2['nearest'])}."
+        f"sums of sines) were called like none of the known.\n\nHidden gradients ({', '.join(f'{s:.0%}' for s in HIDDEN)} of "
+        f"the modes) are filled in from the others alone with an R² of {known}. Of the tasks that it never saw: {new}."
     )
+
+
+def filled(embedder: Embedder, tokens: Tokens, small: Tokens) -> str:
+    """R² for each of `HIDDEN`, and of what needs no other networks."""
+    r2: dict[str, list[float]] = {}
+    for share in HIDDEN:
+        generator = generator_of(SEED, f"hidden {share}")
+        process = GaussianProcess(small, hide(small, (share,), generator))
+        hidden = hide(tokens, (share,), generator)
+        ways = {"embedder": embedder.fill, "nearest visible mode": nearest_mode}
+        for name, fill in (ways | {"Gaussian process of the network alone": process}).items():
+            found = cloze_r2(tokens, hidden, fill, embedder.value_mean)
+            r2.setdefault(name, []).append(found)
+    first, *others = r2.values()
+    names = [*r2][1:]
+    return f"{listed(first)} ({'; '.join(f'{n} {listed(v)}' for n, v in zip(names, others, strict=True))})"
 
 
 def unseen(config: ZooConfig) -> tuple[list[ReluNetwork], list[Task]]:
