@@ -132,7 +132,7 @@ def train_embedder(
         shape: of the embedder.
         config: how it is taught.
         checkpoint: a file in which it keeps its state at every validation, and from which it goes on where
-            it was interrupted, to the same result in every bit.
+            it was interrupted, to the same result, on the CPU with as many threads in every bit.
         device: where the embedder is taught; by default on the CPU. All that is drawn is the same on all
             devices. The result is on the CPU.
         progress: show a bar on stderr.

@@ -11,6 +11,7 @@ import torch
 
 from gradsplinter import ReluNetwork, data
 from gradsplinter.cli.parts import EmbedParts
+from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.embedding import activations
 from gradsplinter.families import SideBySide
@@ -532,6 +533,17 @@ def test_what_is_missing_is_said_before_anything_is_trained(zoo, tmp_path, monke
         (lambda: ClassPartsConfig(seeds=(3,)), ValueError, "seeds must hold at least two values"),
         (lambda: ClassPartsConfig(seeds=(0, 100_000)), ValueError, "seeds must be below 100,000"),
         (lambda: ClassPartsConfig(architecture="conv"), ValueError, "widths of hidden layers"),
+        (
+            lambda: PartsConfig(shape=EmbedderConfig(inputs=5)),
+            ValueError,
+            "shape.inputs must be 2, as of a task, got 5",
+        ),
+        (
+            lambda: ClassPartsConfig(shape=EmbedderConfig(inputs=5)),
+            ValueError,
+            "shape.inputs must be 8, as directions, got 5",
+        ),
+        (lambda: ClassPartsConfig(architecture=5), TypeError, "architecture must be a string, got"),
         (lambda: ClassPartsConfig(directions=0), ValueError, "directions must be at least 1"),
         (lambda: EmbedParts(zoo_networks=1), ValueError, "zoo_networks must be at least 2, got 1"),
     ],

@@ -56,7 +56,7 @@ class EmbedParts(Study):
     typed: ClassVar = options_of(PartsConfig) | {
         "out": "--out", "zoo": "--zoo", "folder": "--zoo", "zoo_networks": "--zoo-networks",
         "datasets": "--datasets", "name": "--datasets", "device": "--device",
-        "teaching.seed": "--teaching.seed",
+        "teaching.seed": "--teaching.seed", "shape.inputs": "--shape.inputs",
     }  # fmt: skip
 
     config: Annotated[PartsConfig, tyro.conf.arg(name="")] = dataclasses.field(

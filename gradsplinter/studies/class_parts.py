@@ -35,7 +35,7 @@ from gradsplinter.studies.classifiers import shuffled_labels, train_classifier
 from gradsplinter.studies.embedding_trial import AT_FIXED_POINTS, FIXED_POINTS
 from gradsplinter.studies.kept import Kept, about
 from gradsplinter.studies.part_tokens import mean_gradients, principal_directions
-from gradsplinter.studies.statistics import rank_correlation
+from gradsplinter.studies.statistics import rank_correlation, standardised
 from gradsplinter.table import splinter
 from gradsplinter.tokens import Tokens, joined, of_splinters
 
@@ -182,9 +182,7 @@ class _Judge:
         """By method, `[networks, C, F]`; standardised by those of the networks that it was taught with."""
         found = {}
         for method, own in self._features(nets, self.tokens(nets)).items():
-            known = self.known[method]
-            spread = known.std(0, correction=0)
-            scaled = (own - known.mean(0)) / spread.where(spread > 0, 1.0)
+            scaled = standardised(own, self.known[method])
             found[method] = scaled.double().unflatten(0, (len(nets), -1))
         return found
 

@@ -61,6 +61,10 @@ class ClassPartsConfig:
             ("taught", 1), ("training_examples", 2), ("directions", 1), ("examples", FIXED_POINTS),
         ):  # fmt: skip
             check_integer(getattr(self, name), name, least)
+        if self.shape.inputs not in (EmbedderConfig.inputs, self.directions):
+            raise ValueError(
+                f"shape.inputs must be {self.directions}, as directions, got {self.shape.inputs}"
+            )
         if not isinstance(self.architecture, str):
             raise TypeError(
                 f"architecture must be a string, got {type(self.architecture).__name__}"

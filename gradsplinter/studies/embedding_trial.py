@@ -166,7 +166,7 @@ class Trial:
 
     @cached_property
     def supervised(self) -> Embedder:
-        """The same architecture, taught with the labels of the training networks."""
+        """The same architecture, taught with the labels of the training networks, at as many examples as it is tested."""
         config = replace(self.config.training, seed=self.seed)
 
         def look(index: Tensor, generator: torch.Generator) -> Tokens:

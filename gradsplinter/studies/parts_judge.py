@@ -21,6 +21,7 @@ from gradsplinter.studies.parts_result import (
     WholeRow,
 )
 from gradsplinter.studies.probe import probe_labels
+from gradsplinter.studies.statistics import standardised
 from gradsplinter.tokens import Tokens, joined, tokens_of
 from gradsplinter.zoo import Zoo
 
@@ -116,9 +117,7 @@ class Judge:
         labels: Tensor,
         named: Tensor,
     ) -> Iterator[PartRow]:
-        spread = known.std(0, correction=0)
-        scaled = (of_parts - known.mean(0)) / spread.where(spread > 0, 1.0)
-        near = Near(scaled, parts, labels)
+        near = Near(standardised(of_parts, known), parts, labels)
         depth = len(self.config.hidden) + 1
         names = [part.name(depth) for part in parts]
         for name in dict.fromkeys(names):

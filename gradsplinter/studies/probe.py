@@ -7,6 +7,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from gradsplinter.studies.statistics import standardised
 from gradsplinter.wording import missing_extra
 
 PENALTIES = (0.01, 1.0, 100.0)
@@ -76,14 +77,13 @@ def probe_labels(
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
     from sklearn.model_selection import GridSearchCV  # noqa: PLC0415
 
-    known = features[training].double()
-    mean, spread = known.mean(0), known.std(0, correction=0)
+    features = features.double()
+    scaled = standardised(features, features[training]).numpy()
     if per_class is not None:
         some = torch.cat(
             [(labels == label).nonzero().flatten()[:per_class] for label in labels.unique()]
         )
         training, labels = training[some], labels[some]
-    scaled = ((features.double() - mean) / spread.where(spread > 0, 1.0)).numpy()
     x, y = scaled[training.numpy()], labels.numpy()
     model = LogisticRegression(max_iter=200, tol=1e-3)
     if _fewest(labels) >= FOLDS:

@@ -1,4 +1,4 @@
-"""Statistics that several studies use: means with standard errors, rank correlations."""
+"""Statistics that several studies use: means with standard errors, standardised features, rank correlations."""
 
 from __future__ import annotations
 
@@ -23,6 +23,17 @@ def mean_and_error(values: Sequence[float | None]) -> tuple[float | None, float 
     if n == 1:
         return mean, None
     return mean, math.sqrt(sum((value - mean) ** 2 for value in there) / (n - 1) / n)
+
+
+def standardised(features: Tensor, like: Tensor) -> Tensor:
+    """Columns of features `[M, F]` by mean and standard deviation of those of other rows; what is constant there is centred.
+
+    Examples:
+        >>> standardised(torch.tensor([[5.0, 1.0]]), torch.tensor([[1.0, 2.0], [3.0, 2.0]]))
+        tensor([[ 3., -1.]])
+    """
+    spread = like.std(0, correction=0)
+    return (features - like.mean(0)) / spread.where(spread > 0, 1.0)
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:

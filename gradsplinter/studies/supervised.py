@@ -26,7 +26,7 @@ def teach_supervised(
     """An embedder from whose embeddings a linear layer tells the labels of networks.
 
     It is taught as `train_embedder` does, with the same steps, rates, noise, hidden tokens and end, but of the
-    first half of each batch all tokens are shown.
+    first half of each batch all tokens are shown. Nothing is turned or mirrored.
 
     Args:
         look: as in `train_embedder_of`.
