@@ -119,7 +119,7 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
                 if not key[0]:
                     ax.axvline(mean or 0, color=INK, lw=0.8, ls=":")
             ax.set_xlim(right=1.02)
-            ax.set_title(title)
+            ax.set_title(textwrap.fill(title, 13), fontsize=9)
         axes[0].set_yticks(range(len(names)), names)
     return figure
 
