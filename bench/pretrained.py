@@ -92,33 +92,37 @@ def sentences(
 ) -> str:
     few = [recognised(embedder, zoo.networks, named(zoo), n) for n in FEWER]
     unlike = recognised(embedder, others, tasks, EXAMPLES).unlike
-    known, new = (
-        filled(embedder, looked_at(nets, of), looked_at(small.networks, named(small)))
-        for nets, of in ((zoo.networks, named(zoo)), (others, tasks))
-    )
+    lines = [
+        "hidden | " + " | ".join(f"{share:.0%}" for share in HIDDEN),
+        "---" + "|---" * len(HIDDEN),
+    ]
+    for what, nets, of in (("known", zoo.networks, named(zoo)), ("unseen", others, tasks)):
+        found = filled(embedder, looked_at(nets, of), looked_at(small.networks, named(small)))
+        lines += [f"{way} | {r2}" for way, r2 in found.items()]
+        lines[-len(found)] = f"{what} tasks: {lines[-len(found)]}"
+    cloze = "\n".join(f"| {line} |" for line in lines)
     return (
         f"\nWith {FEWER[0]} examples instead of {EXAMPLES} ({shape(zoo)}) {few[0].right:.2f} are right and "
         f"{few[0].unlike:.2f} called like none; with {FEWER[1]}, {few[1].right:.2f} and {few[1].unlike:.2f}. "
         f"{round(unlike * len(others))} of {len(others)} networks of {UNSEEN} tasks that it never saw (other random "
-        f"sums of sines) were called like none of the known.\n\nHidden gradients ({', '.join(f'{s:.0%}' for s in HIDDEN)} of "
-        f"the modes) are filled in from the others alone with an R² of {known}. Of the tasks that it never saw: {new}."
+        f"sums of sines) were called like none of the known.\n\nR² of gradients that are hidden, "
+        f"filled in from the visible modes alone ({len(zoo.networks)} fresh networks {shape(zoo)}; {len(others)} of the "
+        f"{UNSEEN} tasks that it never saw):\n\n{cloze}"
     )
 
 
-def filled(embedder: Embedder, tokens: Tokens, small: Tokens) -> str:
-    """R² for each of `HIDDEN`, and of what needs no other networks."""
+def filled(embedder: Embedder, tokens: Tokens, small: Tokens) -> dict[str, str]:
+    """R² for each of `HIDDEN`, also of what needs no other networks."""
     r2: dict[str, list[float]] = {}
     for share in HIDDEN:
         generator = generator_of(SEED, f"hidden {share}")
         process = GaussianProcess(small, hide(small, (share,), generator))
         hidden = hide(tokens, (share,), generator)
-        ways = {"embedder": embedder.fill, "nearest visible mode": nearest_mode}
+        ways = {"this embedder": embedder.fill, "nearest visible mode": nearest_mode}
         for name, fill in (ways | {"Gaussian process of the network alone": process}).items():
             found = cloze_r2(tokens, hidden, fill, embedder.value_mean)
             r2.setdefault(name, []).append(found)
-    first, *others = r2.values()
-    names = [*r2][1:]
-    return f"{listed(first)} ({'; '.join(f'{n} {listed(v)}' for n, v in zip(names, others, strict=True))})"
+    return {way: " | ".join(f"{value:.2f}" for value in values) for way, values in r2.items()}
 
 
 def unseen(config: ZooConfig) -> tuple[list[ReluNetwork], list[Task]]:
@@ -163,11 +167,6 @@ def named(zoo: Zoo) -> list[Task]:
 
 def shape(zoo: Zoo) -> str:
     return "-".join(map(str, zoo.config.widths))
-
-
-def listed(values: Sequence[float]) -> str:
-    *first, last = (f"{value:.2f}" for value in values)
-    return f"{', '.join(first)} and {last}"
 
 
 if __name__ == "__main__":
