@@ -16,6 +16,9 @@ from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.known_tasks import KnownTasks
 from gradsplinter.studies.embedded import Embedded
+from gradsplinter.studies.embedding import EmbeddingResult
+from gradsplinter.studies.embedding_ablation import AblationRow
+from gradsplinter.studies.embedding_rows import ProbeRow
 from gradsplinter.train import initialise
 from gradsplinter.zoo import Zoo
 
@@ -411,6 +414,58 @@ def test_the_study(done, run, capsys):
     assert all(len(line) <= 80 for line in printed.splitlines())
     embedder = Embedder.load(done / "study" / "embedder.safetensors")
     assert embedder.known.names == tuple(task.name for task in Zoo.load(done / "zoo").tasks)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_ablations_are_written_and_told_where_they_are_asked_for(
+    asked, done, run, monkeypatch, capsys
+):
+    """Of an embedding that is no better than chance, and rows by hand."""
+
+    def no_embedding(config, zoo, **_):
+        probes = [ProbeRow(0, "embedder", "all labels", 0.25)]
+        embedder = Embedder.load(done / "taught" / "embedder.safetensors")
+        return EmbeddingResult(config, zoo, probes, [], [], embedder, torch.zeros(24, 16))
+
+    def by_hand(_, __, *, checkpoint, **___):
+        checkpoint.write_text("kept until the folder is written")
+        return [
+            AblationRow(seed, *what, accuracy, 0.5, 0.4, -0.25)
+            for what in (("", "as it is"), ("size of the embedding", "2"))
+            for seed, accuracy in ((0, 0.7), (1, 0.9))
+        ]
+
+    monkeypatch.setattr("gradsplinter.cli.embed_study.run_embedding", no_embedding)
+    monkeypatch.setattr("gradsplinter.cli.embed_study.run_ablation", by_hand)
+    for figure in ("probes", "cloze", "map_of"):
+        monkeypatch.setattr(f"gradsplinter.plot.embedding.{figure}", lambda *_: Figure())
+    out = f"asked-{asked}"
+    run(f"embed study zoo --held-out 2 --out {out} {'--ablations' * asked}")
+    assert [path.name for path in done.glob(f"{out}*")] == [out]  # and no checkpoint
+    printed = capsys.readouterr().out
+    written = {name for name in names(done / out) if name.startswith("ablations")}
+    if not asked:
+        assert not written
+        assert "One thing changed" not in printed
+        return
+    assert written == {f"ablations{end}" for end in (".csv", "-means.csv", ".png", ".pdf")}
+    found = rows(done / out / "ablations.csv")
+    assert [row["all_labels"] for row in found] == ["0.7", "0.9", "0.7", "0.9"]
+    assert [row["seed"] for row in found] == ["0", "1", "0", "1"]
+    first, second = rows(done / out / "ablations-means.csv")
+    assert (first["question"], first["variant"]) == ("", "as it is")
+    assert (second["question"], second["variant"]) == ("size of the embedding", "2")
+    for row in (first, second):
+        means = [row[name] for name in ("all_labels", "one_label", "few_modes", "cloze_r2")]
+        assert means == ["0.8", "0.5", "0.4", "-0.25"]
+        assert (row["seeds"], row["all_labels_error"]) == ("2", "0.1")
+    assert "One thing changed at a time; accuracies of the probe, and R² of hidden" in printed
+    words = " ".join(printed.split())
+    cells = "0.80 ± 0.10 0.50 ± 0.00 0.40 ± 0.00 -0.25 ± 0.00"
+    assert "all labels one label few modes R² ─" in words
+    assert f"─ as it is {cells}" in words
+    assert f"size of the embedding: 2 {cells}" in words
+    assert all(len(line) <= 80 for line in printed.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Tokens of networks, and the model that fills in the hidden ones."""
 
+import copy
 import itertools
 import json
 import math
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from gradsplinter import ReluNetwork, io, splinter
+from gradsplinter import ReluNetwork, embedder_training, io, splinter
 from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.embedder_training import (
     EmbedderTrainingConfig,
@@ -212,18 +213,36 @@ def test_what_is_always_the_same_is_not_scaled():
         assert bool(embedder.encode(tokens).isfinite().all())
 
 
-def test_the_loss_by_hand():
-    """Only what is hidden counts, by its share."""
+@pytest.mark.parametrize("absent", [None, False, True])
+def test_the_loss_by_hand(absent):
+    """Only what is hidden counts, by its share; where it is is seen, unless it is absent."""
     embedder = Embedder(EmbedderConfig(), seed=2)
     tokens = random_tokens(sets=1, count=3)
     visible = torch.tensor([[True, False, False]])
     embedder.requires_grad_(False)
-    found = embedder.decode(embedder.encode(tokens, visible), tokens.points)
+    seen = tokens.only(visible) if absent else tokens
+    found = embedder.decode(embedder.encode(seen, visible), tokens.points)
     errors = (found - tokens.values).abs()
     huber = torch.where(errors < 1, errors**2 / 2, errors - 0.5).mean(2)
     shares = tokens.shares[0, 1:]
     expected = float(huber[0, 1:] @ shares / shares.sum())
-    assert float(embedder.cloze_loss(tokens, visible)) == pytest.approx(expected, rel=1e-5)
+    given = None if absent is None else torch.tensor([[absent]])
+    assert float(embedder.cloze_loss(tokens, visible, given)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_filled_in_is_what_the_visible_tokens_alone_say():
+    """Where others are, and what they are, changes nothing at the places that stay."""
+    tokens, embedder = random_tokens(sets=2), Embedder(EmbedderConfig(), seed=1)
+    visible = torch.arange(20).expand(2, 20) < 8
+    moved = Tokens(
+        tokens.points.where(visible.unsqueeze(2), torch.tensor(0.9)),
+        tokens.values.where(visible.unsqueeze(2), torch.tensor(5.0)),
+        tokens.shares,
+    )
+    alone = Tokens(tokens.points[:, :8], tokens.values[:, :8], tokens.only(visible).shares[:, :8])
+    expected = embedder.decode(embedder.encode(alone), tokens.points)
+    torch.testing.assert_close(embedder.fill(tokens, visible), expected)
+    torch.testing.assert_close(embedder.fill(moved, visible)[:, :8], expected[:, :8])
 
 
 def test_saved_and_loaded(tmp_path):
@@ -301,6 +320,66 @@ def test_what_it_learns():
     )
     first, last = float(found.losses[:10].mean()), min(loss for _, loss in found.validations)
     assert last < first / 4
+
+
+def losses_asked_for(monkeypatch):
+    """What each step and each validation gives the loss: (tokens, absent, noise)."""
+    cloze_loss, asked = Embedder.cloze_loss, []
+
+    def loss(self, tokens, visible, absent=None, noise=None):
+        asked.append((tokens, absent, noise))
+        return cloze_loss(self, tokens, visible, absent, noise)
+
+    monkeypatch.setattr(Embedder, "cloze_loss", loss)
+    return asked
+
+
+@pytest.mark.parametrize("symmetries", [False, True])
+def test_networks_are_turned_in_each_step_where_it_is_asked_for(symmetries, monkeypatch):
+    """And never those of validations."""
+    asked, turns = losses_asked_for(monkeypatch), []
+
+    def records(tokens, centre, generator):
+        turns.append(turned(tokens, centre, generator))
+        return turns[-1]
+
+    monkeypatch.setattr(embedder_training, "turned", records)
+    config = EmbedderTrainingConfig(steps=4, batch=6, points=20, refresh=2, symmetries=symmetries)
+    train_embedder(NETS, draw, config=config, progress=False)
+    known = [any(tokens is turn for turn in turns) for tokens, *_ in asked]
+    assert known == [symmetries, symmetries, False] * 2
+    assert len(turns) == 4 * symmetries
+
+
+@pytest.mark.parametrize("absent", [0.0, 1.0])
+def test_hidden_tokens_are_absent_as_often_as_it_is_asked_for(absent, monkeypatch):
+    """In steps and in validations."""
+    asked = losses_asked_for(monkeypatch)
+    config = EmbedderTrainingConfig(steps=2, batch=6, points=20, absent=absent)
+    train_embedder(NETS, draw, config=config, progress=False)
+    assert [given.tolist() for _, given, _ in asked] == [[[bool(absent)]] * n for n in (6, 6, 1)]
+
+
+def test_the_embedder_of_the_best_validation_is_returned(monkeypatch):
+    """And it stops at the second one that is not better."""
+    said, states, cloze_loss = [3.0, 1.0, 2.0, 1.0, 0.0], [], Embedder.cloze_loss
+
+    def loss(self, tokens, visible, absent=None, noise=None):
+        if noise is not None:  # a step
+            return cloze_loss(self, tokens, visible, absent, noise)
+        states.append(copy.deepcopy(self.state_dict()))
+        return torch.tensor([said[len(states) - 1]])
+
+    monkeypatch.setattr(Embedder, "cloze_loss", loss)
+    config = EmbedderTrainingConfig(steps=10, batch=6, points=20, refresh=2, patience=2)
+    found = train_embedder(NETS, draw, config=config, progress=False)
+    assert found.validations == [(2, 3.0), (4, 1.0), (6, 2.0), (8, 1.0)]
+    assert len(found.losses) == 8
+    same = [
+        all(torch.equal(value, state[name]) for name, value in found.embedder.state_dict().items())
+        for state in states
+    ]
+    assert same == [False, True, False, False]
 
 
 def test_sets_of_tokens_of_anything():

@@ -1,16 +1,23 @@
 """Which embedder, tokens and networks answer which question: with embedders that say who they are."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 
-from gradsplinter.embedder import Embedder
+from gradsplinter.embedder import Embedder, EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
-from gradsplinter.studies import embedding_ablation, embedding_rows, embedding_trial
+from gradsplinter.studies import (
+    embedding_ablation,
+    embedding_rows,
+    embedding_trial,
+    supervised,
+)
 from gradsplinter.studies.embedding_rows import FILLED, cloze_rows, probe_rows, structure_rows
 from gradsplinter.studies.embedding_trial import EmbeddingConfig, Trial, grid
 from gradsplinter.studies.probe import probe_accuracy
+from gradsplinter.tokens import Tokens
 from gradsplinter.zoo import ZooConfig
 from gradsplinter.zoo_training import make_zoo
 
@@ -249,6 +256,36 @@ def test_the_supervised_one_learns(zoo):
     assert spread(embedding) < 0.5 * spread(untrained)
 
 
+def test_the_supervised_one_of_the_best_validation_is_returned(monkeypatch):
+    """And it stops at the second one that is not better."""
+    said, made, states = [3.0, 1.0, 2.0, 1.5, 0.0], [], []
+    cross_entropy = torch.nn.functional.cross_entropy
+
+    def makes(*arguments):
+        made.append(Embedder(*arguments))
+        return made[-1]
+
+    def loss(logits, labels):
+        if torch.is_grad_enabled():  # a step
+            return cross_entropy(logits, labels)
+        states.append(copy.deepcopy(made[0].state_dict()))
+        return torch.tensor(said[len(states) - 1])
+
+    def look(index, generator):
+        points, values = torch.rand(2, len(index), 5, 2, generator=generator)
+        return Tokens(points, values, torch.full((len(index), 5), 0.2))
+
+    monkeypatch.setattr(supervised, "Embedder", makes)
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", loss)
+    config = EmbedderTrainingConfig(steps=10, batch=4, refresh=2, patience=2)
+    labels = torch.arange(10) % 2
+    found = supervised.teach_supervised(
+        look, labels, EmbedderConfig(), config, torch.device("cpu")
+    ).state_dict()
+    same = [all(torch.equal(found[name], state[name]) for name in found) for state in states]
+    assert same == [False, True, False, False]
+
+
 def test_the_probe_is_scaled_by_its_training_rows():
     """One test row that is far off changes nothing for the others."""
     generator = torch.Generator().manual_seed(0)
@@ -276,6 +313,27 @@ def test_few_modes_are_few_in_ablations(trial, monkeypatch):
     assert row.few_modes < 0.5
 
 
+def test_ablations_fill_in_by_the_visible_tokens_alone(trial, monkeypatch):
+    """As `Embedder.fill` does; R² is beside the mean of what the embedder was taught with."""
+    asked = []
+
+    def r2(tokens, hidden, fill, mean):
+        asked.append((tokens, hidden, float(mean[0])))
+        assert float(fill(tokens, ~hidden).mean()) == TRAINED
+        return 0.25
+
+    monkeypatch.setattr(embedding_ablation, "probe_accuracy", lambda *_, **__: 0.0)
+    monkeypatch.setattr(embedding_ablation.baselines, "cloze_r2", r2)
+    assert embedding_ablation._row(trial, "", "as it is").cloze_r2 == 0.25
+    ((tokens, hidden, mean),) = asked
+    assert mean == TRAINED
+    assert indices(trial, tokens) == set(trial.test.tolist())
+    assert hidden.sum(1).tolist() == (0.6 * is_filled(tokens)).round().int().tolist()
+    shown, visible = trial.trained.embedder.shown[-1]
+    assert visible is None
+    assert torch.equal(shown.shares > 0, (tokens.shares > 0) & ~hidden)
+
+
 def test_unseen_tasks_are_no_known_ones_turned_or_mirrored(zoo):
     """Of the six, the second and third only exchange the inputs, as do the fifth and the sixth."""
     turning = replace(CONFIG, training=replace(CONFIG.training, symmetries=True))
@@ -290,6 +348,12 @@ def test_unseen_tasks_are_no_known_ones_turned_or_mirrored(zoo):
         assert len(plain) == 3
         torn += any(len(pair & {*plain.tolist()}) == 1 for pair in pairs)
     assert torn > 0
+
+
+def test_each_network_is_looked_at_with_examples_of_its_own(zoo):
+    training = replace(CONFIG.training, tokens="samples")
+    trial = Trial(replace(CONFIG, training=training), zoo, 0)
+    assert len(trial.tokens.points.flatten(0, 1).unique(dim=0)) == 30 * 200
 
 
 def test_a_grid_is_the_same_for_all_networks(zoo):

@@ -10,9 +10,10 @@ from gradsplinter import ReluNetwork, ops
 from gradsplinter.embedder import EmbedderConfig
 from gradsplinter.embedder_training import EmbedderTrainingConfig
 from gradsplinter.formula import Formula
+from gradsplinter.studies import embedding_ablation
 from gradsplinter.studies import embedding_baselines as baselines
 from gradsplinter.studies.embedding import run_embedding
-from gradsplinter.studies.embedding_ablation import run_ablation, variants
+from gradsplinter.studies.embedding_ablation import AblationRow, run_ablation, variants
 from gradsplinter.studies.embedding_rows import PARTS, StructureRow, structure_rows
 from gradsplinter.studies.embedding_trial import EmbeddingConfig, Trial
 from gradsplinter.studies.probe import probe_accuracy
@@ -254,6 +255,17 @@ def test_what_is_tested_is_not_taught(result, monkeypatch):
     assert not half & (held_out | others)
 
 
+def test_known_tasks_are_described_by_training_networks_alone(result):
+    """Of each task two of the four."""
+    known, labels = result.embedder.known, result.zoo.labels
+    training, _ = result.zoo.split(2, result.config.seeds[0])
+    assert known.names == tuple(task.name for task in result.zoo.tasks)
+    for task in range(6):
+        first, second = result.embeddings[training[labels[training] == task]]
+        torch.testing.assert_close(known.means[task], (first + second) / 2)
+        torch.testing.assert_close(known.distances[task], (first - second).norm() / 2)
+
+
 def test_labels_of_one_a_class_differ_from_draw_to_draw(result):
     trial = Trial(result.config, result.zoo, 0)
     first = {tuple(order[:1].tolist()) for order in trial.labelled}
@@ -289,6 +301,58 @@ def test_ablations(result):
     modes = (Trial(config, result.zoo, 0).tokens.shares > 0).sum(1).tolist()
     assert abs(every["as many samples"].points - sum(modes) / len(modes)) < 3
     assert every["30%"].training.mask == (0.3,)
+
+
+def test_ablations_go_on_where_they_were_interrupted(result, tmp_path, monkeypatch):
+    """To the same rows, none of which is done twice."""
+    few = list(variants(replace(result.config, seeds=(0, 1)), result.zoo))[:2]
+    training = replace(result.config.training, steps=2)
+    changed = [(*what, replace(config, training=training)) for *what, config in few]
+    monkeypatch.setattr(embedding_ablation, "variants", lambda *_: changed)
+    arguments, path = (result.config, result.zoo), tmp_path / "ablations.json"
+    whole = run_ablation(*arguments, progress=False)
+    row, begun = embedding_ablation._row, []
+
+    def stops(trial, question, variant):
+        begun.append((variant, trial.seed))
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        return row(trial, question, variant)
+
+    monkeypatch.setattr(embedding_ablation, "_row", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run_ablation(*arguments, checkpoint=path, progress=False)
+    first, second = [("as it is", 0), ("as it is", 1)], [("30%", 0), ("30%", 1)]
+    assert begun == [*first, second[0]]
+    assert run_ablation(*arguments, checkpoint=path, progress=False) == whole
+    assert begun == [*first, second[0], *second]
+    assert run_ablation(*arguments, checkpoint=path, progress=False) == whole
+    assert len(begun) == 5
+    assert [(row.variant, row.seed) for row in whole] == [*first, *second]
+
+
+def test_the_figure_of_ablations():
+    """Means in the order of rows from above, with standard errors; lines where the embedder as it is lies."""
+    from gradsplinter.plot import embedding  # noqa: PLC0415 (matplotlib takes its time)
+
+    rows = [
+        AblationRow(seed, *what, *(mean + place / 10 + spread for place in range(4)))
+        for *what, mean in (("", "as it is", 0.5), ("pooling", "attention", 0.3))
+        for seed, spread in ((0, -0.02), (1, 0.02))
+    ]
+    axes = embedding.ablation(rows).axes
+    titles = [ax.get_title(loc="left").replace("\n", " ") for ax in axes]
+    assert titles == list(embedding.MEASURES.values())
+    names = [text.get_text() for text in axes[0].get_yticklabels()]
+    assert names == ["pooling: attention", "as it is"]
+    for place, ax in enumerate(axes):
+        found = [bar[0].get_xdata()[0] for bar in ax.containers]
+        assert found == pytest.approx([0.3 + place / 10, 0.5 + place / 10])
+        (ends,) = ax.containers[1][2][0].get_segments()
+        assert ends[:, 0].tolist() == pytest.approx([found[1] - 0.02, found[1] + 0.02])
+        assert [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"] == found[
+            1:
+        ]
 
 
 def test_figures(result):

@@ -79,6 +79,39 @@ def test_what_is_learned_is_measured_on_fresh_examples(zoo):
     assert float(zoo.r2[5]) == pytest.approx(r2, abs=0.05 * (1 + abs(r2)))
 
 
+def trained_with(monkeypatch):
+    """x, y and seeds of the networks of each task."""
+    train, given = zoo_training.train, []
+
+    def records(config, x, y, seeds, **options):
+        given.append((x, y, list(seeds)))
+        return train(config, x, y, seeds, **options)
+
+    monkeypatch.setattr(zoo_training, "train", records)
+    return given
+
+
+def test_each_network_has_its_own_seed_and_examples(monkeypatch):
+    """No two share an example; the seeds are those of `rows`."""
+    given = trained_with(monkeypatch)
+    zoo = make_zoo(SMALL, progress=False)
+    assert [seed for *_, seeds in given for seed in seeds] == [row["seed"] for row in zoo.rows()]
+    examples = torch.cat([x.flatten(0, 1) for x, *_ in given])
+    assert len(examples.unique(dim=0)) == len(examples) == 12 * 64
+    for task, (x, y, _) in zip(zoo.tasks, given, strict=True):
+        assert torch.equal(y.flatten(0, 1), task.target(x.flatten(0, 1)))
+
+
+def test_examples_known_by_heart_are_not_a_task_that_is_learned(monkeypatch):
+    given = trained_with(monkeypatch)
+    config = ZooConfig("curves", tasks=2, networks=2, hidden=(64,), examples=2, steps=200)
+    zoo = make_zoo(config, progress=False)
+    x, y = (torch.cat([part[i] for part in given]) for i in (0, 1))
+    for net, own_x, own_y in zip(zoo.networks, x, y, strict=True):
+        assert float((net(own_x) - own_y).square().mean() / own_y.var(correction=0)) < 1e-3
+    assert zoo.failed.tolist() == [0, 1, 2, 3]
+
+
 def test_enough_steps_learn():
     config = ZooConfig("curves", tasks=2, networks=2, examples=256, steps=400)
     assert float(make_zoo(config, progress=False).r2.min()) > 0.95
