@@ -231,7 +231,7 @@ def _converted(values: object, name: str, dtype: torch.dtype, divisor: float | N
         if divisor is None:
             raise TypeError(
                 f"{name} must be {_name(dtype)} like the network, got {_name(tensor.dtype)}; "
-                "for integers say what to divide them by, e.g. divisor=255"
+                "for integers say what to divide them by, e.g. divisor=255 (--divisor 255)"
             )
         most = 1
         if tensor.dtype != torch.bool:

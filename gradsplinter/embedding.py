@@ -133,7 +133,7 @@ def tokens_of_part(
     elif width != inputs:
         raise ValueError(
             f"net must have {inputs} units at site {source}, as the embedder, got {width}; "
-            "choose coordinates of the source by `basis`, or teach an embedder with networks of as many inputs"
+            "choose coordinates of the source by `basis` (--basis), or teach an embedder with networks of as many inputs"
         )
     if embedder.config.values != "gradients":
         raise ValueError(f"embedder must be one of gradients, got one of {embedder.config.values}")
