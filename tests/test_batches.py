@@ -160,7 +160,7 @@ BYTES = torch.zeros(5, 4, dtype=torch.uint8)
         ([(X, 1), (2, X)], None, TypeError, "x[1][0] must be a tensor, an array, a path or an iterable of these, got int"),
         (np.array([["a"] * 4]), None, TypeError, "x must hold numbers of at most 64 bits, got an array of <U1"),
         (np.array([[None] * 4]), None, TypeError, "x must hold numbers of at most 64 bits, got an array of object"),
-        (BYTES, None, TypeError, "x must be float32 like the network, got uint8; for integers say what to divide them by, e.g. divisor=255"),
+        (BYTES, None, TypeError, "x must be float32 like the network, got uint8; for integers say what to divide them by, e.g. divisor=255 (--divisor 255)"),
         (X, 255, TypeError, "divisor must be None, since x is float32 and not integer"),
         (X.half(), 255, TypeError, "divisor must be None, since x is float16 and not integer"),
         (BYTES, 0, ValueError, "divisor must be a number from 1.18e-38 to 3.4e+38, as float32 has them, got 0"),
