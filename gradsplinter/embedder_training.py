@@ -138,8 +138,8 @@ def train_embedder(
         progress: show a bar on stderr.
 
     Raises:
-        ValueError: networks that do not fit, fewer than 4; a checkpoint of something else; a device that is
-            not there.
+        ValueError: networks that do not fit, fewer than 4, or all the same affine function; a checkpoint of
+            something else, or that is not whole; a device that is not there.
 
     Examples:
         >>> from gradsplinter.train import initialise

@@ -54,8 +54,9 @@ def embed(
 
     Raises:
         ValueError: a source of another width than the embedder's; examples in a single mode, or where all
-            gradients of a direction are zero, or zero by the coordinates of `basis`, which say nothing; a basis
-            of another shape; what `splinter` refuses.
+            gradients of a direction are zero, or zero by the coordinates of `basis`, which say nothing; gradients
+            of another order than those that the embedder learned from; a basis of another shape; what `splinter`
+            refuses.
         TypeError: no embedder, or what `splinter` refuses.
         NotImplementedError: a module that is not supported.
 

@@ -133,8 +133,8 @@ def of_splinters(
         kind: as in `tokens_of`.
 
     Raises:
-        ValueError: s without ids, or of other examples; a basis of another shape, not of full row rank, or not finite; another
-            kind.
+        ValueError: s without ids, or of other examples; a basis of another shape, not of full row rank, or not
+            finite; another kind.
         TypeError: a basis of another dtype, or no tensor.
 
     Examples:

@@ -38,6 +38,15 @@ def random_tokens(sets=3, count=20, inputs=2, seed=0):
 # --- tokens -----------------------------------------------------------------------------------------
 
 
+def elsewhere(tokens, some):
+    """The same sets, some of whose tokens have another point and value."""
+    points, values = (
+        data.masked_fill(some.unsqueeze(2), by)
+        for data, by in ((tokens.points, 0.9), (tokens.values, 5.0))
+    )
+    return Tokens(points, values, tokens.shares)
+
+
 def test_tokens_by_hand():
     """relu(x1) + relu(x2): three modes, the last two of one example each."""
     net = ReluNetwork([torch.eye(2), torch.ones(1, 2)], [torch.zeros(2), torch.tensor([5.0])])
@@ -234,11 +243,7 @@ def test_filled_in_is_what_the_visible_tokens_alone_say():
     """Where others are, and what they are, changes nothing at the places that stay."""
     tokens, embedder = random_tokens(sets=2), Embedder(EmbedderConfig(), seed=1)
     visible = torch.arange(20).expand(2, 20) < 8
-    moved = Tokens(
-        tokens.points.where(visible.unsqueeze(2), torch.tensor(0.9)),
-        tokens.values.where(visible.unsqueeze(2), torch.tensor(5.0)),
-        tokens.shares,
-    )
+    moved = elsewhere(tokens, ~visible)
     alone = Tokens(tokens.points[:, :8], tokens.values[:, :8], tokens.only(visible).shares[:, :8])
     expected = embedder.decode(embedder.encode(alone), tokens.points)
     torch.testing.assert_close(embedder.fill(tokens, visible), expected)
@@ -510,11 +515,7 @@ def test_tokens_that_are_absent_say_nothing():
     """Where they are and what they are; unlike hidden ones, of which it is shown where they are."""
     tokens, embedder = random_tokens(sets=2), Embedder(EmbedderConfig(), seed=1)
     kept = torch.arange(20).expand(2, 20) < 8
-    moved = Tokens(
-        tokens.points.where(kept.unsqueeze(2), torch.tensor(0.9)),
-        tokens.values.where(kept.unsqueeze(2), torch.tensor(5.0)),
-        tokens.shares,
-    )
+    moved = elsewhere(tokens, ~kept)
     first, second = (embedder.encode(some.only(kept)) for some in (tokens, moved))
     torch.testing.assert_close(first, second)
     assert not torch.allclose(embedder.encode(tokens, kept), embedder.encode(moved, kept))
